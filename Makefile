@@ -1,0 +1,43 @@
+# The two commands: `make run` and `make test`. Everything else is a part or a relative of them.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: run setup dev test test-slow lint judge bench miniature
+
+run: setup
+	$(PY) app.py $(ARGS)
+
+setup: $(VENV)/.runtime
+
+$(VENV)/.runtime: requirements.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+dev: setup $(VENV)/.dev
+
+$(VENV)/.dev: requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+test: dev
+	bash tests/install_chromium.sh
+	$(PY) -m pytest
+
+test-slow: dev
+	$(PY) -m pytest -m slow
+
+lint: dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+judge: dev
+	$(PY) -m tests.judge
+
+bench: dev
+	$(PY) -m benchmarks.bench
+
+miniature: setup
+	$(PY) -m webui.training.miniature

@@ -1,0 +1,3 @@
+"""Easel: a Stable Diffusion web UI."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,89 @@
+"""What a running job tells, and how it is told to stop. Plain picklable data: events cross a process boundary."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from webui.core.request import GenerationRequest
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The job waits for something that is not sampling: a checkpoint being read, for instance."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Step `step` of `steps` of batch `batch` of `batches` is done (step and batch count from 1; step 0: it begins)."""
+
+    batch: int
+    batches: int
+    step: int
+    steps: int
+
+    @property
+    def fraction(self) -> float:
+        """How much of the whole job is done, 0 .. 1."""
+        return (self.batch - 1 + self.step / max(self.steps, 1)) / max(self.batches, 1)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The predicted clean picture at this step, small: JPEG bytes, longer side at most 384 px."""
+
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One finished picture: RGB; `request` makes this picture alone; `infotext` is what its file carries."""
+
+    image: Image.Image
+    request: GenerationRequest
+    infotext: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one finished batch."""
+
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The job ended without an error; `interrupted` when it was told to stop before its end."""
+
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended with an error; `status` is the HTTP status of errors.py, `message` the sentence for the user."""
+
+    message: str
+    status: int = 500
+
+
+Event = Loading | Progress | Preview | Pictures | Finished | Failed
+
+
+class Control(Protocol):
+    """Asked by the running job after every step."""
+
+    @property
+    def interrupted(self) -> bool:
+        """True: stop after this step; finished pictures are kept."""
+        ...
+
+    @property
+    def previews(self) -> bool:
+        """Whether anybody looks: False saves the cost of previews."""
+        ...
+
+    def take_skip(self) -> bool:
+        """True once for each Skip: drop this batch and go on with the next."""
+        ...

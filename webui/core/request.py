@@ -1,0 +1,179 @@
+"""What a job is asked to do: frozen, complete, picklable. Everything that changes the picture is a field here."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
+from webui.core.errors import BadRequest
+
+MAX_SIDE = 4096  # pixels
+MAX_STEPS = 1000
+MAX_BATCH_SIZE = 64
+MAX_BATCH_COUNT = 1000
+MAX_PROMPT = 100_000  # characters
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inpaint:
+    """Repaint a part of the init image."""
+
+    mask: str  # sha256 of the mask picture in the input store; white (255) = repaint
+    blur_x: int = 4  # pixels, standard deviation of the Gaussian, 0 .. 64
+    blur_y: int = 4
+    invert: bool = False  # repaint what is not masked
+    content: str = "original"  # one of MASKED_CONTENT: what lies under the mask at the start
+    only_masked: bool = False  # work on the masked area alone, at full resolution, and paste it back
+    padding: int = 32  # pixels around the masked area, 0 .. 256; counts with only_masked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outpaint:
+    """Extend the init image outwards; width and height of the request are then derived from image and sides."""
+
+    left: int = 0  # pixels to add, 0 .. MAX_SIDE, multiples of 8
+    right: int = 0
+    top: int = 0
+    bottom: int = 0
+    blur: int = 8  # pixels of the old picture's rim that may be blended, 0 .. 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitImage:
+    """The picture to start from (img2img)."""
+
+    image: str  # sha256 of the picture in the input store
+    denoising_strength: float = 0.75  # 0 keeps the picture, 1 repaints it
+    resize_mode: str = "Just resize"  # one of RESIZE_MODES
+    inpaint: Inpaint | None = None
+    outpaint: Outpaint | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """One job of picture making: batch_count batches of batch_size pictures; picture i has seed + i."""
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    checkpoint: str = ""  # name in the catalog; "" before completion: the preferred one
+    checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256, "" while unknown
+    vae: str = "Automatic"  # "Automatic" (before completion only), "None" (the checkpoint's own) or a name in the catalog
+    vae_hash: str = ""
+    clip_skip: int = 1  # 1 .. 12, the field's counting: 1 = the last layer
+    width: int = 0  # pixels, multiple of 8; 0 before completion: the checkpoint's native size
+    height: int = 0
+    steps: int = 20
+    sampler: str = "DPM++ 2M"
+    schedule_type: str = "Automatic"
+    cfg_scale: float = 7.0
+    seed: int = -1  # -1 before completion: draw one
+    variation_seed: int = -1  # -1 before completion: draw one
+    variation_strength: float = 0.0  # 0 .. 1
+    seed_resize_width: int = 0  # pixels; 0: off
+    seed_resize_height: int = 0
+    batch_size: int = 1
+    batch_count: int = 1
+    rng: str = "CPU"  # where noise is drawn: "CPU" (the same on every device)
+    init: InitImage | None = None
+
+    def validate(self) -> None:
+        """Raise BadRequest, naming the value, the limit and the way out, unless the request can be carried out."""
+        _check_prompt("prompt", self.prompt)
+        _check_prompt("negative prompt", self.negative_prompt)
+        for name, least, most in LIMITS:
+            _check_range(name, getattr(self, name), least, most)
+        for name in ("width", "height"):
+            _check_multiple_of_8(name, getattr(self, name))
+        find_sampler(self.sampler, self.schedule_type)
+        if self.rng != "CPU":
+            raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
+        if self.init is not None:
+            _check_init(self.init)
+
+    def single(self, index: int) -> "GenerationRequest":
+        """The request that makes picture `index` of this job alone (0 <= index < batch_size * batch_count)."""
+        if self.variation_strength > 0:
+            return replace(self, variation_seed=self.variation_seed + index, batch_size=1, batch_count=1)
+        return replace(self, seed=self.seed + index, batch_size=1, batch_count=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for storage; `from_json` reads it back to an equal request."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "GenerationRequest":
+        """The request that `to_json` wrote; unknown keys (of a later version) are ignored, missing ones get defaults."""
+        values = _known(cls, data)
+        if values.get("init"):
+            init = _known(InitImage, values["init"])
+            init["inpaint"] = Inpaint(**_known(Inpaint, init["inpaint"])) if init.get("inpaint") else None
+            init["outpaint"] = Outpaint(**_known(Outpaint, init["outpaint"])) if init.get("outpaint") else None
+            values["init"] = InitImage(**init)
+        return cls(**values)
+
+
+LIMITS: tuple[tuple[str, float, float], ...] = (
+    ("width", 64, MAX_SIDE),
+    ("height", 64, MAX_SIDE),
+    ("steps", 1, MAX_STEPS),
+    ("cfg_scale", 0, 100),
+    ("clip_skip", 1, 12),
+    ("batch_size", 1, MAX_BATCH_SIZE),
+    ("batch_count", 1, MAX_BATCH_COUNT),
+    ("seed", 0, MAX_SEED),
+    ("variation_seed", 0, MAX_SEED),
+    ("variation_strength", 0, 1),
+    ("seed_resize_width", 0, MAX_SIDE),
+    ("seed_resize_height", 0, MAX_SIDE),
+)
+
+
+def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {key: value for key, value in data.items() if key in names}
+
+
+def _check_prompt(name: str, text: str) -> None:
+    if len(text) > MAX_PROMPT:
+        raise BadRequest(f"the {name} has {len(text)} characters; at most {MAX_PROMPT} are taken: shorten it")
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    label = name.replace("_", " ")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:  # NaN fails too
+        raise BadRequest(f"{label} {value} is out of range: use {least} to {most}")
+
+
+def _check_multiple_of_8(name: str, value: int) -> None:
+    if value % 8:
+        raise BadRequest(f"{name} {value} is not a multiple of 8; try {value // 8 * 8}")
+
+
+def _check_init(init: InitImage) -> None:
+    _check_range("denoising_strength", init.denoising_strength, 0, 1)
+    if init.resize_mode not in RESIZE_MODES:
+        raise BadRequest(f"resize mode {init.resize_mode!r} is not known; choose one of: {', '.join(RESIZE_MODES)}")
+    if init.inpaint is not None:
+        _check_inpaint(init.inpaint)
+    if init.outpaint is not None:
+        if init.inpaint is not None:
+            raise BadRequest("a request cannot inpaint and outpaint at once; send two")
+        _check_outpaint(init.outpaint)
+
+
+def _check_inpaint(inpaint: Inpaint) -> None:
+    _check_range("blur_x", inpaint.blur_x, 0, 64)
+    _check_range("blur_y", inpaint.blur_y, 0, 64)
+    _check_range("padding", inpaint.padding, 0, 256)
+    if inpaint.content not in MASKED_CONTENT:
+        raise BadRequest(f"masked content {inpaint.content!r} is not known; choose one of: {', '.join(MASKED_CONTENT)}")
+
+
+def _check_outpaint(outpaint: Outpaint) -> None:
+    sides = {side: getattr(outpaint, side) for side in ("left", "right", "top", "bottom")}
+    for side, pixels in sides.items():
+        _check_range(side, pixels, 0, MAX_SIDE)
+        _check_multiple_of_8(side, pixels)
+    if not any(sides.values()):
+        raise BadRequest("outpainting needs at least one side to extend: set left, right, top or bottom to 8 pixels or more")
+    _check_range("blur", outpaint.blur, 0, 64)
