@@ -28,7 +28,7 @@ COPY --chown=${UID} app.py LICENSE README.md ./
 COPY --chown=${UID} webui webui
 COPY --chown=${UID} models models
 
-VOLUME ["/data/models", "/data/embeddings", "/data/loras", "/data/outputs"]
+VOLUME ["/data", "/data/models", "/data/embeddings", "/data/loras", "/data/outputs"]
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD curl --fail --silent http://127.0.0.1:7860/healthz || exit 1
 

@@ -1,4 +1,4 @@
-"""The names a request may use, as data: samplers, schedule types, resize modes, mask fills. The functions behind them live in the engine."""
+"""The names a request may use, as data: samplers, schedule types, resize modes, mask fills. The functions behind them are the engine's."""
 
 from dataclasses import dataclass
 

@@ -1,0 +1,310 @@
+"""JSON to GenerationRequest: names, defaults, leniency; and nothing that a client can send is a 500."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.api.conftest import png
+from webui.api.convert import decode_picture, to_requests
+from webui.api.schemas import Generation, Img2Img, Txt2Img
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES
+from webui.core.errors import BadRequest
+from webui.core.request import GenerationRequest, InitImage, Inpaint
+from webui.service.service import Service
+
+JSON_TYPE = {"Content-Type": "application/json"}
+SMALL = {"width": 64, "height": 64, "steps": 1}
+
+
+@pytest.fixture
+def convert(service: Service) -> Any:
+    def one(body: Generation) -> GenerationRequest:
+        (request,) = to_requests(body, lambda data: f"sha of {len(data)}", service.catalog, service.preferences())
+        return request
+
+    return one
+
+
+# names and defaults
+
+
+def test_an_empty_txt2img_has_the_defaults_of_the_api(convert: Any) -> None:
+    assert convert(Txt2Img()) == GenerationRequest(width=512, height=512, steps=50, sampler="Euler", cfg_scale=7.0)
+
+
+def test_an_empty_img2img_has_the_defaults_of_the_api(convert: Any) -> None:
+    picture, mask = png(), png(mode="L")
+    init = convert(Img2Img(init_images=[picture], mask=mask)).init
+    inpaint = Inpaint(mask=init.inpaint.mask, blur_x=4, blur_y=4, content="fill", only_masked=True, padding=0)
+    assert init == InitImage(image=init.image, denoising_strength=0.75, resize_mode="Just resize", inpaint=inpaint)
+    assert init.image == f"sha of {len(base64.b64decode(picture))}"
+
+
+def test_every_field_reaches_the_request_by_its_name(convert: Any) -> None:
+    body = Txt2Img(
+        prompt="a",
+        negative_prompt="b",
+        steps=3,
+        cfg_scale=4.5,
+        width=72,
+        height=80,
+        seed=5,
+        subseed=6,
+        subseed_strength=0.25,
+        seed_resize_from_w=128,
+        seed_resize_from_h=136,
+        batch_size=2,
+        n_iter=3,
+        sampler_name="DDIM",
+        scheduler="karras",
+    )
+    assert convert(body) == GenerationRequest(
+        prompt="a",
+        negative_prompt="b",
+        steps=3,
+        cfg_scale=4.5,
+        width=72,
+        height=80,
+        seed=5,
+        variation_seed=6,
+        variation_strength=0.25,
+        seed_resize_width=128,
+        seed_resize_height=136,
+        batch_size=2,
+        batch_count=3,
+        sampler="DDIM",
+        schedule_type="Karras",
+    )
+
+
+def test_every_inpaint_field_reaches_the_request_by_its_name(convert: Any) -> None:
+    body = Img2Img(
+        init_images=[png()],
+        mask=png(),
+        mask_blur_x=1,
+        mask_blur_y=2,
+        inpainting_fill=3,
+        inpaint_full_res=0,
+        inpaint_full_res_padding=5,
+        inpainting_mask_invert=1,
+        resize_mode=2,
+        denoising_strength=0.1,
+    )
+    init = convert(body).init
+    wanted = Inpaint(mask=init.inpaint.mask, blur_x=1, blur_y=2, invert=True, content=MASKED_CONTENT[3], only_masked=False, padding=5)
+    assert (init.inpaint, init.resize_mode, init.denoising_strength) == (wanted, RESIZE_MODES[2], 0.1)
+    both = convert(body.model_copy(update={"mask_blur": 9})).init.inpaint
+    assert (both.blur_x, both.blur_y) == (9, 9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("Euler", "Automatic")),
+        ({"sampler_index": "DDIM"}, ("DDIM", "Automatic")),
+        ({"sampler_name": "Euler a", "sampler_index": "DDIM"}, ("Euler a", "Automatic")),
+        ({"sampler_name": "", "sampler_index": "LMS"}, ("LMS", "Automatic")),
+        ({"sampler_name": "k_euler_a"}, ("Euler a", "Automatic")),
+        ({"sampler_name": "DPM++ 2M Karras"}, ("DPM++ 2M", "Automatic")),
+        ({"sampler_name": "Euler Karras"}, ("Euler", "Karras")),
+        ({"scheduler": "sgm_uniform"}, ("Euler", "SGM Uniform")),
+        ({"scheduler": "SGM Uniform"}, ("Euler", "SGM Uniform")),
+        ({"scheduler": ""}, ("Euler", "Automatic")),
+    ],
+)
+def test_samplers_are_found_by_every_name(convert: Any, fields: dict[str, str], expected: tuple[str, str]) -> None:
+    request = convert(Txt2Img(**fields))
+    assert (request.sampler, request.schedule_type) == expected
+
+
+# leniency
+
+
+def test_null_means_the_default_everywhere() -> None:
+    for model in (Txt2Img, Img2Img):
+        assert model.model_validate(dict.fromkeys(model.model_fields)) == model()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("steps", 2.5, 2),
+        ("steps", "3", 3),
+        ("steps", "3.0", 3),
+        ("steps", 64.0, 64),
+        ("steps", True, 1),
+        ("cfg_scale", "1.0", 1.0),
+        ("cfg_scale", 7, 7.0),
+        ("enable_hr", 0, False),
+        ("send_images", 1, True),
+        ("send_images", "false", False),
+        ("prompt", 5, "5"),
+        ("seed", "-1", -1),
+    ],
+)
+def test_numbers_and_truth_come_in_many_forms(name: str, value: Any, expected: Any) -> None:
+    found = getattr(Txt2Img.model_validate({name: value}), name)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize("head", ["", "data:image/png;base64,", "data:;base64,", "DATA:image/jpeg;charset=x;BASE64,"])
+def test_base64_is_taken_bare_folded_url_safe_or_without_padding(head: str) -> None:
+    data = bytes(range(256)) + b"x"
+    for text in (base64.b64encode(data), base64.encodebytes(data), base64.urlsafe_b64encode(data), base64.b64encode(data).rstrip(b"=")):
+        assert decode_picture("image", head + text.decode()) == data
+
+
+@pytest.mark.parametrize("text", ["http://x/y.png", "HTTPS://x", "data:image/png,x", "data:", "ä", "a", "=", "", " ", "a*b="])
+def test_what_is_not_base64_is_refused_with_the_field_named(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"^mask: "):
+        decode_picture("mask", text)
+
+
+# refusals: always a 4xx that says why
+
+BAD: list[dict[str, Any]] = [
+    {"width": 0},
+    {"width": -64},
+    {"width": 65},
+    {"height": 10**30},
+    {"width": 1e308},
+    {"width": float("nan")},
+    {"cfg_scale": float("inf")},
+    {"cfg_scale": "nan"},
+    {"cfg_scale": -1},
+    {"steps": 0},
+    {"steps": "many"},
+    {"steps": [1]},
+    {"seed": 2**70},
+    {"seed": -2},
+    {"subseed_strength": 2},
+    {"batch_size": 0},
+    {"n_iter": 10**9},
+    {"prompt": "x" * 150_000},
+    {"prompt": "x" * 300_000},
+    {"prompt": "\ud800"},
+    {"prompt": "a\0b"},
+    {"prompt": ["x"]},
+    {"styles": "x"},
+    {"styles": [["x"]]},
+    {"sampler_name": "Oiler"},
+    {"scheduler": "never"},
+    {"script_name": "X/Y/Z plot"},
+    {"alwayson_scripts": {"ControlNet": {"args": []}}},
+    {"alwayson_scripts": {"x\ud800": {}}},
+    {"alwayson_scripts": []},
+    {"override_settings": {"sd_model_checkpoint": "nobody"}},
+    {"override_settings": {"sd_model_checkpoint": ["alpha"]}},
+    {"override_settings": {"sd_vae": "nobody"}},
+    {"override_settings": {"CLIP_stop_at_last_layers": 99}},
+    {"override_settings": {"CLIP_stop_at_last_layers": "x"}},
+    {"override_settings": {"CLIP_stop_at_last_layers": float("nan")}},
+    {"override_settings": {"x": float("nan")}},
+    {"override_settings": "x"},
+    {"override_settings": {"samples_format": "bmp"}, "override_settings_restore_afterwards": False},
+    {"enable_hr": True},
+    {"restore_faces": True},
+    {"tiling": True},
+    {"refiner_checkpoint": "beta"},
+    {"force_task_id": "../../x"},
+    {"force_task_id": "x" * 1000},
+    {"force_task_id": {}},
+    {"send_images": "perhaps"},
+    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Model: nobody"},
+]
+
+
+@pytest.mark.parametrize("fields", BAD, ids=lambda fields: str(fields)[:60].encode("ascii", "replace").decode())
+def test_bad_fields_are_refused_with_a_sentence(http: TestClient, fields: dict[str, Any]) -> None:
+    reply = http.post("/sdapi/v1/txt2img", content=json.dumps({**SMALL, **fields}), headers=JSON_TYPE)
+    assert 400 <= reply.status_code < 500, reply.text
+    assert reply.json()["detail"]
+    assert len(reply.content) < 4000  # never echoes what was sent
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"init_images": []},
+        {"init_images": [png(), png()]},
+        {"init_images": ["!!!"]},
+        {"init_images": ["http://127.0.0.1/x.png"]},
+        {"init_images": [base64.b64encode(b"no picture").decode()]},
+        {"init_images": [base64.b64encode(base64.b64decode(png())[:60]).decode()]},
+        {"init_images": png()},
+        {"init_images": [None]},
+        {"init_images": [png()], "mask": "!!!"},
+        {"init_images": [png()], "mask": png(), "inpainting_fill": 4},
+        {"init_images": [png()], "mask": png(), "mask_blur": 1000},
+        {"init_images": [png()], "mask": png(), "inpaint_full_res_padding": -1},
+        {"init_images": [png()], "resize_mode": -1},
+        {"init_images": [png()], "denoising_strength": 1.5},
+        {"init_images": [png()], "latent_mask": png()},
+    ],
+    ids=lambda fields: str(fields)[:40],
+)
+def test_bad_pictures_and_masks_are_refused_with_a_sentence(http: TestClient, fields: dict[str, Any]) -> None:
+    reply = http.post("/sdapi/v1/img2img", json={**SMALL, **fields})
+    assert 400 <= reply.status_code < 500, reply.text
+    assert reply.json()["detail"]
+
+
+NESTED = ("[" * 50_000, "[" * 50_000 + "]" * 50_000, '{"a":' * 50_000 + "1" + "}" * 50_000)
+
+
+@pytest.mark.parametrize("route", ["txt2img", "img2img", "png-info", "options"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "null",
+        "1",
+        '"x"',
+        "[]",
+        "{broken",
+        '{"steps": ' + "9" * 6000 + "}",
+        *NESTED,
+        *(f'{{"override_settings": {nested}, "unknown": 1}}' for nested in NESTED),
+        '{"image": DEEP, "override_settings": DEEP, "sd_vae": DEEP}'.replace("DEEP", '{"a":' + "[" * 500 + "]" * 500 + "}"),
+    ],
+    ids=lambda text: text[:30] or "empty",
+)
+def test_bodies_of_the_wrong_shape_are_refused(http: TestClient, route: str, body: str) -> None:
+    reply = http.post(f"/sdapi/v1/{route}", content=body.encode(), headers=JSON_TYPE)
+    assert 400 <= reply.status_code < 500, reply.text
+    assert reply.json()["detail"]
+
+
+def test_bytes_that_are_not_utf8_are_refused(http: TestClient) -> None:
+    assert http.post("/sdapi/v1/txt2img", content=b'{"prompt": "\xff"}', headers=JSON_TYPE).status_code == 400
+
+
+def test_json_without_a_content_type_is_read(http: TestClient) -> None:
+    reply = http.post("/sdapi/v1/png-info", content=json.dumps({"image": png()}))
+    assert reply.status_code == 200
+
+
+def test_forms_are_refused(http: TestClient) -> None:
+    assert http.post("/sdapi/v1/txt2img", data={"prompt": "x"}).status_code == 422
+
+
+LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20)
+ANYTHING = st.recursive(
+    LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6
+)
+
+
+@given(route=st.sampled_from(["txt2img", "img2img", "png-info", "options"]), data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_nothing_that_is_json_is_a_500(http: TestClient, route: str, data: st.DataObject) -> None:
+    model = Txt2Img if route == "txt2img" else Img2Img
+    names = st.sampled_from(["image", "sd_vae", "sd_model_checkpoint", "jpeg_quality", *model.model_fields])
+    fields = data.draw(st.dictionaries(names, ANYTHING, min_size=1, max_size=4))
+    reply = http.post(f"/sdapi/v1/{route}", content=json.dumps({**SMALL, **fields}), headers=JSON_TYPE)
+    assert reply.status_code < 500, reply.text
+    assert reply.json() is None or reply.status_code == 200 or reply.json()["detail"]

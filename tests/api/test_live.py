@@ -1,0 +1,116 @@
+"""A real server on a socket, behind the guard, spoken to by a client that others wrote for A1111's web UI."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+import webuiapi
+from fastapi import FastAPI
+from PIL import Image
+
+from tests.api.conftest import FACTORY, until
+from webui.api.guard import Guard
+from webui.api.routes import sdapi_router
+from webui.core.settings import Settings
+from webui.service.service import open_service
+
+
+@pytest.fixture(scope="module")
+def port(app: FastAPI, settings: Settings) -> Iterator[int]:
+    """A server with a password (that of the fixture `settings`) on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(Guard(app, settings), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        until(lambda: server.started)
+        yield int(listener.getsockname()[1])
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def api(port: int) -> Iterator[webuiapi.WebUIApi]:
+    client = webuiapi.WebUIApi(host="127.0.0.1", port=port, username="ann", password="very-secret")
+    yield client
+    client.session.close()
+
+
+def test_txt2img_and_png_info_of_its_picture(api: webuiapi.WebUIApi) -> None:
+    result = api.txt2img(prompt="a cat", negative_prompt="dog", seed=1003, steps=2, cfg_scale=7, width=64, height=64, batch_size=2)
+    assert [image.size for image in result.images] == [(64, 64)] * 2
+    assert result.info["all_seeds"] == [1003, 1004]
+    assert result.info["sampler_name"] == "Euler a"  # the client's default
+    assert result.image.info["parameters"] == result.info["infotexts"][0]
+    assert api.png_info(result.image).info == result.info["infotexts"][0]
+
+
+def test_img2img_and_inpainting(api: webuiapi.WebUIApi) -> None:
+    picture, mask = Image.new("RGBA", (64, 64), "red"), Image.new("L", (32, 32), 255)
+    assert len(api.img2img(images=[picture], prompt="x", seed=5, steps=2, width=64, height=64, cfg_scale=6.5).images) == 1
+    painted = api.img2img(images=[picture], mask_image=mask, inpainting_fill=1, prompt="x", seed=5, steps=2, width=64, height=64)
+    assert painted.parameters["mask"] is None
+
+
+def test_options_models_and_flags(api: webuiapi.WebUIApi) -> None:
+    api.util_set_model("people/beta")
+    assert api.util_get_current_model().startswith("people/beta.ckpt [")
+    api.util_set_model("alpha.ckpt")
+    assert api.util_get_current_model().startswith("alpha.ckpt [")
+    assert "Euler a" in api.util_get_sampler_names()
+    assert "karras" in api.util_get_scheduler_names()
+    assert api.get_cmd_flags()["port"] == 7860
+    assert api.get_sd_vae()
+    assert api.get_memory()["ram"]
+    api.refresh_checkpoints()
+
+
+def test_progress_interrupt_and_skip(api: webuiapi.WebUIApi) -> None:
+    api.util_wait_for_ready(check_interval=0.1)
+    assert api.get_progress()["progress"] == 0
+    assert api.interrupt() == {}
+    assert api.skip() is None
+
+
+def test_a_wrong_password_is_told(port: int) -> None:
+    client = webuiapi.WebUIApi(host="127.0.0.1", port=port, username="ann", password="wrong")
+    with pytest.raises(RuntimeError, match="401"):
+        client.txt2img(prompt="x")
+    client.session.close()
+
+
+def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(port: int) -> None:
+    login = httpx.BasicAuth("ann", "very-secret")._auth_header
+    head = f"POST /sdapi/v1/png-info HTTP/1.1\r\nHost: localhost:{port}\r\nAuthorization: {login}\r\nContent-Length: 99999999999\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(head.encode())
+        assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_bodies_may_come_in_pieces(port: int) -> None:
+    url = f"http://localhost:{port}/sdapi/v1/png-info"
+    assert httpx.post(url, content=iter([b"{", b"}"]), auth=("ann", "very-secret")).json()["info"] == ""
+
+
+def test_a_waiting_request_does_not_keep_the_server_from_stopping(settings: Settings, tmp_path: Path) -> None:
+    service = open_service(replace(settings, data_dir=tmp_path, database=tmp_path / "easel.sqlite3"), FACTORY)  # its worker never starts
+    made = FastAPI()
+    made.include_router(sdapi_router(service, settings))
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        server = uvicorn.Server(uvicorn.Config(made, log_level="critical", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/sdapi/v1/txt2img"
+        waiting = pool.submit(httpx.post, url, json={"width": 64, "height": 64}, timeout=30)
+        until(service.jobs)
+        server.should_exit = True
+        thread.join(10)
+        stopped = not thread.is_alive()
+        service.stop()
+        assert waiting.exception(20) or waiting.result().status_code >= 500
+    assert stopped

@@ -1,0 +1,40 @@
+from PIL import ImageChops
+
+from tests.browser.conftest import Person
+from tests.browser.test_img2img import start_from_a_picture
+
+
+def test_a_picture_grows_to_the_left_and_keeps_its_pixels(person: Person) -> None:
+    before = start_from_a_picture(person, "outpaint")
+    width, height = before.size
+    person.page.click("#outpaint_left_more")
+    person.page.locator("#outpaint_canvas .caption", has_text=f"final size {width + 64} × {height}").wait_for()
+    after = person.make_picture("outpaint").convert("RGB")
+    assert after.size == (width + 64, height)
+    kept = ImageChops.difference(before, after.crop((64, 0, 64 + width, height)))
+    assert not kept.crop((32, 0, width, height)).getbbox()  # beyond the rim that may be blended
+
+
+def test_dragging_an_edge_and_its_number_stay_in_step(person: Person, wide_png: bytes) -> None:
+    page = person.page
+    person.open("outpaint")
+    page.set_input_files("#outpaint_file", {"name": "wide.png", "mimeType": "image/png", "buffer": wide_png})
+    page.wait_for_function("Boolean(easel.canvases.outpaint.hash)")
+    box = page.locator("#outpaint_canvas .handle.right").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 5, box["y"] + 24)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, box["y"] + 24, steps=4)
+    page.mouse.up()
+    page.wait_for_function("Number(document.querySelector('#outpaint_right input').value) > 0")
+    pixels = int(person.value("outpaint_right"))
+    assert pixels % 8 == 0
+    assert f"final size {800 + pixels} × 400" in page.locator("#outpaint_canvas .caption").inner_text()
+
+
+def test_no_side_is_told(person: Person, wide_png: bytes) -> None:
+    person.open("outpaint")
+    person.page.set_input_files("#outpaint_file", {"name": "wide.png", "mimeType": "image/png", "buffer": wide_png})
+    person.page.wait_for_function("Boolean(easel.canvases.outpaint.hash)")
+    person.page.click("#outpaint_generate")
+    person.wait_for_toast("at least one side")

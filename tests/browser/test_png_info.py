@@ -1,0 +1,54 @@
+import io
+
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import Person
+
+A1111 = "a house by the sea\nNegative prompt: blurry\nSteps: 13, Sampler: DPM++ 2M Karras, CFG scale: 6, Seed: 99, Size: 192x128, Model: gone"
+
+
+def encoded(kind: str) -> bytes:
+    """A picture as A1111 writes it: in JPEG and WebP the text is EXIF's UserComment."""
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + A1111.encode("utf-16-be")
+    Image.new("RGB", (192, 128), "teal").save(buffer, kind, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_file_of_a1111_is_read_and_sent_on_with_picture_and_parameters(person: Person, kind: str) -> None:
+    page = person.page
+    person.open("png_info")
+    page.set_input_files("#pnginfo_file", {"name": f"made.{kind.lower()}", "mimeType": f"image/{kind.lower()}", "buffer": encoded(kind)})
+    page.locator("#pnginfo_table", has_text="a house by the sea").wait_for()
+    assert "192x128" in page.locator("#pnginfo_table").inner_text()
+    page.click("#pnginfo_send_to_img2img")
+    person.wait_for_toast("gone")  # the checkpoint is not here, and that is said
+    for element, value in (("prompt", "a house by the sea"), ("steps", 13), ("seed", 99), ("width", 192), ("scheduler", "Karras")):
+        person.wait_for_value(f"img2img_{element}", value)
+    page.wait_for_function("easel.canvases.img2img.width === 192")
+
+
+def test_a_picture_without_parameters_and_a_file_that_is_none_are_told(person: Person, wide_png: bytes) -> None:
+    page = person.page
+    person.open("png_info")
+    person.drop("#pnginfo_panel .dropzone", wide_png, "plain.png")
+    page.locator("#pnginfo_text", has_text="no generation parameters").wait_for()
+    person.drop("#pnginfo_panel .dropzone", b"hello", "text.png")
+    page.wait_for_selector("#easel_toasts .note")
+    person.open("txt2img")
+    person.drop("#txt2img_prompt textarea", wide_png, "plain.png")
+    person.wait_for_toast("carries no generation parameters")
+
+
+def test_a_damaged_text_in_a_picture_is_shown_and_breaks_nothing(person: Person) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "PNG")
+    broken = b"\0\0\0\x0btEXtparameters" + b"\xff" * 4  # a chunk that says it is longer than it is, with a wrong checksum
+    data = buffer.getvalue()
+    at = data.index(b"IDAT") - 4
+    person.open("png_info")
+    person.drop("#pnginfo_panel .dropzone", data[:at] + broken + data[at:], "broken.png")
+    person.page.wait_for_selector("#pnginfo_panel .report:not([hidden]), #easel_toasts .note")

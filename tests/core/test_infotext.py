@@ -1,0 +1,286 @@
+"""Infotext: what is written is read back; what others wrote is understood; nothing makes it fail or slow."""
+
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.infotext import Facts, read, to_request, write
+from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
+
+TRICKS = [
+    "Negative prompt:",
+    "\nNegative prompt: x",
+    "Steps: 20, Seed: 1, Size: 8x8",
+    "\nSteps: 20, Sampler: Euler, Seed: 3",
+    "Version: Easel 0.1.0",
+    "Prompt lines: 1",
+    '"',
+    "\\",
+    "\r\n",
+    "\r",
+    "\n",
+    ",",
+    ":",
+    "(blue:1.2)",
+    "[a|b]",
+    "<lora:x:1>",
+    "\u2028",
+    "\x00",
+    "你好",
+    "🎨",
+]
+# Every text but lone surrogates, which cannot be written to any file.
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
+    st.lists(st.sampled_from(TRICKS) | st.text(max_size=8, alphabet="ab \n:,"), max_size=8).map("".join),
+)
+HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
+SHORT_HASHES = st.text("0123456789abcdef", min_size=10, max_size=10)
+FILES = st.one_of(
+    st.sampled_from(
+        ["a.safetensors", "sub/b.ckpt", "512x768.safetensors", "no ending", 'q"u,o:te.safetensors', "x.SAFETENSORS", "[1].ckpt"]
+    ),
+    st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20),
+)
+SIDES = st.integers(8, 512).map(lambda n: n * 8)
+SEEDS = st.integers(0, MAX_SEED)
+INPAINTS = st.builds(
+    Inpaint,
+    mask=HASHES,
+    blur_x=st.integers(0, 64),
+    blur_y=st.integers(0, 64),
+    invert=st.booleans(),
+    content=st.sampled_from(MASKED_CONTENT),
+    only_masked=st.booleans(),
+    padding=st.integers(0, 256),
+)
+PIXELS = st.integers(0, 512).map(lambda n: n * 8)
+OUTPAINTS = st.builds(Outpaint, left=PIXELS, right=PIXELS, top=PIXELS, bottom=st.just(8), blur=st.integers(0, 64))
+FRACTIONS = st.floats(0, 1)
+INITS = st.builds(
+    lambda inpaint, outpaint, **rest: InitImage(inpaint=inpaint, outpaint=None if inpaint else outpaint, **rest),
+    image=HASHES,
+    denoising_strength=FRACTIONS,
+    resize_mode=st.sampled_from(RESIZE_MODES),
+    inpaint=st.none() | INPAINTS,
+    outpaint=st.none() | OUTPAINTS,
+)
+REQUESTS = st.builds(
+    # a variation seed of strength 0 changes nothing and is not written
+    lambda variation, **rest: GenerationRequest(variation_seed=variation[0], variation_strength=variation[1], **rest),
+    variation=st.just((-1, 0.0)) | st.tuples(SEEDS, st.floats(0, 1, exclude_min=True)),
+    prompt=TEXTS,
+    negative_prompt=TEXTS,
+    checkpoint=FILES,
+    checkpoint_hash=SHORT_HASHES,
+    vae=st.sampled_from(["Automatic", "None"]) | FILES,
+    vae_hash=st.just("") | SHORT_HASHES,
+    clip_skip=st.integers(1, 12),
+    width=SIDES,
+    height=SIDES,
+    steps=st.integers(1, 1000),
+    sampler=st.sampled_from(list(SAMPLERS)),
+    schedule_type=st.sampled_from(list(SCHEDULE_TYPES)),
+    cfg_scale=st.floats(0, 100),
+    seed=SEEDS,
+    seed_resize_width=PIXELS,
+    seed_resize_height=PIXELS,
+    batch_size=st.integers(1, 64),
+    batch_count=st.integers(1, 1000),
+    init=st.none() | INITS,
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(REQUESTS)
+def test_what_is_written_is_read_back_whole(request):
+    back, problems = to_request(read(write(request)), GenerationRequest())
+    assert back == request
+    assert problems == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(REQUESTS, REQUESTS)
+def test_a_text_of_easel_replaces_every_field_of_the_base(request, base):
+    back, _ = to_request(read(write(request)), replace(base, init=None))
+    assert back == request
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, TEXTS)
+@example("", '"quoted"')
+@example("", "[1, 2]")
+@example("", "{")
+@example("", "")
+@example("", " edges ")
+def test_each_value_survives_as_an_extra_fact(prompt, value):
+    text = write(GenerationRequest(prompt=prompt), Facts(extra={"Aesthetic text": value, "After": "1"}))
+    assert read(text).params["Aesthetic text"] == value
+    assert read(text).params["After"] == "1"
+
+
+def test_the_text_has_the_form_that_everybody_reads():
+    request = GenerationRequest(
+        prompt="a fox,\nred", negative_prompt="blue", checkpoint="v1-5.safetensors", checkpoint_hash="0123456789", vae="None", width=512
+    )
+    request = replace(request, height=768, seed=1, schedule_type="Karras", clip_skip=2, variation_seed=5, variation_strength=0.25)
+    assert write(request, Facts(version="Easel 9")) == (
+        "a fox,\nred\nNegative prompt: blue\n"
+        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x768, Model hash: 0123456789, Model: v1-5, "
+        "Variation seed: 5, Variation seed strength: 0.25, Clip skip: 2, RNG: CPU, Version: Easel 9"
+    )
+
+
+A1111 = (
+    "masterpiece, (blue eyes:1.2)\nsecond line\nNegative prompt: bad, worse\nmore bad\n"
+    "Steps: 25, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5.5, Seed: 42, Size: 640x384, Model hash: 6ce0161689, "
+    'Model: v1-5-pruned, VAE hash: 735e4c3a44, VAE: vae-ft-mse.safetensors, Clip skip: 2, Lora hashes: "a: 0123, b: 4567", Version: v1.10.1'
+)
+
+
+def test_a_text_of_a1111_becomes_a_request():
+    request, problems = to_request(read(A1111), GenerationRequest())
+    assert (request.prompt, request.negative_prompt) == ("masterpiece, (blue eyes:1.2)\nsecond line", "bad, worse\nmore bad")
+    assert (request.steps, request.sampler, request.schedule_type, request.cfg_scale) == (25, "DPM++ 2M", "Karras", 5.5)
+    assert (request.seed, request.width, request.height, request.clip_skip) == (42, 640, 384, 2)
+    assert (request.checkpoint, request.checkpoint_hash) == ("v1-5-pruned [6ce0161689]", "6ce0161689")
+    assert (request.vae, request.vae_hash) == ("vae-ft-mse.safetensors", "735e4c3a44")
+    assert problems == ["Lora hashes: a: 0123, b: 4567 is not used: Easel does not know it"]
+
+
+def test_windows_line_ends_change_nothing():
+    assert read(A1111.replace("\n", "\r\n") + "\r\n") == read(A1111)
+
+
+def test_a_prompt_of_weights_is_no_settings():
+    text = "x, (blue eyes:1.2), (red hair:1.1), (hat:1.3)"
+    assert read(text) == read(text).__class__(text, "", {})
+
+
+@pytest.mark.parametrize(
+    "text", ["style: modern, mood: calm, light: soft", "Size: huge, mood: calm, Seed: of life", "Steps: 20", "a:b", ","]
+)
+def test_prompts_with_colons_stay_prompts(text):
+    assert read(text).prompt == text
+
+
+def test_an_empty_value_is_an_empty_text():
+    params = read("x\nSteps: 2, Aesthetic text: , Seed: 3").params
+    assert params == {"Steps": "2", "Aesthetic text": "", "Seed": "3"}
+
+
+def test_inline_json_is_kept_whole():
+    json = '[{"type":"model","versions":[1,2],"name":"a ] , b"},{"weight":0.5}]'
+    params = read(f"x\nSteps: 2, Civitai resources: {json}, Seed: 3, Size: 8x16").params
+    assert params == {"Steps": "2", "Civitai resources": json, "Seed": "3", "Size-1": "8", "Size-2": "16"}
+
+
+def test_line_breaks_in_values_do_not_lose_the_settings():
+    settings = "Steps: 20, Sampler: Euler, Seed: 7, Size: 64x64, Template: red\ngreen cat, Hires upscale: 2, Version: v1.6"
+    told = read("a cat\nNegative prompt: dog\n" + settings)
+    assert (told.prompt, told.negative_prompt) == ("a cat", "dog")
+    assert told.params["Seed"] == "7"
+    assert told.params["Template"] == "red\ngreen cat"
+    assert told.params["Hires upscale"] == "2"
+
+
+@pytest.mark.parametrize("first", ["Size: 512x768", "Seed: 5", "CFG scale: 7"])
+def test_settings_may_begin_with_any_key(first):
+    told = read(f"a cat\n{first}, Sampler: Euler a, Steps: 12, Clip skip: 2")
+    assert told.prompt == "a cat"
+    assert told.params["Steps"] == "12"
+
+
+def test_what_follows_settings_at_great_length_is_not_lost():
+    text = "x\nSteps: 2, Seed: 1, Size: 8x8" + "\n" * 1_000_001 + "end"
+    assert read(text).prompt == text
+
+
+def test_unclosed_quotes_and_brackets_end_at_the_comma():
+    params = read('x\nSteps: 2, A1: "b, B1: [c, C1: {"d, Seed: 3').params
+    assert params == {"Steps": "2", "A1": '"b', "B1": "[c", "C1": '{"d', "Seed": "3"}
+
+
+def test_old_joined_sampler_names_are_split():
+    request, problems = to_request(
+        read("x\nSteps: 5, Sampler: DPM++ 2M SDE Karras, Seed: 1"), GenerationRequest(schedule_type="Exponential")
+    )
+    assert (request.sampler, request.schedule_type, problems) == ("DPM++ 2M SDE", "Karras", [])
+
+
+def test_a_bad_field_spoils_no_other():
+    text = (
+        "x\nSteps: many, Sampler: Warp, CFG scale: nan, Seed: -7, Size: 99999x64, Clip skip: 3, Denoising strength: 0.5, Hires upscale: 2"
+    )
+    base = GenerationRequest(steps=11, sampler="Euler", cfg_scale=3, seed=4, width=128, height=128)
+    request, problems = to_request(read(text), base)
+    assert request == replace(base, prompt="x", clip_skip=3)
+    assert [problem.split()[0] for problem in problems] == ["sampler", "Size-1", "Steps", "CFG", "Seed", "Denoising", "Hires"]
+
+
+def test_absent_keys_keep_the_base_and_defaults_come_back():
+    base = GenerationRequest(steps=11, width=128, height=64, seed=4, clip_skip=5, variation_strength=0.5, checkpoint="c.ckpt")
+    request, _ = to_request(read("x\nSampler: Euler, CFG scale: 7, Seed: 2"), base)
+    assert request == replace(base, prompt="x", sampler="Euler", seed=2, clip_skip=1, variation_strength=0.0)
+
+
+def test_an_init_image_that_the_text_does_not_name_is_kept():
+    init = InitImage(image="a" * 64, denoising_strength=0.2, inpaint=Inpaint(mask="b" * 64))
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Denoising strength: 0.6, Mask blur: 7, Inpaint area: Only masked, Masked area padding: 16"
+    request, problems = to_request(read(text), GenerationRequest(init=init))
+    assert request.init == replace(
+        init, denoising_strength=0.6, inpaint=Inpaint(mask="b" * 64, blur_x=7, blur_y=7, only_masked=True, padding=16)
+    )
+    assert problems == []
+
+
+def test_a_checkpoint_known_by_its_hash_alone_is_asked_for_by_hash():
+    request, _ = to_request(read("x\nSteps: 5, Seed: 1, Model hash: 6ce0161689"), GenerationRequest(checkpoint="other"))
+    assert (request.checkpoint, request.checkpoint_hash) == ("6ce0161689", "6ce0161689")
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(st.text(max_size=200), TEXTS, st.lists(st.sampled_from([*TRICKS, *' ,:"[]{}\\x0']), max_size=30).map("".join)))
+def test_no_text_makes_the_reader_fail(text):
+    told = read(text)
+    to_request(told, GenerationRequest())
+    read(f"x\nSteps: 5, Seed: 1, Size: 8x8, {text}")
+
+
+HARD = [
+    "a",
+    ", ",
+    "ab: [, ",
+    'ab: ", ',
+    "ab: {, ",
+    "ab: [",
+    'ab: ["x',
+    'ab: "',
+    '\\"',
+    "\n",
+    "ab:c,",
+    "Steps: 1\n",
+    '["k: [", ',
+    "Steps: 2, Seed: 1, ",
+    "Negative prompt:\n",
+]
+
+
+@pytest.mark.parametrize("piece", HARD)
+def test_four_megabytes_are_read_in_linear_time(piece):
+    text = "x\nSteps: 2, Seed: 1, Size: 8x8, " + piece * (4_000_000 // len(piece))
+    begin = time.process_time()
+    read(text)
+    assert time.process_time() - begin < 4  # seconds, on a busy machine
+
+
+@pytest.mark.parametrize("piece", HARD)
+def test_half_a_megabyte_of_settings_is_read_in_linear_time(piece):
+    text = "x\nSteps: 2, Seed: 1, Size: 8x8, " + piece * (500_000 // len(piece))
+    begin = time.process_time()
+    to_request(read(text), GenerationRequest())
+    assert time.process_time() - begin < 4

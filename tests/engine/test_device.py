@@ -1,0 +1,56 @@
+"""The choice of device and number types."""
+
+import pytest
+import torch
+
+from webui.core.errors import BadRequest
+from webui.engine.device import choose_device
+
+
+@pytest.fixture
+def two_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture
+def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_card")
+def test_a_cpu_computes_in_fp32() -> None:
+    device = choose_device()
+    assert (device.torch_device.type, device.dtype, device.vae_dtype) == ("cpu", torch.float32, torch.float32)
+    assert device.name == "CPU"
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_a_card_computes_in_fp16_unless_told_otherwise() -> None:
+    half, full = torch.float16, torch.float32
+    assert (choose_device().dtype, choose_device().vae_dtype) == (half, half)
+    assert (choose_device(no_half_vae=True).dtype, choose_device(no_half_vae=True).vae_dtype) == (half, full)
+    assert (choose_device(no_half=True).dtype, choose_device(no_half=True).vae_dtype) == (full, full)
+    assert choose_device(device_id=1).torch_device == torch.device("cuda", 1)
+    assert choose_device(use_cpu=True).torch_device == torch.device("cpu")
+
+
+@pytest.mark.usefixtures("two_cards")
+@pytest.mark.parametrize("number", [-1, 2])
+def test_cards_that_are_not_there_are_refused(number: int) -> None:
+    with pytest.raises(BadRequest, match="this machine has 2"):
+        choose_device(device_id=number)
+
+
+@pytest.mark.usefixtures("no_card")
+def test_a_card_number_without_cards_is_refused() -> None:
+    with pytest.raises(BadRequest, match="no CUDA card number 0"):
+        choose_device(device_id=0)
+
+
+def test_memory_has_the_fields_of_the_api() -> None:
+    memory = choose_device(use_cpu=True).memory()
+    assert 0 < memory["ram"]["used"] < memory["ram"]["total"]
+    assert memory["ram"].keys() == {"free", "used", "total"}
+    assert "unavailable" in memory["cuda"]["error"]

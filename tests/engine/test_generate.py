@@ -1,0 +1,358 @@
+"""The one path, against diffusers' pipeline where it can say the same, and against the laws of a request."""
+
+import contextlib
+import io
+from dataclasses import replace
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import tiny_model
+from webui.core.choices import SAMPLERS as CHOICES
+from webui.core.errors import BadRequest, EngineError, OutOfMemory
+from webui.core.event import Finished, Loading, Pictures, Preview, Progress
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.engine.generate import generate
+from webui.engine.model import DiffusionModel
+from webui.engine.rng import ImageNoise
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' schedulers with numpy 2
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+CFG = 1.5  # where numbers are compared: a random network with much guidance amplifies the last bits of two ways to add up
+REQUEST = GenerationRequest(
+    prompt="a red circle", negative_prompt="blurry", width=64, height=64, steps=4, seed=7, variation_seed=0, sampler="Euler", vae="None"
+)
+PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8).repeat(1, axis=0))
+MASK = Image.new("L", (64, 64))
+MASK.paste(255, (24, 24, 40, 40))
+INPUTS = {"photo": PHOTO, "mask": MASK, "empty": Image.new("L", (64, 64)), "uneven": PHOTO.resize((60, 50))}
+INPAINT = InitImage(image="photo", inpaint=Inpaint(mask="mask"))
+
+
+class Script:
+    """A control that does as it is told after so many steps (asked once per step)."""
+
+    def __init__(self, interrupt_after=10**9, skip_after=10**9, previews=False):
+        self.steps, self.interrupt_after, self.skip_after, self.previews = 0, interrupt_after, skip_after, previews
+
+    @property
+    def interrupted(self):
+        return self.steps >= self.interrupt_after
+
+    def take_skip(self):
+        self.steps += 1
+        return self.steps == self.skip_after
+
+
+@pytest.fixture(scope="module")
+def model():
+    tiny = tiny_model("sd1")
+    return DiffusionModel(tiny.pipeline, replace(tiny.family, native_size=64), tiny.path)
+
+
+def run(model, request, control=None):
+    return list(generate(request, control or Script(), load=lambda asked: model, open_input=INPUTS.__getitem__))
+
+
+def pictures(model, request, control=None):
+    return [picture for event in run(model, request, control) if isinstance(event, Pictures) for picture in event.pictures]
+
+
+def pixels(model, request):
+    return np.asarray(pictures(model, request)[0].image, dtype=int)
+
+
+def decoded_latents(model, request, monkeypatch):
+    """The latents that a run hands to the VAE, in the UNet's scale."""
+    seen = []
+    decode = model.vae.decode
+    with monkeypatch.context() as patch:
+        patch.setattr(model.vae, "decode", lambda latents, **rest: seen.append(latents * model.scaling_factor) or decode(latents, **rest))
+        run(model, request)
+    return torch.cat(seen).clone()
+
+
+def relative(ours, theirs):
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def pipeline_latents(model, scheduler, request, **arguments):
+    """What diffusers' own pipeline call makes of the request, with our first noise."""
+    pipeline = diffusers.StableDiffusionPipeline(
+        **{**model.pipeline.components, "scheduler": scheduler, "safety_checker": None, "feature_extractor": None},
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.steps,
+        guidance_scale=request.cfg_scale,
+        latents=ImageNoise([request.seed]).first((4, request.height // 8, request.width // 8)),
+        output_type="latent",
+        **arguments,
+    ).images
+
+
+@pytest.mark.parametrize(
+    ("sampler", "schedule_type", "scheduler", "spacing"),
+    [
+        ("Euler", "Uniform", diffusers.EulerDiscreteScheduler, {}),
+        ("Euler", "Karras", diffusers.EulerDiscreteScheduler, {"use_karras_sigmas": True}),
+        ("Euler", "Exponential", diffusers.EulerDiscreteScheduler, {"use_exponential_sigmas": True}),
+        ("Heun", "Uniform", diffusers.HeunDiscreteScheduler, {}),
+        ("LMS", "Uniform", diffusers.LMSDiscreteScheduler, {}),
+    ],
+)
+def test_txt2img_equals_diffusers_pipeline(model, monkeypatch, sampler, schedule_type, scheduler, spacing):
+    request = replace(
+        REQUEST, sampler=sampler, schedule_type=schedule_type, steps=10, cfg_scale=CFG
+    )  # 999 / 9: whole timesteps, as diffusers has them
+    theirs = pipeline_latents(model, scheduler(**BETAS, **spacing), request)
+    assert relative(decoded_latents(model, request, monkeypatch), theirs) < 1e-4
+
+
+def test_euler_a_equals_diffusers_pipeline(model, monkeypatch):
+    request = replace(REQUEST, sampler="Euler a", steps=10, cfg_scale=CFG)
+    generator = torch.Generator().manual_seed(request.seed)
+    torch.randn((4, 8, 8), generator=generator)  # the first noise, as our generator has drawn it
+    theirs = pipeline_latents(model, diffusers.EulerAncestralDiscreteScheduler(**BETAS), request, generator=generator)
+    assert relative(decoded_latents(model, request, monkeypatch), theirs) < 1e-4
+
+
+def test_the_picture_is_diffusers_decode_truncated(model, monkeypatch):
+    latents = decoded_latents(model, REQUEST, monkeypatch)
+    with torch.no_grad():
+        decoded = model.vae.decode(latents / model.scaling_factor).sample
+    expected = ((decoded / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    assert np.abs(expected.astype(int) - pixels(model, REQUEST)).max() <= 1
+
+
+def test_v_prediction_models_follow_their_own_parametrization(model, monkeypatch):
+    told = DiffusionModel(model.pipeline, replace(model.family, prediction_type="v_prediction"), model.path)
+    request = replace(REQUEST, steps=10, cfg_scale=CFG)
+    theirs = pipeline_latents(model, diffusers.EulerDiscreteScheduler(**BETAS, prediction_type="v_prediction"), request)
+    assert relative(decoded_latents(told, request, monkeypatch), theirs) < 1e-4
+
+
+@pytest.mark.parametrize("sampler", CHOICES)
+@pytest.mark.parametrize("init", [None, InitImage(image="photo", denoising_strength=0.6), INPAINT], ids=["txt2img", "img2img", "inpaint"])
+def test_every_picture_of_a_batch_equals_its_seed_made_alone(model, sampler, init, monkeypatch):
+    request = replace(REQUEST, sampler=sampler, batch_size=2, cfg_scale=CFG, init=init)
+    together = decoded_latents(model, request, monkeypatch)
+    alone = torch.cat([decoded_latents(model, request.single(i), monkeypatch) for i in range(2)])
+    assert relative(together, alone) < 5e-4  # kernels add up in another order at another batch size, which a random network amplifies
+    assert relative(together[:1], together[1:]) > 1e-2
+
+
+def test_single_requests_of_a_batch_are_told_with_its_pictures(model):
+    made = pictures(model, replace(REQUEST, batch_size=2, batch_count=2))
+    assert [picture.request.seed for picture in made] == [7, 8, 9, 10]
+    assert all(f"Seed: {picture.request.seed}," in picture.infotext for picture in made)
+
+
+def test_the_same_request_gives_the_same_bytes(model):
+    request = replace(REQUEST, sampler="DPM++ 2M SDE")
+    assert np.array_equal(pixels(model, request), pixels(model, request))
+
+
+def test_variation_strength_moves_from_the_seed_to_the_variation_seed(model, monkeypatch):
+    def latents(**changes):
+        return decoded_latents(model, replace(REQUEST, **changes), monkeypatch)
+
+    plain = latents()
+    assert torch.equal(latents(variation_seed=99, variation_strength=0.0), plain)
+    near, far = (relative(latents(variation_seed=99, variation_strength=s), plain) for s in (0.05, 0.8))
+    assert 0 < near < far
+    assert relative(latents(variation_seed=99, variation_strength=1.0), latents(seed=99)) < 1e-4
+
+
+def test_variations_in_a_batch_keep_the_seed_and_count_the_variation_seed(model, monkeypatch):
+    request = replace(REQUEST, variation_seed=50, variation_strength=0.3, batch_size=2, cfg_scale=CFG)
+    alone = decoded_latents(model, replace(request, variation_seed=51, batch_size=1), monkeypatch)
+    assert relative(decoded_latents(model, request, monkeypatch)[1:], alone) < 1e-4
+
+
+def test_prompt_longer_than_a_chunk_runs_beside_a_short_negative_prompt(model):
+    long = ", ".join(f"word{i}" for i in range(60))
+    assert pixels(model, replace(REQUEST, prompt=long)).shape == (64, 64, 3)
+
+
+def test_uncond_counts_at_cfg_scale_one_only_by_its_absence(model, monkeypatch):
+    at_one = [decoded_latents(model, replace(REQUEST, cfg_scale=1.0, negative_prompt=text), monkeypatch) for text in ("", "a blue star")]
+    assert relative(*at_one) < 1e-4
+
+
+def test_events_come_in_order(model):
+    events = run(model, replace(REQUEST, batch_count=2))
+    assert isinstance(events[0], Loading)
+    assert [e for e in events if isinstance(e, Progress)] == [Progress(b, 2, s, 4) for b in (1, 2) for s in range(5)]
+    assert [type(e) for e in events if not isinstance(e, Progress)] == [Loading, Pictures, Pictures, Finished]
+    assert events[-1] == Finished(interrupted=False)
+
+
+def test_previews_come_at_every_step_only_when_somebody_looks(model):
+    seen = [e for e in run(model, replace(REQUEST, batch_size=3), Script(previews=True)) if isinstance(e, Preview)]
+    assert len(seen) == REQUEST.steps
+    assert Image.open(io.BytesIO(seen[0].jpeg)).format == "JPEG"
+    assert not [e for e in run(model, REQUEST) if isinstance(e, Preview)]
+
+
+def test_interrupt_stops_within_one_step_and_keeps_finished_pictures_and_the_one_at_work(model):
+    events = run(model, replace(REQUEST, batch_count=5), Script(interrupt_after=6))
+    assert max((e.batch, e.step) for e in events if isinstance(e, Progress)) == (2, 2)
+    assert [len(e.pictures) for e in events if isinstance(e, Pictures)] == [1, 1]
+    assert events[-1] == Finished(interrupted=True)
+
+
+def test_a_picture_that_was_not_finished_says_so(model):
+    finished, stopped = pictures(model, replace(REQUEST, batch_count=2), Script(interrupt_after=6))
+    assert "Interrupted" not in finished.infotext
+    assert ", Interrupted: True, " in stopped.infotext
+
+
+def test_interrupt_before_the_first_step_makes_no_picture(model):
+    events = run(model, REQUEST, Script(interrupt_after=0))
+    assert [type(e) for e in events] == [Loading, Finished]
+    assert events[-1].interrupted
+
+
+def test_interrupt_after_the_last_step_interrupts_nothing(model):
+    assert run(model, REQUEST, Script(interrupt_after=4))[-1] == Finished(interrupted=False)
+
+
+def test_skip_drops_one_batch_and_goes_on(model):
+    made = pictures(model, replace(REQUEST, batch_count=3), Script(skip_after=6))
+    assert [picture.request.seed for picture in made] == [7, 9]
+
+
+def test_a_closed_run_stops_and_leaves_gradients_as_they_were(model):
+    with contextlib.closing(generate(REQUEST, Script(), load=lambda asked: model, open_input=INPUTS.__getitem__)) as events:
+        for event in events:
+            assert torch.is_grad_enabled()
+            assert not torch.is_inference_mode_enabled()
+            if isinstance(event, Progress) and event.step == 2:
+                break
+    assert next(events, None) is None
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_img2img_at_strength_zero_changes_less_than_at_one(model, monkeypatch):
+    def latents(strength):
+        return decoded_latents(model, replace(REQUEST, steps=8, init=InitImage(image="photo", denoising_strength=strength)), monkeypatch)
+
+    with torch.no_grad():
+        x = torch.from_numpy(np.array(PHOTO)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        init = model.vae.encode(x).latent_dist.mean * model.scaling_factor
+    assert relative(latents(0.0), init) < relative(latents(0.5), init) < relative(latents(1.0), init)
+
+
+@pytest.mark.parametrize("mode", ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"])
+def test_init_images_of_any_size_give_pictures_of_the_requests_size(model, mode):
+    made = pictures(model, replace(REQUEST, height=72, init=InitImage(image="uneven", resize_mode=mode)))
+    assert made[0].image.size == (64, 72)
+
+
+@pytest.mark.parametrize("content", ["fill", "original", "latent noise", "latent nothing"])
+@pytest.mark.parametrize("only_masked", [False, True])
+@pytest.mark.parametrize("sampler", ["Euler a", "DDIM"])
+def test_inpainting_gives_back_every_pixel_outside_the_blurred_mask(model, content, only_masked, sampler):
+    inpaint = Inpaint(mask="mask", content=content, only_masked=only_masked, blur_x=2, blur_y=3, padding=8)
+    made = pixels(model, replace(REQUEST, sampler=sampler, init=InitImage(image="photo", inpaint=inpaint)))
+    changed = np.abs(made - np.asarray(PHOTO, dtype=int)).max(axis=2) > 0
+    outside = np.ones((64, 64), dtype=bool)
+    outside[24 - 8 : 40 + 8, 24 - 5 : 40 + 5] = False  # 2.5 standard deviations, rounded
+    assert not changed[outside].any()
+    assert changed[26:38, 26:38].mean() > 0.9
+
+
+def test_inverted_inpainting_keeps_what_is_masked(model):
+    inpaint = Inpaint(mask="mask", invert=True, blur_x=0, blur_y=0)
+    made = pixels(model, replace(REQUEST, init=InitImage(image="photo", inpaint=inpaint)))
+    changed = np.abs(made - np.asarray(PHOTO, dtype=int)).max(axis=2) > 0
+    assert not changed[24:40, 24:40].any()
+    assert changed[:16].mean() > 0.9
+
+
+def test_an_empty_mask_is_refused_with_a_sentence(model):
+    with pytest.raises(BadRequest, match="mask is empty"):
+        run(model, replace(REQUEST, init=InitImage(image="photo", inpaint=Inpaint(mask="empty"))))
+
+
+def test_outpainting_every_side_keeps_the_old_picture_inside_the_blur(model):
+    outpaint = Outpaint(left=8, right=72, top=16, bottom=8, blur=6)
+    made = pixels(model, replace(REQUEST, steps=2, init=InitImage(image="photo", outpaint=outpaint)))
+    assert made.shape == (64 + 24, 64 + 80, 3)
+    old = made[16 : 16 + 64, 8 : 8 + 64]
+    assert np.array_equal(old[6:-6, 6:-6], np.asarray(PHOTO)[6:-6, 6:-6])
+
+
+def test_outpainting_one_side_keeps_the_other_edges_to_the_last_pixel(model):
+    made = pixels(model, replace(REQUEST, init=InitImage(image="uneven", outpaint=Outpaint(right=16, blur=0))))
+    assert made.shape == (50, 76, 3)
+    assert np.array_equal(made[:, :60], np.asarray(INPUTS["uneven"]))
+
+
+def test_outpainting_counts_the_steps_of_all_its_passes(model):
+    request = replace(REQUEST, steps=4, init=InitImage(image="photo", denoising_strength=1.0, outpaint=Outpaint(left=40, top=8)))
+    told = [event for event in run(model, request) if isinstance(event, Progress)]
+    passes = 2 + 2  # left: 32 + 8; top: two windows along the wider picture
+    assert told == [Progress(1, 1, step, 4 * passes) for step in range(4 * passes + 1)]
+
+
+def test_outpainted_pictures_of_a_batch_equal_their_seeds_made_alone(model):
+    request = replace(REQUEST, steps=2, batch_size=2, cfg_scale=CFG, init=InitImage(image="photo", outpaint=Outpaint(right=40)))
+    together = [np.asarray(p.image, dtype=int) for p in pictures(model, request)]
+    assert np.abs(together[1] - pixels(model, request.single(1))).max() <= 1
+    assert np.abs(together[1] - together[0]).max() > 1
+
+
+def test_interrupted_outpainting_still_gives_the_whole_canvas(model):
+    request = replace(REQUEST, steps=4, init=InitImage(image="photo", outpaint=Outpaint(left=32, right=32)))
+    made = pictures(model, request, Script(interrupt_after=2))
+    assert made[0].image.size == (128, 64)
+    assert np.asarray(made[0].image)[:, -32:].std() > 1  # continued, not black
+
+
+def test_too_large_a_canvas_is_refused(model):
+    with pytest.raises(BadRequest, match="4096"):
+        run(model, replace(REQUEST, init=InitImage(image="photo", outpaint=Outpaint(right=4096))))
+
+
+def test_a_request_that_is_not_complete_is_refused_before_anything_is_loaded():
+    def load(asked):
+        raise AssertionError("loaded")
+
+    with pytest.raises(BadRequest, match="width 60"):
+        list(generate(replace(REQUEST, width=60), Script(), load=load, open_input=INPUTS.__getitem__))
+
+
+def test_nine_channel_models_are_refused_with_a_sentence(model, monkeypatch):
+    class Unet:
+        config = model.unet.config.copy()
+
+    monkeypatch.setattr(DiffusionModel, "unet", property(lambda self: Unet))
+    Unet.config = type("Config", (), {"in_channels": 9})
+    with pytest.raises(BadRequest, match="inpainting"):
+        run(model, REQUEST)
+
+
+def test_running_out_of_memory_is_told_with_the_way_out(model, monkeypatch):
+    def decode(*arguments, **rest):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.vae, "decode", decode)
+    with pytest.raises(OutOfMemory, match="smaller"):
+        run(model, REQUEST)
+
+
+def test_pictures_that_are_not_numbers_are_told_not_shown(model, monkeypatch):
+    monkeypatch.setattr(model.vae, "decode", lambda latents, **rest: (torch.full((1, 3, 64, 64), float("nan")),))
+    with pytest.raises(EngineError, match="--no-half-vae"):
+        run(model, REQUEST)

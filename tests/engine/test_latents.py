@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import tiny_model
+from webui.engine.latents import decode_latents, encode_image, to_image
+
+PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def test_eight_bits_are_truncated_not_rounded():
+    values = torch.tensor([-0.1, 0.0, 0.999 / 255, 1.999 / 255, 254.9 / 255, 1.0, 1.5])
+    assert np.asarray(to_image(values.expand(3, 1, 7)))[0, :, 0].tolist() == [0, 0, 0, 1, 254, 255, 255]
+
+
+def test_encoding_is_the_scaled_mean_of_the_posterior():
+    model = tiny_model("sd1")
+    pixels = torch.from_numpy(np.array(PHOTO)).permute(2, 0, 1)[None] / 127.5 - 1
+    expected = model.vae.encode(pixels).latent_dist.mode() * 0.18215
+    torch.testing.assert_close(encode_image(model, PHOTO), expected)
+    assert encode_image(model, PHOTO).shape == (1, 4, 2, 3)
+
+
+def test_a_picture_does_not_depend_on_the_batch_it_is_decoded_in():
+    model = tiny_model("sd1")
+    latents = torch.randn(3, 4, 2, 3, generator=torch.Generator().manual_seed(0))
+    together = decode_latents(model, latents)
+    assert [image.size for image in together] == [(24, 16)] * 3
+    assert together[1].tobytes() == decode_latents(model, latents[1:2])[0].tobytes()

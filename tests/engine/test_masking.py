@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from webui.core.errors import BadRequest
+from webui.core.request import Inpaint
+from webui.engine import masking
+
+RANDOM = np.random.default_rng(0)
+PHOTO = Image.fromarray(RANDOM.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+
+
+def square(size=(64, 48), box=(20, 16, 36, 32)):
+    mask = Image.new("L", size)
+    mask.paste(255, box)
+    return mask
+
+
+def halves(width=40, height=20):
+    """Left half red, right half blue."""
+    image = Image.new("RGB", (width, height), (255, 0, 0))
+    image.paste((0, 0, 255), (width // 2, 0, width, height))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)"])
+def test_the_same_size_leaves_every_pixel(mode):
+    assert masking.resize(PHOTO, PHOTO.size, mode).tobytes() == PHOTO.tobytes()
+
+
+def test_crop_and_resize_keeps_the_middle_in_proportion():
+    picture = np.asarray(masking.resize(halves(), (20, 20), "Crop and resize"))
+    assert picture.shape == (20, 20, 3)
+    assert picture[10, 2].tolist() == [255, 0, 0]
+    assert picture[10, 17].tolist() == [0, 0, 255]
+
+
+def test_resize_and_fill_continues_the_outermost_rows():
+    picture = np.asarray(masking.resize(PHOTO, (64, 96), "Resize and fill"))
+    assert np.array_equal(picture[24:72], np.asarray(PHOTO))
+    assert np.array_equal(picture[:24], np.broadcast_to(np.asarray(PHOTO)[0], (24, 64, 3)))
+    assert np.array_equal(picture[72:], np.broadcast_to(np.asarray(PHOTO)[-1], (24, 64, 3)))
+
+
+def test_transparent_pictures_are_laid_on_white():
+    picture = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    picture.putpixel((0, 0), (255, 0, 0, 255))
+    assert masking.flatten(picture).getpixel((1, 1)) == (255, 255, 255)
+    assert masking.flatten(picture).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_masks_count_by_brightness_or_by_opacity():
+    grey = Image.new("RGB", (4, 4), (129, 129, 129))
+    assert masking.binary_mask(grey, (4, 4)).getextrema() == (255, 255)
+    drawn = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
+    drawn.putpixel((2, 1), (0, 0, 0, 255))
+    assert masking.binary_mask(drawn, (4, 4)).getbbox() == (2, 1, 3, 2)
+
+
+def test_masks_of_another_size_are_fitted_to_the_picture():
+    assert masking.binary_mask(square((32, 24), (10, 8, 18, 16)), (64, 48)).getbbox() == (20, 16, 36, 32)
+
+
+def test_blur_reaches_two_and_a_half_deviations_by_axis():
+    assert masking.blur(square(), 4, 0).getbbox() == (20 - 10, 16, 36 + 10, 32)
+    assert masking.blur(square(), 0, 2).getbbox() == (20, 16 - 5, 36, 32 + 5)
+
+
+def test_blur_equals_a_normalized_gaussian():
+    values = np.zeros((1, 41))
+    values[0, 20] = 255
+    line = np.asarray(masking.blur(Image.fromarray(values.astype(np.uint8)), 3, 0))[0]
+    weights = np.exp(-0.5 * (np.arange(-8, 9) / 3) ** 2)
+    assert np.array_equal(line[12:29], np.rint(255 * weights / weights.sum()))
+
+
+def test_blur_mirrors_at_the_edges():
+    full = Image.new("L", (30, 20), 255)
+    assert masking.blur(full, 9, 9).getextrema() == (255, 255)
+
+
+def test_fill_continues_the_surroundings_and_leaves_the_rest():
+    image = Image.new("RGB", (64, 48), (30, 90, 200))
+    image.paste((255, 0, 0), (20, 16, 36, 32))
+    filled = np.asarray(masking.fill(image, square())).astype(int)
+    assert np.abs(filled - [30, 90, 200]).max() <= 6
+
+
+def test_only_masked_crops_with_padding_to_the_pictures_proportions():
+    left, top, right, bottom = masking.crop_box(square((200, 100), (90, 40, 100, 50)), 5, (64, 32))
+    assert (right - left, bottom - top) == (40, 20)
+    assert (left, top) == (75, 35)
+
+
+def test_crops_at_the_edge_are_pushed_back_into_the_picture():
+    left, top, right, bottom = masking.crop_box(square((200, 100), (0, 90, 10, 100)), 5, (64, 32))
+    assert (left, bottom) == (0, 100)
+    assert (right - left, bottom - top) == (30, 15)
+
+
+def test_crops_at_the_far_edge_are_pushed_back_whole():
+    assert masking.crop_box(square((200, 100), (190, 40, 200, 60)), 0, (64, 32)) == (160, 40, 200, 60)
+
+
+def test_crops_longer_than_the_picture_are_cut():
+    assert masking.crop_box(square((40, 100), (0, 10, 40, 90)), 0, (64, 32)) == (0, 10, 40, 90)
+
+
+def test_the_latent_mask_is_one_where_most_of_a_cell_is_masked():
+    mask = masking.latent_mask(square((64, 64), (16, 16, 40, 32)))
+    assert mask.shape == (1, 1, 8, 8)
+    assert mask[0, 0].nonzero().tolist() == [[row, column] for row in (2, 3) for column in (2, 3, 4)]
+
+
+def test_the_overlay_is_twice_the_blurred_mask_on_the_whole_picture_and_the_mask_itself_on_a_part():
+    blurred = np.asarray(masking.blur(square(), 4, 0)).astype(int)
+    assert 100 < blurred[20, 20] < 160  # the mask's edge
+    whole, part = (
+        masking.prepare_inpaint(PHOTO, square(), Inpaint(mask="", blur_x=4, blur_y=0, only_masked=only), "Just resize", PHOTO.size)
+        for only in (False, True)
+    )
+    assert np.array_equal(np.asarray(whole.overlay), np.minimum(2 * blurred, 255))
+    assert np.array_equal(np.asarray(part.overlay), blurred)
+
+
+@pytest.mark.parametrize("only_masked", [False, True])
+def test_pasting_back_touches_nothing_outside_the_blurred_mask(only_masked):
+    inpaint = Inpaint(mask="", blur_x=2, blur_y=2, only_masked=only_masked, padding=4)
+    region = masking.prepare_inpaint(PHOTO, square(), inpaint, "Just resize", PHOTO.size)
+    result = np.asarray(region.paste_back(Image.new("RGB", PHOTO.size, (0, 255, 0))))
+    changed = np.abs(result.astype(int) - np.asarray(PHOTO)).max(axis=2) > 0
+    rows, columns = np.nonzero(changed)
+    assert rows.min() >= 16 - 5
+    assert rows.max() < 32 + 5
+    assert columns.min() >= 20 - 5
+    assert columns.max() < 36 + 5
+    assert result[24, 28].tolist() == [0, 255, 0]
+
+
+def test_an_inverted_mask_repaints_the_rest():
+    inpaint = Inpaint(mask="", blur_x=0, blur_y=0, invert=True)
+    region = masking.prepare_inpaint(PHOTO, square(), inpaint, "Just resize", PHOTO.size)
+    result = region.paste_back(Image.new("RGB", PHOTO.size))
+    assert result.crop((20, 16, 36, 32)).tobytes() == PHOTO.crop((20, 16, 36, 32)).tobytes()
+    assert result.getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_a_mask_that_leaves_nothing_to_do_is_refused(invert):
+    mask = Image.new("L", PHOTO.size, 255 if invert else 0)
+    with pytest.raises(BadRequest, match="mask is empty"):
+        masking.prepare_inpaint(PHOTO, mask, Inpaint(mask="", invert=invert), "Just resize", PHOTO.size)

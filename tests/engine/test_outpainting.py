@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from webui.core.request import Outpaint
+from webui.engine import outpainting
+from webui.engine.outpainting import Pass
+
+EIGHTS = st.integers(0, 20).map(lambda n: 8 * n)
+BLUE = (38, 84, 214)
+
+
+@given(st.integers(8, 300), st.integers(8, 300), EIGHTS, EIGHTS, EIGHTS, EIGHTS)
+def test_passes_make_every_new_pixel_once_and_see_only_what_is_there(width, height, left, right, top, bottom):
+    outpaint = Outpaint(left=left, right=right, top=top, bottom=bottom)
+    size = outpainting.canvas_size((width, height), outpaint)
+    made = np.zeros(size[::-1], dtype=int)
+    made[top : top + height, left : left + width] = 1
+    for step in outpainting.plan_passes((width, height), outpaint, 128):
+        (wl, wt, wr, wb), (nl, nt, nr, nb) = step.window, step.new
+        assert wl <= nl
+        assert wt <= nt
+        assert nr <= wr
+        assert nb <= wb
+        assert max(wr - wl, wb - wt) <= 128
+        assert not made[nt:nb, nl:nr].any()
+        made[nt:nb, nl:nr] = 1
+        assert made[wt:wb, wl:wr].all()
+    assert made.all()
+
+
+def test_windows_have_the_models_size_where_the_picture_is_that_large():
+    steps = outpainting.plan_passes((128, 128), Outpaint(right=64), 128)
+    assert steps == [Pass((64, 0, 192, 128), (128, 0, 192, 128), "right")]
+
+
+def test_sides_are_made_one_after_the_other():
+    steps = outpainting.plan_passes((64, 64), Outpaint(left=8, right=8, top=8, bottom=8), 128)
+    assert [step.side for step in steps] == ["left", "right", "top", "bottom"]
+
+
+def test_wide_additions_are_made_in_strips_of_half_the_models_size():
+    steps = outpainting.plan_passes((128, 128), Outpaint(left=160), 128)
+    assert [step.new for step in steps] == [(96, 0, 160, 128), (32, 0, 96, 128), (0, 0, 32, 128)]
+
+
+def canvas(image, outpaint):
+    return outpainting.place_on_canvas(image, outpaint)
+
+
+SIDES = {"left": Outpaint(left=32), "right": Outpaint(right=32), "top": Outpaint(top=32), "bottom": Outpaint(bottom=32)}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_plain_picture_is_continued_in_its_very_colour(side):
+    image = Image.new("RGB", (48, 48), BLUE)
+    (step,) = outpainting.plan_passes(image.size, SIDES[side], 128)
+    filled = outpainting.prefill(canvas(image, SIDES[side]), step, 1)
+    assert filled.getextrema() == tuple((value, value) for value in BLUE)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_colours_at_the_edge_go_on_beside_it(side):
+    values = np.zeros((48, 48, 3), dtype=np.uint8)
+    values[:24, :] = (200, 0, 0) if side in ("left", "right") else (0, 200, 0)
+    image = Image.fromarray(values if side in ("left", "right") else values.transpose(1, 0, 2))
+    (step,) = outpainting.plan_passes(image.size, SIDES[side], 128)
+    filled = np.asarray(outpainting.prefill(canvas(image, SIDES[side]), step, 1)).astype(int)
+    left, top, right, bottom = step.new
+    new = filled[top:bottom, left:right]
+    new = new if side in ("left", "right") else new.transpose(1, 0, 2)
+    inner = new[:, 0] if side in ("right", "bottom") else new[:, -1]  # next to the old picture
+    assert inner[:20].max(axis=1).min() > 190
+    assert inner[28:].max() < 10
+
+
+def test_grain_has_the_spread_and_the_colour_of_the_old_pictures():
+    rng = np.random.default_rng(0)
+    grain = rng.normal(0, 12, (128, 128, 1)) * np.array([1.0, 1.0, 0.2]) + np.array([90, 140, 60])
+    image = Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8))
+    outpaint = Outpaint(right=64)
+    (step,) = outpainting.plan_passes(image.size, outpaint, 128)
+    new = np.asarray(outpainting.prefill(canvas(image, outpaint), step, 1)).astype(float)[:, 128:]
+    assert np.abs(new.mean(axis=(0, 1)) - [90, 140, 60]).max() < 6
+    assert new[..., 0].std() == pytest.approx(12, rel=0.25)
+    assert np.corrcoef(new[..., 0].ravel(), new[..., 1].ravel())[0, 1] > 0.9
+
+
+def test_an_object_at_the_edge_is_not_taken_for_grain():
+    image = Image.new("RGB", (128, 128), BLUE)
+    image.paste((214, 40, 40), (112, 60, 128, 80))
+    outpaint = Outpaint(right=64)
+    (step,) = outpainting.plan_passes(image.size, outpaint, 128)
+    new = np.asarray(outpainting.prefill(canvas(image, outpaint), step, 1)).astype(int)[:, 128:]
+    assert np.abs(new[:10, :16] - BLUE).max() <= 1
+
+
+def test_grain_follows_the_seed():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    (step,) = outpainting.plan_passes(image.size, SIDES["right"], 128)
+    one, again, other = (outpainting.prefill(canvas(image, SIDES["right"]), step, seed).tobytes() for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+
+
+def test_the_blend_lies_inside_the_old_picture_and_ends_at_the_blur():
+    step = Pass((0, 0, 96, 64), (64, 0, 96, 64), "right")
+    row = np.asarray(outpainting.blend_mask((96, 64), step, 8))[5]
+    assert bool((row[64:] == 255).all())
+    assert bool((np.diff(row[56:65].astype(int)) > 0).all())
+    assert not row[:56].any()
+
+
+def test_no_blur_blends_nothing():
+    step = Pass((0, 0, 96, 64), (64, 0, 96, 64), "right")
+    mask = np.asarray(outpainting.blend_mask((96, 64), step, 0))
+    assert not mask[:, :64].any()
+
+
+def test_the_latent_mask_takes_every_cell_with_a_new_pixel_and_the_nearer_half_of_the_blend():
+    step = Pass((0, 0, 96, 64), (60, 0, 96, 64), "right")
+    mask = outpainting.latent_mask(outpainting.blend_mask((96, 64), step, 0))
+    assert mask[0, 0, 0].tolist() == [0] * 7 + [1] * 5
+    step = Pass((0, 0, 96, 64), (64, 0, 96, 64), "right")
+    mask = outpainting.latent_mask(outpainting.blend_mask((96, 64), step, 32))
+    assert mask[0, 0, 0].tolist() == [0] * 6 + [1] * 6
+
+
+def test_windows_are_filled_up_to_multiples_of_eight_and_cut_back():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 60, 3), dtype=np.uint8))
+    outpaint = Outpaint(right=16)
+    (step,) = outpainting.plan_passes(image.size, outpaint, 128)
+    base = canvas(image, outpaint)
+    window = outpainting.cut_window(base, step)
+    assert window.size == (80, 56)
+    mask = outpainting.blend_mask(base.size, step, 0)
+    made = outpainting.lay_in(base, Image.new("RGB", (80, 56), BLUE), step, mask)
+    assert made.size == (76, 50)
+    assert made.crop((0, 0, 60, 50)).tobytes() == image.tobytes()
+    assert made.getpixel((75, 49)) == BLUE

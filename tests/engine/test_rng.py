@@ -1,0 +1,113 @@
+import math
+
+import pytest
+import torch
+from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
+
+from webui.engine.rng import BrownianNoise, ImageNoise, slerp
+
+SHAPE = (4, 8, 6)
+
+
+def generator(seed):
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def test_the_first_noise_is_the_seeds_own():
+    expected = torch.stack([torch.randn(SHAPE, generator=generator(seed)) for seed in (3, 4)])
+    assert torch.equal(ImageNoise([3, 4]).first(SHAPE), expected)
+
+
+def test_further_noises_continue_each_images_generator():
+    noise, alone = ImageNoise([3, 4]), generator(4)
+    noise.first(SHAPE), torch.randn(SHAPE, generator=alone)
+    assert torch.equal(noise.next(SHAPE)[1], torch.randn(SHAPE, generator=alone))
+    assert torch.equal(noise.next(SHAPE)[1], torch.randn(SHAPE, generator=alone))
+
+
+def test_drawing_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    noise = ImageNoise([3], [9], 0.5, (4, 4))
+    noise.first(SHAPE), noise.next(SHAPE)
+    BrownianNoise(SHAPE, [1], (0.1, 10.0))(torch.tensor(10.0), torch.tensor(1.0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_variation_mixes_in_the_variation_seeds_noise_along_the_height():
+    low, high = (torch.randn(SHAPE, generator=generator(seed)).double() for seed in (3, 9))
+    mixed = ImageNoise([3], [9], 0.3).first(SHAPE)[0]
+    for channel, column in ((0, 0), (2, 5)):
+        a, b = low[channel, :, column], high[channel, :, column]
+        angle = math.acos(float(a @ b / a.norm() / b.norm()))
+        expected = (math.sin(0.7 * angle) * a + math.sin(0.3 * angle) * b) / math.sin(angle)
+        torch.testing.assert_close(mixed[channel, :, column].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_variation_strength_one_is_the_variation_seed():
+    expected = torch.randn(SHAPE, generator=generator(9))
+    torch.testing.assert_close(ImageNoise([3], [9], 1.0).first(SHAPE)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_slerp_of_equal_noises_is_finite():
+    same = torch.randn(SHAPE, generator=generator(1))
+    torch.testing.assert_close(slerp(0.4, same, same), same)
+
+
+def test_seed_resize_lays_the_old_sizes_noise_on_the_middle_of_the_new():
+    made = ImageNoise([5], resize_from=(6, 8)).first((4, 12, 4))[0]
+    old = torch.randn((4, 6, 8), generator=generator(5))
+    canvas = torch.randn((4, 12, 4), generator=generator(5))
+    assert torch.equal(made[:, 3:9, :], old[:, :, 2:6])
+    assert torch.equal(made[:, :3], canvas[:, :3])
+    assert torch.equal(made[:, 9:], canvas[:, 9:])
+
+
+def test_seed_resize_from_the_same_size_changes_nothing():
+    assert torch.equal(ImageNoise([5], resize_from=SHAPE[1:]).first(SHAPE), ImageNoise([5]).first(SHAPE))
+
+
+def path(seed=1, size=(1, 100, 100)):
+    return BrownianNoise(size, [seed], (0.03, 14.0))
+
+
+def test_brownian_noise_equals_the_fields():
+    sigma_min, sigma_max = torch.tensor(0.0291675), torch.tensor(14.614642)
+    theirs = BrownianTreeNoiseSampler(torch.zeros(2, *SHAPE), sigma_min, sigma_max, seed=[3, 4])
+    ours = BrownianNoise(SHAPE, [3, 4], (float(sigma_min), float(sigma_max)))
+    for step in ((11.0, 7.5), (7.5, 0.9), (3.3, 3.2)):
+        sigma, sigma_next = (torch.tensor(level) for level in step)
+        torch.testing.assert_close(ours(sigma, sigma_next), theirs(sigma, sigma_next))
+
+
+def test_brownian_noise_has_unit_variance_at_any_step():
+    for high, low in ((14.0, 9.0), (9.0, 8.9), (0.05, 0.03)):
+        noise = path()(torch.tensor(high), torch.tensor(low))
+        assert float(noise.std()) == pytest.approx(1, abs=0.03)
+        assert float(noise.mean()) == pytest.approx(0, abs=0.03)
+
+
+def test_brownian_steps_add_up_to_the_step_they_make_together():
+    noise = path()
+    whole = noise(torch.tensor(9.0), torch.tensor(1.0)) * math.sqrt(8)
+    parts = noise(torch.tensor(9.0), torch.tensor(4.0)) * math.sqrt(5) + noise(torch.tensor(4.0), torch.tensor(1.0)) * math.sqrt(3)
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-2)  # the path is known down to 1e-6 of sigma, the noise to its root
+
+
+def test_brownian_noise_does_not_depend_on_the_order_of_questions():
+    one, other = path(), path()
+    one(torch.tensor(14.0), torch.tensor(3.0)), one(torch.tensor(2.0), torch.tensor(1.0))
+    step = torch.tensor(7.0), torch.tensor(5.0)
+    assert torch.equal(one(*step), other(*step))
+
+
+def test_brownian_noise_of_an_image_does_not_depend_on_its_batch():
+    together = BrownianNoise(SHAPE, [1, 2], (0.03, 14.0))
+    alone = BrownianNoise(SHAPE, [2], (0.03, 14.0))
+    step = torch.tensor(7.0), torch.tensor(5.0)
+    assert torch.equal(together(*step)[1:], alone(*step))
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1, 2**63 + 5])
+def test_every_allowed_seed_makes_noise(seed):
+    assert ImageNoise([seed]).first(SHAPE).isfinite().all()
+    assert BrownianNoise(SHAPE, [seed], (0.03, 14.0))(torch.tensor(14.0), torch.tensor(5.0)).isfinite().all()

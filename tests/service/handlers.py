@@ -1,0 +1,121 @@
+"""A worker's handlers without torch. The prompt says what a job does; see `draw`. Files in data_dir are its way to talk with the test."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from webui.core.errors import BadRequest
+from webui.core.event import Control, Event, Failed, Finished, Loading, Picture, Pictures, Preview, Progress
+from webui.core.request import GenerationRequest
+from webui.core.settings import Settings
+from webui.service.worker import Handler, MemoryQuestion
+
+LONG = 60.0  # seconds after which a job that waits for the test gives up
+
+
+def make(settings: Settings) -> dict[type, Handler]:
+    """The table for a worker that is well."""
+    (settings.data_dir / "worker.pid").write_text(str(os.getpid()))
+    (settings.data_dir / "torch.txt").write_text(str("torch" in sys.modules))
+
+    def draw(request: GenerationRequest, control: Control) -> Iterator[Event]:
+        """Prompt words: "hold" waits in each step for file go, "fail", "crash", "die" (always), "die-once", "quiet" (no Finished)."""
+        words = request.prompt.split()
+        note(settings, f"{request.prompt}|{request.seed}")
+        yield Loading("Loading checkpoint")
+        if "fail" in words:
+            raise BadRequest("this cannot be drawn; ask for something else")
+        if "crash" in words:
+            raise ValueError("a defect")
+        if "tell" in words:
+            yield Failed("it went wrong", 507)
+            return
+        yield from batches(settings, request, control, words)
+        if "quiet" not in words:
+            yield Finished(interrupted=control.interrupted)
+
+    return {GenerationRequest: draw, MemoryQuestion: memory}
+
+
+def batches(settings: Settings, request: GenerationRequest, control: Control, words: list[str]) -> Iterator[Event]:
+    for batch in range(1, request.batch_count + 1):
+        skipped = False
+        for step in range(request.steps + 1):
+            yield Progress(batch, request.batch_count, step, request.steps)
+            if control.previews:
+                yield Preview(f"preview {batch} {step}".encode())
+            if "hold" in words:
+                hold(settings, control)
+            skipped = control.take_skip()
+            if control.interrupted or skipped:
+                break
+        if control.interrupted:
+            return
+        if not skipped:
+            yield Pictures(tuple(picture(request, (batch - 1) * request.batch_size + i) for i in range(request.batch_size)))
+        died = settings.data_dir / "died"
+        if "die" in words or ("die-once" in words and not died.exists()):
+            died.touch()
+            time.sleep(0.2)  # what was sent is on its way
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hold(settings: Settings, control: Control) -> None:
+    """One step that takes until file `go` exists, or a signal comes."""
+    (settings.data_dir / "holding").touch()
+    end = time.monotonic() + LONG
+    while not (settings.data_dir / "go").exists() and not control.interrupted and time.monotonic() < end:
+        if (settings.data_dir / "step").exists():
+            (settings.data_dir / "step").unlink()
+            return
+        time.sleep(0.01)
+
+
+def picture(request: GenerationRequest, index: int) -> Picture:
+    single = request.single(index)
+    colour = (single.seed % 256, single.seed // 256 % 256, single.variation_seed % 256)
+    return Picture(Image.new("RGB", (request.width, request.height), colour), single, f"{request.prompt}\nSteps: 1, Seed: {single.seed}")
+
+
+def note(settings: Settings, text: str) -> None:
+    with open(settings.data_dir / "ran.txt", "a") as file:
+        file.write(text + "\n")
+
+
+def ran(folder: Path) -> list[str]:
+    """What the worker began, in order: "prompt|seed"."""
+    path = folder / "ran.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def memory(question: MemoryQuestion, control: Control) -> Iterator[Any]:
+    yield {"system": {"total": 7}}
+
+
+def never(settings: Settings) -> dict[type, Handler]:
+    """A worker that cannot start."""
+    note(settings, "start")
+    raise BadRequest("there is no device here; plug one in")
+
+
+def lost(settings: Settings) -> dict[type, Handler]:
+    """A worker that dies while it starts."""
+    note(settings, "start")
+    os._exit(3)
+
+
+def other(settings: Settings) -> dict[type, Handler]:
+    """A worker that knows no pictures."""
+    return {}
+
+
+def small(**values: Any) -> GenerationRequest:
+    """A request that is quick."""
+    return replace(GenerationRequest(width=64, height=64, steps=2), **values)

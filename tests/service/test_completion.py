@@ -1,0 +1,132 @@
+"""webui/service/completion.py."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.service.conftest import write_checkpoint
+from webui.core.catalog import Catalog
+from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.settings import PREFERENCES, Settings
+from webui.service.completion import complete
+from webui.service.inputs import InputStore
+
+Complete = Callable[..., GenerationRequest]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> InputStore:
+    return InputStore(tmp_path / "inputs")
+
+
+@pytest.fixture
+def completed(settings: Settings, inputs: InputStore) -> Complete:
+    """Completes a request with these fields; `prefer` are preferences."""
+
+    def run(prefer: dict[str, Any] | None = None, ckpt: str | None = None, **fields: Any) -> GenerationRequest:
+        preferences = {preference.name: preference.default for preference in PREFERENCES} | (prefer or {})
+        catalog = Catalog(replace(settings, checkpoint=ckpt))
+        return complete(GenerationRequest(**fields), catalog, preferences, inputs.open)
+
+    return run
+
+
+def add(inputs: InputStore, width: int, height: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return inputs.add(buffer.getvalue())
+
+
+def test_nothing_given_means_the_built_in_checkpoint_at_its_own_size(completed: Complete) -> None:
+    request = completed()
+    assert (request.checkpoint, request.vae, request.width, request.height) == ("small.safetensors", "None", 128, 128)
+    assert len(request.checkpoint_hash) == 10
+    assert 0 <= request.seed < 2**32
+    assert 0 <= request.variation_seed < 2**32
+    request.validate()
+
+
+def test_completing_twice_changes_nothing(completed: Complete) -> None:
+    once = completed(sampler="k_dpmpp_2m_ka")
+    assert completed(**vars(once)) == once
+    assert (once.sampler, once.schedule_type) == ("DPM++ 2M", "Automatic")
+
+
+def test_seeds_are_drawn_anew_and_seed_zero_is_a_seed(completed: Complete) -> None:
+    assert len({completed().seed for _ in range(20)}) == 20
+    assert completed(seed=0, variation_seed=0).seed == 0
+    with pytest.raises(BadRequest, match="seed -2"):
+        completed(seed=-2)
+
+
+def test_the_request_goes_before_the_preference_and_that_before_ckpt(completed: Complete, settings: Settings) -> None:
+    for name in ("one", "two", "three"):
+        write_checkpoint(settings.checkpoint_dirs[0] / f"{name}.safetensors", 768)
+    assert completed({"sd_model_checkpoint": "two"}, "three", checkpoint="one").checkpoint == "one.safetensors"
+    assert completed({"sd_model_checkpoint": "two"}, "three").checkpoint == "two.safetensors"
+    assert completed(None, "three").checkpoint == "three.safetensors"
+    assert completed(None, "three").width == 512
+
+
+def test_a_checkpoint_that_is_not_there_or_cannot_be_used_is_refused(completed: Complete, settings: Settings) -> None:
+    with pytest.raises(MissingModel, match="absent"):
+        completed(checkpoint="absent")
+    (settings.checkpoint_dirs[0]).mkdir(parents=True)
+    (settings.checkpoint_dirs[0] / "broken.safetensors").write_bytes(b"broken")
+    with pytest.raises(BadModelFile, match="broken"):
+        completed(checkpoint="broken")
+
+
+def test_the_vae_is_named_or_none(completed: Complete, settings: Settings) -> None:
+    write_checkpoint(settings.checkpoint_dirs[0] / "one.safetensors")
+    write_checkpoint(settings.checkpoint_dirs[0] / "one.vae.safetensors")
+    write_checkpoint(settings.vae_dirs[0] / "other.safetensors")
+    assert completed(checkpoint="one").vae == "one.vae.safetensors"
+    assert len(completed(checkpoint="one").vae_hash) == 10
+    assert completed(checkpoint="one", vae="None").vae == "None"
+    assert completed({"sd_vae": "None"}, checkpoint="one").vae == "None"
+    assert completed({"sd_vae": "other"}, checkpoint="one").vae == "other.safetensors"
+    assert completed({"sd_vae": "other"}, checkpoint="one", vae="None").vae == "None"
+    with pytest.raises(MissingModel, match="absent"):
+        completed(vae="absent")
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark(completed: Complete) -> None:
+    request = completed(prompt="a\ud800b 🎨", negative_prompt="\udfff")
+    assert (request.prompt, request.negative_prompt) == ("a?b 🎨", "?")
+
+
+def test_an_init_image_gives_its_size_in_multiples_of_8(completed: Complete, inputs: InputStore) -> None:
+    image = InitImage(image=add(inputs, 100, 207))
+    assert (completed(init=image).width, completed(init=image).height) == (96, 200)
+    assert (completed(init=image, width=64).width, completed(init=image, width=64).height) == (64, 200)
+    tiny = InitImage(image=add(inputs, 20, 30))
+    assert (completed(init=tiny).width, completed(init=tiny).height) == (64, 64)
+
+
+def test_outpainting_adds_its_sides(completed: Complete, inputs: InputStore) -> None:
+    image = InitImage(image=add(inputs, 128, 128), outpaint=Outpaint(left=64, top=8, bottom=16))
+    request = completed(init=image, width=512, height=512)
+    assert (request.width, request.height) == (192, 152)
+    odd = InitImage(image=add(inputs, 20, 207), outpaint=Outpaint(left=64, top=8))
+    assert (completed(init=odd).width, completed(init=odd).height) == (80, 208)
+
+
+def test_a_picture_that_is_too_large_is_refused_with_the_limit(completed: Complete, inputs: InputStore) -> None:
+    sha256 = add(inputs, 4096, 64)
+    with pytest.raises(BadRequest, match="width 4104 is out of range: use 64 to 4096"):
+        completed(init=InitImage(image=sha256, outpaint=Outpaint(left=8)))
+    assert completed(init=InitImage(image=sha256)).width == 4096
+
+
+def test_inputs_that_are_not_there_are_refused(completed: Complete, inputs: InputStore) -> None:
+    with pytest.raises(MissingModel, match="send it again"):
+        completed(init=InitImage(image="0" * 64))
+    with pytest.raises(MissingModel, match="send it again"):
+        completed(init=InitImage(image=add(inputs, 64, 64), inpaint=Inpaint(mask="0" * 64)))

@@ -1,0 +1,139 @@
+import io
+
+import pytest
+from PIL import Image
+
+from webui.core import infotext
+from webui.core.request import GenerationRequest
+from webui.service.service import Service
+from webui.ui import actions
+from webui.ui.fields import FIELDS, QUICK, TABS
+
+
+def shown(tab: str, **changes: object) -> dict[str, object]:
+    size = {"width": 128, "height": 128} if "width" in TABS[tab] else {}
+    start = {name: FIELDS[name].default for name in (*QUICK, *TABS[tab])} | {"checkpoint": "small.safetensors"} | size
+    return start | changes
+
+
+def picture(service: Service, colour: str = "red") -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+    return service.add_input(buffer.getvalue())
+
+
+def test_generate_queues_a_job_of_the_browser_that_asked(service: Service) -> None:
+    assert actions.generate(service, "txt2img", {"client": "browser-1"}, shown("txt2img", prompt="a fox")) == []
+    (job,) = service.jobs("browser-1")
+    assert (job.request.prompt, job.request.width) == ("a fox", 128)
+
+
+@pytest.mark.parametrize(
+    ("tab", "page", "changes", "told"),
+    [
+        ("txt2img", {}, {"width": 100}, "multiple of 8"),
+        ("txt2img", {}, {"steps": 0}, "steps 0"),
+        ("txt2img", {}, {"seed": "abc"}, "whole number"),
+        ("txt2img", {}, {"checkpoint": "gone.safetensors"}, "gone"),
+        ("img2img", {}, {}, "no picture"),
+        ("img2img", {"image": "0" * 64, "inpaint": True}, {}, "painted"),
+        ("img2img", {"image": "0" * 64}, {}, "input picture"),
+        ("txt2img", {"problem": "the server does not answer"}, {}, "does not answer"),
+    ],
+)
+def test_bad_input_is_told_and_queues_nothing(service: Service, tab: str, page: dict[str, object], changes: dict[str, object], told: str) -> None:
+    (sentence,) = actions.generate(service, tab, page, shown(tab, **changes))
+    assert told in sentence
+    assert service.jobs() == []
+
+
+def test_outpaint_without_a_side_is_told(service: Service) -> None:
+    (sentence,) = actions.generate(service, "outpaint", {"image": picture(service)}, shown("outpaint"))
+    assert "at least one side" in sentence
+
+
+def test_inpaint_takes_picture_and_mask_along(service: Service) -> None:
+    image, mask = picture(service), picture(service, "white")
+    sent = {"client": "c", "image": image, "mask": mask, "inpaint": True}
+    assert actions.generate(service, "img2img", sent, shown("img2img")) == []
+    init = service.jobs("c")[0].request.init
+    assert init is not None
+    assert init.inpaint is not None
+    assert (init.image, init.inpaint.mask) == (image, mask)
+
+
+def test_fill_brings_back_every_field_of_a_request(service: Service) -> None:
+    request = service.complete(
+        GenerationRequest(prompt="a (red) fox", negative_prompt="blur", steps=9, sampler="Euler a", cfg_scale=4.5, width=256, height=192)
+    )
+    updates, problems = actions.fill(service, "txt2img", infotext.write(request), shown("txt2img"))
+    filled = shown("txt2img") | updates
+    assert problems == []
+    assert actions.generate(service, "txt2img", {"client": "c"}, filled) == []
+    again = service.jobs("c")[0].request
+    assert again == GenerationRequest.from_json(request.to_json() | {"variation_seed": again.variation_seed})
+
+
+def test_fill_keeps_what_the_text_does_not_say(service: Service) -> None:
+    updates, _ = actions.fill(service, "txt2img", "a fox\nSteps: 5, Seed: 7, Clip skip: 1", shown("txt2img", cfg_scale=3.0, sampler="Heun"))
+    assert updates == {"prompt": "a fox", "steps": 5, "seed": "7"}
+
+
+def test_fill_switches_to_the_named_checkpoint(service: Service) -> None:
+    updates, problems = actions.fill(service, "txt2img", "a fox\nSteps: 5, Sampler: Euler, Model: large", shown("txt2img"))
+    assert updates["checkpoint"] == "large.safetensors"
+    assert problems == []
+
+
+def test_fill_keeps_the_checkpoint_if_the_named_one_is_missing_and_says_so(service: Service) -> None:
+    updates, problems = actions.fill(service, "txt2img", "a fox\nSteps: 5, Sampler: Euler, Model: gone", shown("txt2img"))
+    assert "checkpoint" not in updates
+    assert any("gone" in problem and "kept small.safetensors" in problem for problem in problems)
+
+
+def test_fill_tells_when_there_are_no_parameters(service: Service) -> None:
+    updates, problems = actions.fill(service, "txt2img", "  ", shown("txt2img"))
+    assert updates == {}
+    assert len(problems) == 1
+
+
+def test_fill_survives_a_widget_with_nonsense_in_it(service: Service) -> None:
+    updates, _ = actions.fill(service, "txt2img", "a fox\nSteps: 5, Seed: 7, Sampler: Euler", shown("txt2img", seed="abc"))
+    assert updates["seed"] == "7"
+
+
+def test_outpainting_keeps_its_strength_when_a_picture_of_another_kind_is_sent(service: Service) -> None:
+    text = "a fox\nSteps: 5, Sampler: Euler, Denoising strength: 0.2"
+    assert "init.denoising_strength" not in actions.fill(service, "outpaint", text, shown("outpaint"))[0]
+    assert actions.fill(service, "img2img", text, shown("img2img"))[0]["init.denoising_strength"] == 0.2
+
+
+def test_sizes_follow_the_checkpoint_until_they_are_chosen(service: Service) -> None:
+    assert actions.sizes_after(service, "large.safetensors", 128, 128) == (512, 512)
+    assert actions.sizes_after(service, "large.safetensors", 128, 192) == (128, 192)
+    assert actions.sizes_after(service, "large.safetensors", 136, 136) == (136, 136)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1600, 800), (4000, 4000), (100, 60), (128, 128), (9000, 10)])
+def test_sizes_like_a_picture_keep_its_shape_and_fit_the_checkpoint(service: Service, width: int, height: int) -> None:
+    sides = actions.sizes_like(service, "small.safetensors", width, height)
+    assert all(side % 8 == 0 and 64 <= side <= 4096 for side in sides)
+    if min(sides) > 64:
+        assert sides[0] * sides[1] <= (1.2 * 128) ** 2
+        assert sides[0] / sides[1] == pytest.approx(width / height, rel=0.15)
+
+
+def test_a_first_visit_starts_at_the_native_size_of_the_default_checkpoint(service: Service) -> None:
+    start = actions.start_values(service, None)
+    assert (start["txt2img"]["width"], start["quick"]["checkpoint"].value) == (128, "small.safetensors")
+
+
+def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Service) -> None:
+    drafts = {
+        "txt2img": {"prompt": "kept", "sampler": "gone sampler", "seed": "abc", "unknown": 1, "init.denoising_strength": 0.1},
+        "quick": {"checkpoint": "gone.safetensors", "clip_skip": 3},
+        "img2img": "nonsense",
+    }
+    start = actions.start_values(service, drafts)
+    assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept"}
+    assert (start["quick"]["checkpoint"].value, start["quick"]["clip_skip"]) == ("small.safetensors", 3)

@@ -1,0 +1,76 @@
+from dataclasses import fields
+
+import pytest
+
+from webui.core.errors import BadRequest
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.ui.fields import FIELDS, QUICK, TABS, collect, spread
+
+SHA = "a" * 64
+NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask"}
+
+
+def shown(tab: str) -> dict[str, object]:
+    return {name: FIELDS[name].default for name in (*QUICK, *TABS[tab])}
+
+
+def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
+    wanted = set()
+    for prefix, kind in (("", GenerationRequest), ("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint)):
+        wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
+    covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
+    assert wanted == covered
+
+
+def test_every_field_is_in_a_tab_or_in_the_top_row() -> None:
+    assert {name for names in TABS.values() for name in names} | set(QUICK) == set(FIELDS)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_widgets_of_one_tab_have_different_elem_ids(tab: str) -> None:
+    elements = [FIELDS[name].element for name in TABS[tab]]
+    assert len(elements) == len(set(elements))
+
+
+def test_what_is_collected_is_shown_again() -> None:
+    inpaint = Inpaint(mask=SHA, blur_x=9, blur_y=9, invert=True, content="fill", only_masked=True, padding=40)
+    init = InitImage(image=SHA, denoising_strength=0.3, resize_mode="Crop and resize", inpaint=inpaint)
+    request = GenerationRequest(prompt="a fox", seed=2**62 + 1, steps=7, width=640, height=448, cfg_scale=3.5, clip_skip=2, init=init)
+    values = spread(request, (*QUICK, *TABS["img2img"]))
+    assert collect(values, image=SHA, mask=SHA) == request
+
+
+def test_outpaint_settings_are_collected_by_side() -> None:
+    values = shown("outpaint") | {"init.outpaint.left": 64, "init.outpaint.bottom": 8}
+    request = collect(values, image=SHA)
+    assert request.init is not None
+    assert request.init.outpaint == Outpaint(left=64, bottom=8)
+
+
+def test_img2img_without_a_mask_does_not_inpaint() -> None:
+    request = collect(shown("img2img"), image=SHA)
+    assert request.init is not None
+    assert request.init.inpaint is None
+
+
+def test_txt2img_has_no_init_image() -> None:
+    assert collect(shown("txt2img")).init is None
+
+
+def test_defaults_of_the_widgets_are_a_valid_request() -> None:
+    values = shown("txt2img") | {"seed": "5", "variation_seed": "6"}
+    collect(values).validate()
+
+
+@pytest.mark.parametrize("text", ["abc", "1.5", "1e400", "nan", "0x10"])
+def test_a_seed_that_is_no_whole_number_is_refused_by_name(text: str) -> None:
+    with pytest.raises(BadRequest, match="Seed"):
+        collect(shown("txt2img") | {"seed": text})
+
+
+def test_an_emptied_seed_box_means_a_random_seed() -> None:
+    assert collect(shown("txt2img") | {"seed": " "}).seed == -1
+
+
+def test_a_slider_leaves_limits_to_the_request() -> None:
+    assert FIELDS["steps"].make("test").preprocess(0) == 0

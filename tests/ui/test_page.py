@@ -1,0 +1,45 @@
+import re
+
+from webui.service.service import Service
+from webui.ui.fields import FIELDS, TABS
+from webui.ui.page import SCRIPTS, STATIC, STYLES, build_page, mount_arguments
+
+SAVED = (  # elem_ids that users' CSS and scripts know from A1111
+    *("txt2img_prompt", "txt2img_neg_prompt", "txt2img_generate", "txt2img_interrupt", "txt2img_skip", "txt2img_steps", "txt2img_seed"),
+    *("img2img_prompt", "img2img_generate", "img2img_denoising_strength", "setting_checkpoint", "refresh_checkpoints"),
+)
+
+
+def components(service: Service) -> dict[str, dict]:
+    config = build_page(service, service.settings).get_config_file()
+    return {part["props"]["elem_id"]: part for part in config["components"] if part["props"].get("elem_id")}
+
+
+def test_every_field_has_its_widget_in_its_tab(service: Service) -> None:
+    made = components(service)
+    for tab, names in TABS.items():
+        for name in names:
+            assert made[f"{tab}_{FIELDS[name].element}"]["props"]["interactive"] is True
+    assert set(SAVED) <= set(made)
+
+
+def test_no_event_is_a_public_endpoint_or_waits_in_gradios_queue(service: Service) -> None:
+    events = build_page(service, service.settings).get_config_file()["dependencies"]
+    assert events
+    assert all(event["api_visibility"] == "private" and event["queue"] is False for event in events)
+
+
+def test_the_page_keeps_no_session_state(service: Service) -> None:
+    assert not [part for part in build_page(service, service.settings).get_config_file()["components"] if part["type"] == "state"]
+
+
+def test_nothing_of_the_page_names_another_host(service: Service) -> None:
+    arguments = mount_arguments(service.settings)
+    text = "\n".join((STATIC / name).read_text("utf-8") for name in (*SCRIPTS, *STYLES)) + arguments["head"] + arguments["theme"]._get_theme_css()
+    assert set(re.findall(r"https?:(?://|%2F%2F)[\w.-]+", text)) <= {"http://www.w3.org"}  # the name of the SVG language, never asked
+
+
+def test_every_icon_that_is_named_is_drawn() -> None:
+    drawn = set(re.findall(r"--icon-([\w-]+):", (STATIC / "icons.css").read_text("utf-8")))
+    scripts = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
+    assert set(re.findall(r"""iconButton\("(\w+)""", scripts)) <= drawn

@@ -1,0 +1,247 @@
+"""What the page itself needs beside Gradio: one WebSocket per page with job snapshots, previews, pictures, inputs, PNG info.
+
+Jobs belong to the browser that queued them, known by the random client id that it sends along.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request, Response, UploadFile, WebSocket, WebSocketDisconnect
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from webui.core import image_metadata, infotext
+from webui.core.errors import BadRequest, EaselError, MissingModel, NotAllowed
+from webui.service.job import Job
+from webui.service.service import Service
+
+MAX_UPLOAD = 200 * 2**20  # bytes
+LONGEST_PAUSE = 1.0  # seconds between looks at the worker's state while nothing happens
+SHORTEST_PAUSE = 0.1  # seconds between two messages to one page
+REMEMBERED = 12  # ended jobs that a page is told of when it opens
+CLIENT = re.compile(r"[0-9a-zA-Z_-]{8,64}")
+
+
+class _SentenceRoute(APIRoute):
+    """Answers our own errors with their sentence and status."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except EaselError as error:
+                return JSONResponse({"error": str(error)}, error.status)
+
+        return answer
+
+
+def internal_router(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/internal", route_class=_SentenceRoute, include_in_schema=False)
+    _add_job_routes(router, service)
+    _add_picture_routes(router, service)
+
+    @router.websocket("/ws/{client}")
+    async def watch(socket: WebSocket, client: str) -> None:
+        if not CLIENT.fullmatch(client):
+            await socket.close(1008)
+            return
+        await socket.accept()
+        await _PageChannel(service, socket, client).run()
+
+    return router
+
+
+def _add_job_routes(router: APIRouter, service: Service) -> None:
+    @router.get("/jobs/{job_id}/preview.jpg")
+    def preview(job_id: str, client: str = "") -> Response:
+        _own_job(service, job_id, client)
+        jpeg = service.preview(job_id)
+        if jpeg is None:
+            raise MissingModel("this job has no preview yet; wait for its first step")
+        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    @router.post("/jobs/{job_id}/interrupt")
+    def interrupt(job_id: str, client: str = "") -> dict[str, str]:
+        _own_job(service, job_id, client)
+        service.interrupt(job_id, owner=client)
+        return {}
+
+    @router.post("/jobs/{job_id}/skip")
+    def skip(job_id: str, client: str = "") -> dict[str, str]:
+        _own_job(service, job_id, client)
+        service.skip(job_id, owner=client)
+        return {}
+
+
+def _own_job(service: Service, job_id: str, client: str) -> Job:
+    job = service.job(job_id)
+    if job.owner != client:
+        raise NotAllowed("this job was queued by another browser; only that one may look at it or stop it")
+    return job
+
+
+def _add_picture_routes(router: APIRouter, service: Service) -> None:
+    @router.get("/pictures/{picture_id}")
+    def picture(picture_id: int) -> FileResponse:
+        return FileResponse(service.picture(picture_id).path, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+
+    @router.get("/inputs/{name}")
+    def kept_input(name: str) -> FileResponse:
+        return FileResponse(service.input_path(name), headers={"Cache-Control": "private, max-age=31536000, immutable"})
+
+    @router.post("/inputs")
+    async def keep_input(file: UploadFile) -> dict[str, Any]:
+        data = await _content(file)
+        return await run_in_threadpool(lambda: {"input": service.add_input(data)})
+
+    @router.post("/png-info")
+    async def png_info(file: UploadFile) -> dict[str, Any]:
+        data = await _content(file)
+        return await run_in_threadpool(_told_by, service, data)
+
+
+async def _content(file: UploadFile) -> bytes:
+    data = await file.read(MAX_UPLOAD + 1)
+    if len(data) > MAX_UPLOAD:
+        raise BadRequest(f"the file is larger than {MAX_UPLOAD // 2**20} MB; save the picture smaller and send that")
+    return data
+
+
+def _told_by(service: Service, data: bytes) -> dict[str, Any]:
+    """What the picture file `data` says about itself; foreign text is given as it is."""
+    found = image_metadata.read_infotext(data)
+    image = image_metadata.open_image(data)
+    return {
+        "text": found.text,
+        "items": found.items,
+        "source": found.source,
+        "fields": _fields(found.text),
+        "width": image.width,
+        "height": image.height,
+        "format": image.format or "",
+        "input": service.add_input(data),
+    }
+
+
+def _fields(text: str) -> list[tuple[str, str]]:
+    """The parsed table: (name, value) rows; empty where the text has no parameters."""
+    if not text.strip():
+        return []
+    told = infotext.read(text)
+    prompts = [("Prompt", told.prompt), ("Negative prompt", told.negative_prompt)]
+    params = dict(told.params)
+    size = (params.pop("Size-1", ""), params.pop("Size-2", ""))  # as A1111's readers name the two halves
+    sizes = [("Size", "x".join(size))] if all(size) else []
+    return [(name, value) for name, value in prompts if value] + list(params.items()) + sizes
+
+
+class _PageChannel:
+    """One page's socket. Wakes when the service tells of a change, sends what is new to this page, latest wins."""
+
+    def __init__(self, service: Service, socket: WebSocket, client: str) -> None:
+        self.service = service
+        self.socket = socket
+        self.client = client
+        self.changed = asyncio.Event()
+        self.active: set[str] = set()  # ids of jobs that had not ended when last told
+        self.sent: dict[str, int] = {}  # job id -> pictures told of
+        self.last: dict[str, dict[str, Any]] = {}  # job id -> last snapshot
+        self.worker = ""
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        stop_watching = self.service.watch(lambda *_: loop.call_soon_threadsafe(self.changed.set))
+        listening = asyncio.create_task(self._listen())
+        telling = asyncio.create_task(self._tell())
+        try:
+            done, _ = await asyncio.wait({listening, telling}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except (WebSocketDisconnect, RuntimeError):  # starlette raises RuntimeError for a send after the page has gone
+            pass
+        finally:
+            stop_watching()
+            for task in (listening, telling):
+                task.cancel()
+
+    async def _listen(self) -> None:
+        while True:
+            await self.socket.receive_text()  # pages say nothing; this ends when they leave
+
+    async def _tell(self) -> None:
+        past = await run_in_threadpool(self._past)
+        await self.socket.send_json({"hello": True, "worker": self.service.worker_state(), "jobs": past})
+        while True:
+            self.changed.clear()
+            message = await run_in_threadpool(self._news)
+            if message:
+                await self.socket.send_json(message)
+            await asyncio.sleep(SHORTEST_PAUSE)
+            try:
+                await asyncio.wait_for(self.changed.wait(), LONGEST_PAUSE)
+            except TimeoutError:
+                continue
+
+    def _past(self) -> list[dict[str, Any]]:
+        """Snapshots of this owner's latest ended jobs, oldest first."""
+        jobs = [job for job in self.service.jobs(self.client, active_only=False) if job.ended]
+        jobs.sort(key=lambda job: job.created)
+        return [self._snapshot(job) for job in jobs[-REMEMBERED:]]
+
+    def _news(self) -> dict[str, Any]:
+        """What this page does not know yet: changed jobs, the worker's state; {} if nothing."""
+        jobs = {job.id: job for job in self.service.jobs(self.client)}
+        for job_id in self.active - set(jobs):
+            jobs[job_id] = self.service.job(job_id)
+        self.active = {job.id for job in jobs.values() if not job.ended}
+        snapshots = []
+        for job in sorted(jobs.values(), key=lambda job: job.created):
+            snapshot = self._snapshot(job)
+            compared = {key: value for key, value in snapshot.items() if key not in ("pictures", "seq")}
+            if "pictures" in snapshot or self.last.get(job.id) != compared:
+                snapshots.append(snapshot)
+                self.last[job.id] = compared
+        message: dict[str, Any] = {"jobs": snapshots} if snapshots else {}
+        state = self.service.worker_state()
+        if state != self.worker:
+            self.worker = message["worker"] = state
+        return message
+
+    def _snapshot(self, job: Job) -> dict[str, Any]:
+        progress = job.progress
+        snapshot: dict[str, Any] = {
+            "id": job.id,
+            "tab": _tab(job),
+            "status": job.status,
+            "fraction": round(job.fraction, 4),
+            "eta": job.eta,
+            "text": job.text,
+            "ahead": job.ahead,
+            "stopping": job.interrupt_asked,
+            "preview_seq": job.preview_seq,
+            "seq": job.seq,
+            "error": job.error,
+            "step": progress.step if progress else 0,
+            "steps": progress.steps if progress else 0,
+            "batch": progress.batch if progress else 0,
+            "batches": progress.batches if progress else 0,
+        }
+        if self.sent.get(job.id) != len(job.pictures):
+            self.sent[job.id] = len(job.pictures)
+            snapshot["pictures"] = [
+                {"id": each.id, "infotext": each.infotext, "seed": str(each.seed), "width": each.width, "height": each.height}
+                for each in job.pictures
+            ]
+        return snapshot
+
+
+def _tab(job: Job) -> str:
+    init = job.request.init
+    if init is None:
+        return "txt2img"
+    return "img2img" if init.outpaint is None else "outpaint"

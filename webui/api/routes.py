@@ -1,0 +1,270 @@
+"""The routes of /sdapi/v1: JSON in and out as A1111's clients speak it, over what Service offers."""
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from webui.api import convert
+from webui.api import schemas as wire
+from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
+from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
+from webui.core.settings import Settings
+from webui.service.service import Job, Service
+
+WAITING = 256  # generations that may wait for their turn at once, each in a thread of its own
+SECRET = ("gradio_auth", "api_auth")
+log = logging.getLogger(__name__)
+
+
+class EnvelopeRoute(APIRoute):
+    """A route whose every failure is JSON of the shape {"error", "detail", "body", "errors"}."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_or_explain(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                problems = [_problem(item) for item in error.errors()]
+                told = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in problems)
+                return envelope(422, "RequestValidationError", problems, told)
+            except HTTPException as error:
+                return envelope(error.status_code, "HTTPException", error.detail, str(error.detail))
+            except EaselError as error:
+                return envelope(error.status, type(error).__name__, str(error), str(error))
+            except Exception as error:
+                log.exception("%s %s failed", request.method, request.url.path)
+                return envelope(500, type(error).__name__, "Easel failed here; its log says more", str(error))
+
+        return handle_or_explain
+
+
+def envelope(status: int, name: str, detail: Any, errors: str) -> Response:
+    """A failure: `detail` is a sentence, or a list for a request of the wrong shape."""
+    text = json.dumps({"error": name, "detail": detail, "body": "", "errors": errors})  # ASCII: carries broken Unicode too
+    return Response(text, status, media_type="application/json")
+
+
+def _problem(item: dict[str, Any]) -> dict[str, Any]:
+    """A validation error without the value that caused it, which may be a whole picture or not fit into JSON."""
+    place = [part if isinstance(part, int) else str(part)[:100] for part in item["loc"]]
+    return {"type": item["type"], "loc": place, "msg": item["msg"][:500]}
+
+
+def sdapi_router(service: Service, settings: Settings) -> APIRouter:
+    """All routes of /sdapi/v1; mount it without a prefix."""
+    router = APIRouter(prefix="/sdapi/v1", route_class=EnvelopeRoute, tags=["sdapi"], strict_content_type=False)
+    _add_generation(router, service)
+    _add_running(router, service)
+    _add_options(router, service, settings)
+    _add_lists(router, service)
+    return router
+
+
+def _add_generation(router: APIRouter, service: Service) -> None:
+    waiting = CapacityLimiter(WAITING)
+
+    async def answer(body: wire.Generation) -> Response:
+        return await to_thread.run_sync(generate, service, body, limiter=waiting, abandon_on_cancel=True)  # so that the server can stop
+
+    @router.post("/txt2img", response_model=wire.Pictures)
+    async def txt2img(body: wire.Txt2Img) -> Response:
+        """Pictures from a prompt; answers when they are done."""
+        return await answer(body)
+
+    @router.post("/img2img", response_model=wire.Pictures)
+    async def img2img(body: wire.Img2Img) -> Response:
+        """Pictures from a picture, wholly or where a mask is white; answers when they are done."""
+        return await answer(body)
+
+    @router.post("/png-info")
+    def png_info(body: wire.PngInfo) -> wire.PngInfoAnswer:
+        """The infotext that a picture carries."""
+        return wire.PngInfoAnswer(**convert.png_info(body.image))
+
+
+def generate(service: Service, body: wire.Generation) -> Response:
+    """Submit the jobs of `body` one after another, wait for each, and answer with all their pictures. Blocks for as long."""
+    requests = convert.to_requests(body, service.add_input, service.catalog, service.preferences())
+    first = service.complete(requests[0])
+    several = [replace(first.single(i), init=request.init) for i, request in enumerate(requests)]
+    if not body.override_settings_restore_afterwards:
+        known = service.preferences()
+        service.set_preferences({key: value for key, value in body.override_settings.items() if key in known and value is not None})
+    jobs: list[Job] = []
+    for request in several if len(requests) > 1 else [first]:
+        task = body.force_task_id if not jobs else None
+        jobs.append(service.wait(service.submit(request, job_id=task or None, save=body.save_images)))
+        if jobs[-1].status == "failed":
+            raise _failure(jobs[-1])
+        if jobs[-1].status == "interrupted":
+            break
+        if not jobs[-1].ended:
+            raise Busy("Easel is being stopped; the job goes on after the next start")
+    return JSONResponse(convert.to_answer(body, first, jobs, service.preferences()["jpeg_quality"]))
+
+
+def _failure(job: Job) -> EaselError:
+    """The error with which a job failed, to be answered with its own HTTP status."""
+    error = EngineError(job.error or "the picture could not be made")
+    error.status = job.error_status if 400 <= job.error_status < 600 else 500
+    return error
+
+
+def _add_running(router: APIRouter, service: Service) -> None:
+    @router.get("/progress")
+    def progress(skip_current_image: bool = False) -> wire.ProgressAnswer:
+        """How far the running job is; zeros while nothing runs."""
+        jobs = service.jobs(active_only=True)
+        running = [job for job in jobs if job.status in ("running", "saving")] or [job for job in jobs if job.status == "queued"]
+        if not running:
+            return wire.ProgressAnswer()
+        preview = None if skip_current_image else service.preview(running[0].id)
+        return _progress(running[0], preview)
+
+    @router.post("/interrupt")
+    def interrupt() -> dict[str, Any]:
+        """Stop the running job after its current step; it answers with the pictures that are done."""
+        service.interrupt()
+        return {}
+
+    @router.post("/skip")
+    def skip() -> None:
+        """Drop the running batch and go on with the next."""
+        service.skip()
+
+
+def _progress(job: Job, preview: bytes | None) -> wire.ProgressAnswer:
+    done = job.progress
+    state = wire.State(
+        skipped=job.skips_asked > 0,
+        interrupted=job.interrupt_asked,
+        job=_job_text(job),
+        job_count=job.request.batch_count,
+        job_timestamp=datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),
+        job_no=done.batch - 1 if done else 0,
+        sampling_step=done.step if done else 0,
+        sampling_steps=done.steps if done else job.request.steps,
+    )
+    return wire.ProgressAnswer(
+        progress=min(max(job.fraction, 0.01), 1.0),  # never 0 while something runs: clients take 0 for idle
+        eta_relative=max(job.eta or 0.0, 0.0),
+        state=state,
+        current_image=base64.b64encode(preview).decode("ascii") if preview else None,
+        textinfo=job.text or None,
+    )
+
+
+def _job_text(job: Job) -> str:
+    if job.progress is None:
+        return job.status
+    return f"Batch {job.progress.batch} out of {job.progress.batches}"
+
+
+def _add_options(router: APIRouter, service: Service, settings: Settings) -> None:
+    @router.get("/options")
+    def get_options() -> dict[str, Any]:
+        """Every preference; the checkpoint by its title."""
+        preferences = service.preferences()
+        return {**preferences, "sd_model_checkpoint": _title(service, preferences["sd_model_checkpoint"])}
+
+    @router.post("/options")
+    def set_options(options: dict[str, Any]) -> None:
+        """Set any part of the preferences; a checkpoint may be given by title, file name, model name or hash."""
+        for key, value in options.items():
+            try:
+                wire.check_plain(key[:100], [key, value])
+            except ValueError as error:
+                raise BadRequest(str(error)) from None
+        service.set_preferences({key: value for key, value in options.items() if value is not None})
+
+    @router.get("/cmd-flags")
+    def cmd_flags() -> dict[str, Any]:
+        """The flags that Easel was started with; passwords are never shown."""
+        flags = {field.name: _plain(getattr(settings, field.name)) for field in fields(settings) if field.name not in SECRET}
+        singular = {f"{kind}_dir": flags[f"{name}_dirs"][-1] for kind, name in FOLDERS.items()}
+        return {**flags, **singular, "ckpt": settings.checkpoint, **{name: "***" if getattr(settings, name) else None for name in SECRET}}
+
+    @router.get("/memory")
+    def memory() -> wire.Memory:
+        """Main and device memory, in bytes."""
+        return wire.Memory(**service.memory())
+
+
+FOLDERS = {"ckpt": "checkpoint", "vae": "vae", "lora": "lora", "embeddings": "embeddings", "hypernetwork": "hypernetwork"}
+
+
+def _title(service: Service, checkpoint: str) -> str:
+    """The title of the preferred checkpoint; what the preference says where that file is gone."""
+    try:
+        return service.catalog.find_checkpoint(checkpoint).title
+    except MissingModel:
+        return checkpoint
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _add_lists(router: APIRouter, service: Service) -> None:
+    @router.get("/samplers")
+    def samplers() -> list[wire.Sampler]:
+        """The samplers, the order being the one of the page."""
+        return [
+            wire.Sampler(name=one.name, aliases=list(one.aliases), options={"scheduler": SCHEDULE_TYPES[one.default_schedule].name})
+            for one in SAMPLERS.values()
+        ]
+
+    @router.get("/schedulers")
+    def schedulers() -> list[wire.Scheduler]:
+        """The schedule types."""
+        return [
+            wire.Scheduler(
+                name=one.name,
+                label=one.label,
+                aliases=None,
+                default_rho=7.0 if one.name == "karras" else -1.0,
+                need_inner_model=one.name in ("uniform", "sgm_uniform"),
+            )
+            for one in SCHEDULE_TYPES.values()
+        ]
+
+    @router.get("/sd-models")
+    def checkpoints() -> list[wire.Checkpoint]:
+        """The checkpoints in the model folders."""
+        return [
+            wire.Checkpoint(
+                title=file.title,
+                model_name=file.model_name,
+                hash=file.short_hash or None,
+                sha256=file.sha256,
+                filename=str(file.path),
+                config=None,
+            )
+            for file in service.catalog.checkpoints()
+        ]
+
+    @router.get("/sd-vae")
+    def vaes() -> list[wire.Vae]:
+        """The VAEs in the VAE folders."""
+        return [wire.Vae(model_name=file.name, filename=str(file.path)) for file in service.catalog.vaes()]
+
+    @router.post("/refresh-checkpoints")
+    def refresh_checkpoints() -> None:
+        """Look for model files again."""
+        service.catalog.refresh()

@@ -1,0 +1,252 @@
+"""The JSON shapes of /sdapi/v1: names and defaults as A1111's web UI 1.10 has them, lenient as its clients need.
+
+Unknown keys are ignored; null means the default; numbers may come as text ("1.0"), whole numbers with a fraction (2.5 is 2), truth as 0/1.
+"""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MAX_DEPTH = 32  # nested lists and objects in one field
+MAX_ITEMS = 100_000  # values in one field
+MAX_TEXT = 200_000  # characters of a text that is not a picture
+
+
+def _whole(value: Any) -> Any:
+    """An int from 2.5, "2", "1.0" or True."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return int(_number(value))
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("is not a number") from None
+    if not math.isfinite(number):
+        raise ValueError("is not a finite number")
+    return number
+
+
+def _text(value: Any) -> Any:
+    text = str(value) if isinstance(value, (int, float)) else value
+    if isinstance(text, str) and len(text) > MAX_TEXT:
+        raise ValueError(f"has {len(text)} characters; at most {MAX_TEXT} are taken")
+    return text
+
+
+Int = Annotated[int, BeforeValidator(_whole)]
+Float = Annotated[float, BeforeValidator(_number)]
+Text = Annotated[str, BeforeValidator(_text)]
+OpenText = Annotated[str | None, BeforeValidator(_text)]
+Picture = Annotated[str, Field(description="base64, bare or as a data URI")]
+
+
+class Lenient(BaseModel):
+    """A request body: drops nulls, refuses what no field may hold (endless nesting, NaN, broken Unicode)."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        known = {key: value for key, value in data.items() if key in cls.model_fields and value is not None}
+        for key, value in known.items():
+            check_plain(key, value)
+        return known
+
+
+def check_plain(key: str, value: Any) -> None:
+    """Raise ValueError unless `value` can be stored and sent back: nesting, number of values, finite numbers, whole Unicode."""
+    level, seen = [value], 0
+    for _ in range(MAX_DEPTH):
+        deeper: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                deeper += [*item.keys(), *item.values()]
+            elif isinstance(item, list):
+                deeper += item
+            else:
+                _check_leaf(key, item)
+        seen += len(deeper)
+        if seen > MAX_ITEMS:
+            raise ValueError(f"{key} holds more than {MAX_ITEMS} values")
+        if not deeper:
+            return
+        level = deeper
+    raise ValueError(f"{key} is nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_leaf(key: str, item: Any) -> None:
+    if isinstance(item, float) and not math.isfinite(item):
+        raise ValueError(f"{key} holds a number that is not finite")
+    if isinstance(item, str) and not item.isascii():
+        try:
+            item.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"{key} holds half a Unicode character (a lone surrogate)") from None
+    if isinstance(item, str) and "\0" in item:
+        raise ValueError(f"{key} holds a NUL character")
+
+
+class Generation(Lenient):
+    """What txt2img and img2img share."""
+
+    prompt: Text = ""
+    negative_prompt: Text = ""
+    styles: list[Text] = []
+    seed: Int = -1
+    subseed: Int = -1
+    subseed_strength: Float = 0.0
+    seed_resize_from_h: Int = -1
+    seed_resize_from_w: Int = -1
+    sampler_name: OpenText = None
+    scheduler: OpenText = None
+    batch_size: Int = 1
+    n_iter: Int = 1
+    steps: Int = 50
+    cfg_scale: Float = 7.0
+    width: Int = 512
+    height: Int = 512
+    restore_faces: bool | None = None
+    tiling: bool | None = None
+    do_not_save_samples: bool = False
+    do_not_save_grid: bool = False
+    eta: Float | None = None
+    denoising_strength: Float = 0.75
+    s_min_uncond: Float | None = None
+    s_churn: Float | None = None
+    s_tmax: Float | None = None
+    s_tmin: Float | None = None
+    s_noise: Float | None = None
+    override_settings: dict[str, Any] = {}
+    override_settings_restore_afterwards: bool = True
+    refiner_checkpoint: OpenText = None
+    refiner_switch_at: Float | None = None
+    disable_extra_networks: bool = False
+    firstpass_image: Picture | None = None
+    comments: dict[str, Any] | None = None
+    force_task_id: OpenText = None
+    sampler_index: Text = "Euler"
+    script_name: OpenText = None
+    script_args: list[Any] = []
+    send_images: bool = True
+    save_images: bool = False
+    alwayson_scripts: dict[str, Any] = {}
+    infotext: OpenText = None
+
+
+class Txt2Img(Generation):
+    enable_hr: bool = False
+    firstphase_width: Int = 0
+    firstphase_height: Int = 0
+    hr_scale: Float = 2.0
+    hr_upscaler: OpenText = None
+    hr_second_pass_steps: Int = 0
+    hr_resize_x: Int = 0
+    hr_resize_y: Int = 0
+    hr_checkpoint_name: OpenText = None
+    hr_sampler_name: OpenText = None
+    hr_scheduler: OpenText = None
+    hr_prompt: Text = ""
+    hr_negative_prompt: Text = ""
+
+
+class Img2Img(Generation):
+    init_images: list[Picture] | None = None
+    resize_mode: Int = 0
+    image_cfg_scale: Float | None = None
+    mask: Picture | None = None
+    mask_blur: Int | None = None
+    mask_blur_x: Int = 4
+    mask_blur_y: Int = 4
+    mask_round: bool = True
+    inpainting_fill: Int = 0
+    inpaint_full_res: bool = True
+    inpaint_full_res_padding: Int = 0
+    inpainting_mask_invert: Int = 0
+    initial_noise_multiplier: Float | None = None
+    latent_mask: Picture | None = None
+    include_init_images: bool = False
+
+
+class PngInfo(Lenient):
+    image: Picture = ""
+
+
+class Pictures(BaseModel):
+    """The answer of txt2img and img2img: base64 pictures, the request with its defaults, and facts as a JSON string."""
+
+    images: list[str]
+    parameters: dict[str, Any]
+    info: str
+
+
+class PngInfoAnswer(BaseModel):
+    info: str = ""
+    items: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
+
+
+class State(BaseModel):
+    skipped: bool = False
+    interrupted: bool = False
+    stopping_generation: bool = False
+    job: str = ""
+    job_count: int = 0
+    job_timestamp: str = "0"
+    job_no: int = 0
+    sampling_step: int = 0
+    sampling_steps: int = 0
+
+
+class ProgressAnswer(BaseModel):
+    """progress 0 .. 1; eta_relative in seconds; the defaults are the answer while nothing runs."""
+
+    progress: float = 0.0
+    eta_relative: float = 0.0
+    state: State = State()
+    current_image: str | None = None
+    textinfo: str | None = None
+
+
+class Sampler(BaseModel):
+    name: str
+    aliases: list[str]
+    options: dict[str, str]
+
+
+class Scheduler(BaseModel):
+    name: str
+    label: str
+    aliases: list[str] | None
+    default_rho: float
+    need_inner_model: bool
+
+
+class Checkpoint(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+    title: str
+    model_name: str
+    hash: str | None
+    sha256: str | None
+    filename: str
+    config: str | None
+
+
+class Vae(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_name: str
+    filename: str
+
+
+class Memory(BaseModel):
+    ram: dict[str, Any]
+    cuda: dict[str, Any]

@@ -1,0 +1,168 @@
+"""Composition root: makes each object once and hands it down. The only file that knows everybody.
+
+Two halves, in two processes: `serve` in the server's, which never imports torch; `make_handlers` in each worker's.
+"""
+
+import importlib.util
+import logging
+import os
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from webui import __version__
+from webui.api.guard import Guard
+from webui.api.internal import internal_router
+from webui.api.routes import sdapi_router
+from webui.core.catalog import Catalog
+from webui.core.errors import EaselError, MissingModel
+from webui.core.request import GenerationRequest
+from webui.core.settings import Settings
+from webui.service.inputs import InputStore, inputs_folder
+from webui.service.service import Service, open_service
+from webui.service.worker import MemoryQuestion
+
+if TYPE_CHECKING:
+    from webui.engine.device import Device
+    from webui.engine.model import DiffusionModel
+
+GRACE = 3  # seconds that open requests get when the server stops
+log = logging.getLogger("easel")
+
+
+def serve(settings: Settings) -> None:
+    """Run Easel until it is told to stop. The workers start first: they import torch while this process imports gradio."""
+    logging.basicConfig(level=settings.loglevel, format="%(levelname)s %(name)s: %(message)s")
+    listener = _listen(settings)
+    service = open_service(settings, "webui.build:make_handlers")
+    service.start()
+    try:
+        guard = Guard(make_app(settings, service), settings)
+        config = uvicorn.Config(
+            guard,
+            log_level="warning",
+            root_path=f"/{settings.subpath}" if settings.subpath else "",
+            ssl_keyfile=settings.tls_keyfile,
+            ssl_certfile=settings.tls_certfile,
+            timeout_graceful_shutdown=GRACE,
+            ws="websockets-sansio",
+        )
+        _Server(config, settings, guard).run(sockets=[listener])
+    finally:
+        service.stop()
+
+
+def make_app(settings: Settings, service: Service) -> FastAPI:
+    """The routes, and below them the page."""
+    app = FastAPI(title="Easel", version=__version__)
+    app.include_router(sdapi_router(service, settings))
+    app.include_router(internal_router(service))
+
+    @app.get("/healthz", include_in_schema=False)
+    def healthz() -> dict[str, str]:
+        return {"worker": service.worker_state()}
+
+    if settings.nowebui:
+        return app
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.temp_dir)
+    import gradio  # four seconds: not for --nowebui, and only after the workers have started
+
+    from webui.ui.page import build_page, mount_arguments
+
+    return gradio.mount_gradio_app(app, build_page(service, settings), path="/", **mount_arguments(settings))
+
+
+def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]]:
+    """What a worker process can do: request type -> function(request, control) -> events. Loads the first checkpoint at once."""
+    from webui.engine.device import choose_device
+    from webui.engine.generate import generate
+    from webui.engine.model_cache import ModelCache
+
+    device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
+    catalog = Catalog(settings)
+    load = _loader(catalog, ModelCache(), device)
+    inputs = InputStore(inputs_folder(settings.data_dir))
+    try:
+        load(GenerationRequest(checkpoint=catalog.default_checkpoint().name, vae="None"))
+    except EaselError as error:  # a damaged first checkpoint must not keep the others from being used
+        log.warning("%s", error)
+    return {
+        GenerationRequest: lambda request, control: generate(request, control, load=load, open_input=inputs.open),
+        MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),
+    }
+
+
+def _loader(catalog: Catalog, cache: Any, device: "Device") -> "Callable[[GenerationRequest], DiffusionModel]":
+    """request -> the model with the request's checkpoint and VAE."""
+    with_xformers = device.torch_device.type == "cuda" and importlib.util.find_spec("xformers") is not None
+
+    def load(request: GenerationRequest) -> "DiffusionModel":
+        try:
+            checkpoint = catalog.find_checkpoint(request.checkpoint)
+        except MissingModel:  # a file that came after this process had looked
+            catalog.refresh()
+            checkpoint = catalog.find_checkpoint(request.checkpoint)
+        vae = None if request.vae == "None" else catalog.find_vae(request.vae).path
+        model: DiffusionModel = cache.load(checkpoint.path, vae, device.dtype, device.torch_device, vae_dtype=device.vae_dtype)
+        if with_xformers:
+            model.unet.enable_xformers_memory_efficient_attention()
+        return model
+
+    return load
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, telling where the page is once it answers."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, guard: Guard):
+        super().__init__(config)
+        self._settings = settings
+        self._guard = guard
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        url = _own_url(self._settings)
+        print(f"Easel answers at {url}", flush=True)  # noqa: T201
+        if self._settings.autolaunch:
+            webbrowser.open(url)
+        if self._settings.share:
+            threading.Thread(target=_share, args=(self._settings, self._guard), daemon=True).start()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A socket bound to the settings' address, before anything slow begins; ends the program with a sentence where it is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        raise SystemExit(f"cannot serve on {settings.host}:{settings.port} ({error.strerror}); choose another with --port") from None
+    return listener
+
+
+def _own_url(settings: Settings) -> str:
+    scheme = "https" if settings.tls_certfile else "http"
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    path = f"/{settings.subpath}" if settings.subpath else ""
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}{path}"
+
+
+def _share(settings: Settings, guard: Guard) -> None:
+    """Open Gradio's public tunnel to this server and tell its address; the one thing in Easel that asks the network."""
+    import secrets
+
+    from gradio.networking import setup_tunnel
+
+    try:
+        url = setup_tunnel("127.0.0.1", settings.port, secrets.token_urlsafe(32), None, None)
+    except Exception as error:
+        log.error("--share: no public link could be made (%s); the page stays at %s", error, _own_url(settings))
+        return
+    guard.allow_host(url)
+    print(f"Easel is public at {url}", flush=True)  # noqa: T201

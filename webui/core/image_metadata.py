@@ -1,0 +1,183 @@
+"""Pictures in and out of files: opening those of strangers safely, infotext in and out of PNG, JPEG and WebP."""
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from webui.core.containers import PNG_SIGNATURE, exif_texts, make_exif, png_texts
+from webui.core.errors import BadRequest
+
+MAX_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "TGA", "ICO")  # decoders that only decode
+RECIPE = "easel_recipe"  # PNG chunk: JSON with the whole request
+PNG_LEVEL = 4  # of zlib: a quarter of the time of 9 for a few percent more bytes
+JPEG_EXIF_LIMIT = 65_533  # bytes of one JPEG segment
+
+
+@dataclass(frozen=True)
+class FoundText:
+    """What a picture says about itself. text: its infotext, or what another program wrote in its stead, "" if nothing;
+    items: its other texts by name; source: the program that seems to have made it, "" if unknown."""
+
+    text: str = ""
+    items: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+
+
+def open_image(data: bytes) -> Image.Image:
+    """The picture in `data`, decoded, turned upright as its EXIF says, in its own mode; of several frames the first.
+
+    Raises BadRequest for what is no picture, is damaged, or has more than MAX_PIXELS pixels.
+    """
+    image = _opened(data)
+    try:
+        image.load()
+    except Exception as error:  # decoders raise whatever they like over damaged data
+        raise BadRequest(f"the picture is damaged ({error}); save it again, or use another") from None
+    with contextlib.suppress(Exception):  # a broken EXIF block: the pixels are good
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The picture with its size known and its pixels not yet decoded."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise BadRequest(f"the picture has too many pixels; at most {MAX_PIXELS // 1_000_000} million are taken: make it smaller") from None
+    except Exception:  # decoders raise whatever they like over damaged data
+        raise BadRequest("this is no picture that Easel can read; use PNG, JPEG or WebP") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise BadRequest(
+            f"the picture has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 1_000_000} million are taken: make it smaller"
+        )
+    return image
+
+
+def read_infotext(data: bytes | Path) -> FoundText:
+    """The texts in a picture file of any program. Damaged or foreign metadata never raise; BadRequest says that it is no picture."""
+    if isinstance(data, Path):
+        try:
+            data = data.read_bytes()
+        except OSError as error:
+            raise BadRequest(f"the picture cannot be read: {error.strerror}") from None
+    if data.startswith(PNG_SIGNATURE):
+        items, exif = png_texts(data)
+        texts, comment = exif_texts(exif)
+    else:
+        info = _opened(data).info
+        texts, comment = exif_texts(_as_bytes(info.get("exif")))
+        items = {}
+        comment = comment or _as_bytes(info.get("comment")).decode("utf-8", "replace").rstrip("\0")
+    items = {name: value for name, value in items.items() if value or name != "parameters"}
+    for name, value in texts.items():
+        items.setdefault(*_labelled(name, value))
+    text = comment or items.pop("parameters", "")
+    source, instead = _foreign(text, items)
+    return FoundText(text or instead, items, source)
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    return value if isinstance(value, bytes) else b""
+
+
+def _labelled(name: str, value: str) -> tuple[str, str]:
+    """ComfyUI keeps its texts in EXIF tags of any name as "prompt:{...}" and "workflow:{...}"."""
+    for label in ("prompt", "workflow"):
+        if value.startswith(label + ":{"):
+            return label, value[len(label) + 1 :]
+    return name, value
+
+
+# A text's name, a part of the text, and the program that it speaks of; the first that fits counts.
+OTHER_PROGRAMS: tuple[tuple[str, str, str], ...] = (
+    ("invokeai_metadata", "", "InvokeAI"),
+    ("sd-metadata", "", "InvokeAI"),
+    ("Dream", "", "InvokeAI"),
+    ("sui_image_params", "", "SwarmUI"),
+    ("fooocus_scheme", "", "Fooocus"),
+    ("XML:com.adobe.xmp", "Draw Things", "Draw Things"),
+    ("prompt", "class_type", "ComfyUI"),
+    ("workflow", '"nodes"', "ComfyUI"),
+)
+
+
+def _foreign(text: str, items: Mapping[str, str]) -> tuple[str, str]:
+    """(program, its text where there is no infotext)."""
+    if RECIPE in items or "Version: Easel" in text:
+        return "Easel", ""
+    if items.get("Software", "").startswith("NovelAI"):
+        return "NovelAI", _novelai_text(items)
+    for name, part, program in OTHER_PROGRAMS:
+        if name in items and part in items[name]:
+            return program, items[name]
+    if '"sui_image_params"' in text:
+        return "SwarmUI", ""
+    for mark, program in (("App: SD.Next", "SD.Next"), ("Version: f", "Forge"), ("Civitai resources: ", "Civitai")):
+        if mark in text:
+            return program, ""
+    if "Steps: " in text:
+        return "AUTOMATIC1111", ""
+    return "", next((items[name] for name in ("Description", "ImageDescription", "Comment") if name in items), "")
+
+
+def _novelai_text(items: Mapping[str, str]) -> str:
+    """NovelAI's own JSON as infotext: what it shares with everybody; its weights {x} stay as they are."""
+    try:
+        comment = json.loads(items.get("Comment", "{}"))
+        settings = {"Steps": comment["steps"], "Sampler": comment["sampler"], "CFG scale": comment["scale"], "Seed": comment["seed"]}
+        size = f"{comment['width']}x{comment['height']}" if "width" in comment and "height" in comment else None
+        pairs = [f"{key}: {value}" for key, value in (settings | ({"Size": size} if size else {})).items()]
+        negative = f"\nNegative prompt: {comment['uc']}" if comment.get("uc") else ""
+        return f"{items.get('Description', '')}{negative}\n{', '.join(pairs)}, Clip skip: 2, ENSD: 31337"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return items.get("Description", "") or items.get("Comment", "")
+
+
+def save_png(
+    image: Image.Image, target: Path | BinaryIO, infotext: str, recipe: Mapping[str, Any] | None = None, level: int = PNG_LEVEL
+) -> None:
+    """Write `image` as PNG; `infotext` becomes its chunk "parameters", `recipe` (plain data) its chunk "easel_recipe" as JSON."""
+    chunks = PngInfo()
+    _add_chunk(chunks, "parameters", infotext)
+    if recipe is not None:
+        _add_chunk(chunks, RECIPE, json.dumps(recipe, separators=(",", ":")))
+    image.save(target, "PNG", pnginfo=chunks, compress_level=level)
+
+
+def _add_chunk(chunks: PngInfo, name: str, text: str) -> None:
+    """tEXt for ASCII, which everybody reads; iTXt with UTF-8 for the rest. Lone surrogates become question marks; no text, no chunk."""
+    if text.isascii() and "\0" not in text:
+        if text:
+            chunks.add_text(name, text)
+    else:
+        chunks.add_itxt(name, text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def encode(image: Image.Image, infotext: str, format: str, quality: int = 80, recipe: Mapping[str, Any] | None = None) -> bytes:
+    """The picture as a file's bytes. format: "png", "jpg" or "webp"; quality (1 .. 100) counts for the last two, recipe for the first.
+
+    A JPEG has no room for an infotext of more than 32,000 characters: it is left out there.
+    """
+    buffer = io.BytesIO()
+    if format == "png":
+        save_png(image, buffer, infotext, recipe)
+    elif format in ("jpg", "jpeg", "webp"):
+        exif = make_exif(infotext) if infotext else b""
+        kind = "WEBP" if format == "webp" else "JPEG"
+        if kind == "JPEG":
+            image = image.convert("RGB")
+            exif = exif if len(exif) <= JPEG_EXIF_LIMIT else b""
+        image.save(buffer, kind, quality=quality, exif=exif)
+    else:
+        raise BadRequest(f"picture format {format!r} is not known; use png, jpg or webp")
+    return buffer.getvalue()

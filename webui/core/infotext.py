@@ -1,0 +1,347 @@
+"""Infotext: the text that a picture carries, in the form that A1111 began. `write` makes it, `read` and `to_request` take it back.
+
+Three parts, the middle one absent where empty, the last one a single line:
+    <prompt>
+    Negative prompt: <negative prompt>
+    Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, ..., Version: Easel 0.1.0
+Prompts may hold anything. Where a line of theirs begins with "Negative prompt:", so that nobody could tell which is which, the key
+"Prompt lines" (how many lines are the prompt's) says it; other programs pass over it. So `to_request(read(write(request)))` gives the
+request back for every text but those with lone surrogates, which no file can hold.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from webui import __version__
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
+from webui.core.errors import BadRequest
+from webui.core.key_values import Values, is_digits, items, joined, short
+from webui.core.request import (
+    MAX_BATCH_COUNT,
+    MAX_BATCH_SIZE,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_STEPS,
+    GenerationRequest,
+    InitImage,
+    Inpaint,
+    Outpaint,
+)
+
+NEGATIVE = "Negative prompt:"
+PROMPT_LINES = "Prompt lines"
+OURS = "Easel"  # how the value of "Version" begins in our texts
+TEXT_KEYS = ("Model", "Model file", "VAE", "User")  # whose values are never sizes
+MODEL_ENDING = ".safetensors"  # left out of "Model"
+MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
+MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is true of a picture beyond its request; `extra` is written before the version, in its order."""
+
+    version: str = f"{OURS} {__version__}"
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Infotext:
+    """A text taken apart. params: settings by key as texts; a value "512x768" of key Size becomes "Size-1" and "Size-2"."""
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    params: dict[str, str] = field(default_factory=dict)
+
+
+def write(request: GenerationRequest, facts: Facts | None = None) -> str:
+    """The infotext of a picture made from `request`: always the same text for the same request."""
+    facts = facts or Facts()
+    parts = [request.prompt] if request.prompt else []
+    if request.negative_prompt:
+        parts.append(f"{NEGATIVE} {request.negative_prompt}")
+    pairs = [*_settings(request), *_init_items(request.init), *facts.extra.items()]
+    if _is_ambiguous(request):
+        pairs.append((PROMPT_LINES, str(request.prompt.count("\n") + 1 if request.prompt else 0)))
+    pairs.append(("Version", facts.version))
+    return "\n".join([*parts, joined(pairs)])
+
+
+def _is_ambiguous(request: GenerationRequest) -> bool:
+    return any(line.startswith(NEGATIVE) for line in request.prompt.split("\n"))
+
+
+def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
+    """The settings in A1111's order; what has the value that readers take for an absent key is left out."""
+    yield "Steps", str(request.steps)
+    yield "Sampler", request.sampler
+    yield "Schedule type", request.schedule_type
+    yield "CFG scale", _number(request.cfg_scale)
+    yield "Seed", str(request.seed)
+    yield "Size", f"{request.width}x{request.height}"
+    if request.checkpoint_hash:
+        yield "Model hash", request.checkpoint_hash
+    if request.checkpoint:
+        yield "Model", request.checkpoint.removesuffix(MODEL_ENDING)
+    if request.vae_hash:
+        yield "VAE hash", request.vae_hash
+    if request.vae != "None":
+        yield "VAE", request.vae
+    if request.variation_strength:
+        yield "Variation seed", str(request.variation_seed)
+        yield "Variation seed strength", _number(request.variation_strength)
+    if request.seed_resize_width or request.seed_resize_height:
+        yield "Seed resize from", f"{request.seed_resize_width}x{request.seed_resize_height}"
+    if request.init is not None:
+        yield "Denoising strength", _number(request.init.denoising_strength)
+    if request.clip_skip != 1:
+        yield "Clip skip", str(request.clip_skip)
+    if request.batch_size != 1:
+        yield "Batch size", str(request.batch_size)
+    if request.batch_count != 1:
+        yield "Batch count", str(request.batch_count)
+    yield "RNG", request.rng
+    if request.checkpoint and _model_from_text(request.checkpoint.removesuffix(MODEL_ENDING)) != request.checkpoint:
+        yield "Model file", request.checkpoint
+
+
+def _init_items(init: InitImage | None) -> Iterator[tuple[str, str]]:
+    """Init image, mask and outpainting; pictures are named by the sha256 under which the input store has them."""
+    if init is None:
+        return
+    yield "Init image hash", init.image
+    if init.resize_mode != InitImage.resize_mode:
+        yield "Resize mode", init.resize_mode
+    if init.inpaint is not None:
+        yield from _inpaint_items(init.inpaint)
+    if init.outpaint is not None:
+        for side in ("left", "right", "top", "bottom", "blur"):
+            yield f"Outpaint {side}", str(getattr(init.outpaint, side))
+
+
+def _inpaint_items(inpaint: Inpaint) -> Iterator[tuple[str, str]]:
+    yield "Mask hash", inpaint.mask
+    if inpaint.invert:
+        yield "Mask mode", "Inpaint not masked"
+    if inpaint.blur_x == inpaint.blur_y:
+        yield "Mask blur", str(inpaint.blur_x)
+    else:
+        yield "Mask blur x", str(inpaint.blur_x)
+        yield "Mask blur y", str(inpaint.blur_y)
+    if inpaint.only_masked:
+        yield "Inpaint area", "Only masked"
+    if inpaint.only_masked or inpaint.padding != Inpaint.padding:
+        yield "Masked area padding", str(inpaint.padding)
+    if inpaint.content != Inpaint.content:
+        yield "Masked content", inpaint.content
+
+
+def _number(value: float) -> str:
+    """As short as can be without loss: 7.0 is "7"."""
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+def _model_from_text(text: str) -> str:
+    """The catalog's name of the checkpoint that our "Model" names."""
+    return text if text.lower().endswith((".safetensors", ".ckpt")) else text + MODEL_ENDING
+
+
+def read(text: str) -> Infotext:
+    """Take any infotext apart, ours or another program's; text without settings is all prompt. Never raises; time is linear."""
+    lines = text.rstrip().split("\n")
+    params = _read_line(lines[-1])
+    if params.get("Version", "").startswith(OURS) and _is_settings(params):
+        return _divided(lines[:-1], params)
+    lines = [line.removesuffix("\r") for line in lines]
+    start = _settings_start(lines)
+    return _divided(lines[:start], _read_line("\n".join(lines[start:])) if start < len(lines) else {})
+
+
+def _settings_start(lines: list[str]) -> int:
+    """Index of the line where settings begin, len(lines) if there are none.
+
+    That is the last line, unless a value holds line breaks: then it is the nearest line above that begins as settings do.
+    """
+    last = len(lines) - 1
+    if _is_settings(_read_line(lines[last])) and _begins_settings(lines[last]):
+        return last
+    length = 0
+    for i in range(last, -1, -1):
+        length += len(lines[i]) + 1
+        if length > MAX_SETTINGS:
+            break
+        if _begins_settings(lines[i]) and _is_settings(_read_line(lines[i])):
+            return i
+    return last if _is_settings(_read_line(lines[last])) else len(lines)
+
+
+def _begins_settings(line: str) -> bool:
+    key, value = next(items(line), ("", ""))
+    return _is_plain(key, value) or key == "Sampler"
+
+
+def _is_settings(params: Mapping[str, str]) -> bool:
+    """Whether these are settings, not a prompt with colons: at least one well-known key with a fitting value among three items."""
+    plain = sum(_is_plain(key, value) for key, value in params.items() if not key.endswith("-2"))
+    return plain >= 2 or (plain == 1 and len(params) >= MIN_ITEMS)
+
+
+def _is_plain(key: str, value: str) -> bool:
+    """Whether a well-known key has a value that only settings have."""
+    if key in ("Steps", "Seed", "Size-1", "Batch size", "Clip skip"):
+        return is_digits(value.removeprefix("-"))
+    if key == "Size":
+        return _split_size(value) is not None
+    if key == "CFG scale":
+        return is_digits(value.replace(".", "", 1))
+    return key == "Model hash" and 0 < len(value) <= 64 and all(char in "0123456789abcdefABCDEF" for char in value)
+
+
+def _divided(lines: list[str], params: dict[str, str]) -> Infotext:
+    """Prompt and negative prompt in the lines above the settings."""
+    count = params.pop(PROMPT_LINES, "")
+    if is_digits(count) and len(count) < 10 and int(count) <= len(lines):
+        start = int(count)
+    else:
+        start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
+    negative = "\n".join(lines[start:]).removeprefix(NEGATIVE).removeprefix(" ")
+    return Infotext("\n".join(lines[:start]), negative, params)
+
+
+def _read_line(text: str) -> dict[str, str]:
+    """The settings in `text` by key; of one key twice the last; sizes are split."""
+    params: dict[str, str] = {}
+    for key, value in items(text) if len(text) <= MAX_SETTINGS else ():
+        size = None if key in TEXT_KEYS else _split_size(value)
+        if size is not None:
+            params[f"{key}-1"], params[f"{key}-2"] = size
+        else:
+            params[key] = value
+    return params
+
+
+def _split_size(value: str) -> tuple[str, str] | None:
+    width, cross, height = value.partition("x")
+    return (width, height) if cross and is_digits(width) and is_digits(height) else None
+
+
+def to_request(infotext: Infotext, base: GenerationRequest) -> tuple[GenerationRequest, list[str]]:
+    """`base` with what `infotext` says, and a sentence for everything in it that could not be used. Never raises.
+
+    Keys that writers leave out at their default (clip skip 1, no variation, ...) come back as that default; others that are absent keep
+    the value of `base`. Init image and mask are taken where they are named by sha256; without them those of `base` are kept.
+    """
+    values = Values(dict(infotext.params))
+    ours = infotext.params.get("Version", "").startswith(OURS)
+    sampler, schedule_type = _sampler(values, base)
+    width, height = values.size("Size", (base.width, base.height), MAX_SIDE)
+    resize_width, resize_height = values.size("Seed resize from", (0, 0), MAX_SIDE)
+    strength = values.number("Variation seed strength", 0.0, 0, 1)
+    request = replace(
+        base,
+        prompt=infotext.prompt,
+        negative_prompt=infotext.negative_prompt,
+        steps=values.whole("Steps", base.steps, 1, MAX_STEPS),
+        sampler=sampler,
+        schedule_type=schedule_type,
+        cfg_scale=values.number("CFG scale", base.cfg_scale, 0, 100),
+        seed=values.whole("Seed", base.seed, -1, MAX_SEED),
+        width=width,
+        height=height,
+        variation_seed=values.whole("Variation seed", -1, -1, MAX_SEED),
+        variation_strength=strength,
+        seed_resize_width=resize_width,
+        seed_resize_height=resize_height,
+        clip_skip=values.whole("Clip skip", 1, 1, 12),
+        batch_size=values.whole("Batch size", 1, 1, MAX_BATCH_SIZE) if ours else base.batch_size,
+        batch_count=values.whole("Batch count", 1, 1, MAX_BATCH_COUNT) if ours else base.batch_count,
+        rng=_rng(values),
+        init=_init(values, base.init),
+        **_models(values, base, ours),
+    )
+    return request, values.problems + values.unused(SILENT)
+
+
+# Keys that change no pixel, or only say again what others say.
+SILENT = ("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG")
+
+
+def _sampler(values: Values, base: GenerationRequest) -> tuple[str, str]:
+    """(sampler, schedule type); old texts join them ("DPM++ 2M Karras") and have no schedule type."""
+    name, schedule_type = values.text("Sampler"), values.text("Schedule type")
+    try:
+        return find_sampler(name or base.sampler, schedule_type or ("Automatic" if name else base.schedule_type))
+    except BadRequest as error:
+        values.problems.append(str(error))
+        return base.sampler, base.schedule_type
+
+
+def _rng(values: Values) -> str:
+    source = values.text("RNG")
+    if source not in ("", "CPU"):
+        values.problems.append(f"RNG {short(source)} is not used: Easel draws noise on the CPU, so the picture will differ")
+    return "CPU"
+
+
+def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, str]:
+    """Checkpoint and VAE. Other programs name a checkpoint by its bare name, its hash or both: the catalog finds "name [hash]"."""
+    digest, name, file = values.text("Model hash"), values.text("Model"), values.text("Model file")
+    vae_digest, vae = values.text("VAE hash"), values.text("VAE")
+    if ours and name:
+        name = file or _model_from_text(name)
+    models = {"vae": vae or ("None" if ours else "Automatic"), "vae_hash": vae_digest}
+    if not name and not digest:
+        return models | ({"checkpoint": "", "checkpoint_hash": ""} if ours else {})
+    if not ours:
+        name = f"{name} [{digest}]" if name and digest else name or digest
+    return models | {"checkpoint": name, "checkpoint_hash": digest}
+
+
+def _init(values: Values, base: InitImage | None) -> InitImage | None:
+    """The init image that the text names, or that of `base`, with the text's settings."""
+    image = values.text("Init image hash")
+    if not _is_sha256(image):
+        image = base.image if base else ""
+    if not image:
+        for key in [key for key in values.left() if key in INIT_KEYS]:
+            values.problems.append(f"{key} {short(values.text(key))} is not used: the text does not hold the picture that it began from")
+        return None
+    strength = base.denoising_strength if base else InitImage.denoising_strength
+    return InitImage(
+        image=image,
+        denoising_strength=values.number("Denoising strength", strength, 0, 1),
+        resize_mode=values.choice("Resize mode", RESIZE_MODES, InitImage.resize_mode),
+        inpaint=_inpaint(values, base.inpaint if base else None),
+        outpaint=_outpaint(values),
+    )
+
+
+INIT_KEYS = ("Denoising strength", "Mask blur", "Mask mode", "Inpaint area", "Masked area padding", "Masked content")
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and all(char in "0123456789abcdef" for char in text)
+
+
+def _inpaint(values: Values, base: Inpaint | None) -> Inpaint | None:
+    mask = values.text("Mask hash")
+    if not _is_sha256(mask):
+        mask = base.mask if base else ""
+    if not mask:
+        return None
+    blur = values.whole("Mask blur", Inpaint.blur_x, 0, 64)
+    return Inpaint(
+        mask=mask,
+        blur_x=values.whole("Mask blur x", blur, 0, 64),
+        blur_y=values.whole("Mask blur y", blur, 0, 64),
+        invert=values.text("Mask mode") == "Inpaint not masked",
+        content=values.choice("Masked content", MASKED_CONTENT, Inpaint.content),
+        only_masked=values.text("Inpaint area") == "Only masked",
+        padding=values.whole("Masked area padding", Inpaint.padding, 0, 256),
+    )
+
+
+def _outpaint(values: Values) -> Outpaint | None:
+    sides = {side: values.whole(f"Outpaint {side}", 0, 0, MAX_SIDE) for side in ("left", "right", "top", "bottom")}
+    blur = values.whole("Outpaint blur", Outpaint.blur, 0, 64)
+    return Outpaint(**sides, blur=blur) if any(sides.values()) else None

@@ -1,0 +1,124 @@
+"""Where the UNet, the VAE and the text encoders lie: in one single file (LDM layout), or in a diffusers folder."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from webui.core.errors import BadModelFile, MissingModel
+from webui.core.family import detect_family, family_of_unet
+from webui.core.safetensors_header import open_model_file, read_exactly
+from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete
+from webui.engine.ldm_keys import OLD_VAE_ATTENTION, Place, text_places, unet_places, vae_places
+from webui.engine.model_file import ModelFile, open_tensors
+from webui.engine.module_loading import Part
+
+MAX_CONFIG_BYTES = 1_000_000
+WEIGHT_FILES = ("diffusion_pytorch_model", "model", "pytorch_model")
+WEIGHT_ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
+TOKEN_WEIGHT = "embeddings.token_embedding.weight"
+
+
+def single_file_parts(file: ModelFile) -> tuple[Family, dict[str, Part]]:
+    """The family of an open single file, and where its components lie in it."""
+    family = complete(detect_family(file.shapes, file.metadata, file.name))
+    parts = {"unet": Part(file, "UNet", UNET_PREFIX, unet_places), "vae": vae_part(file, VAE_PREFIX)}
+    for layout in family.text_encoders:
+        prefix, bare = layout.prefix, layout.prefix.removesuffix("text_model.")
+        if f"{prefix}{TOKEN_WEIGHT}" not in file.shapes and f"{bare}{TOKEN_WEIGHT}" in file.shapes:
+            prefix = bare  # some trainers leave the level out
+        places = partial(_text_places, naming=layout.naming)
+        parts[layout.component] = Part(file, layout.component.replace("_", " "), prefix, places)
+    return family, parts
+
+
+def vae_part(file: ModelFile, prefix: str) -> Part:
+    """The VAE under `prefix`, in the names of LDM or of diffusers, old or new."""
+    if f"{prefix}encoder.down_blocks.0.resnets.0.conv1.weight" in file.shapes:
+        places = partial(_diffusers_vae_places, present=frozenset(file.shapes), prefix=prefix)
+        return Part(file, "VAE", prefix, places)
+    return Part(file, "VAE", prefix, vae_places)
+
+
+def folder_parts(folder: Path, files: ExitStack) -> tuple[Family, dict[str, Part]]:
+    """The family of a diffusers folder, and its components' files; its configurations are only read as data."""
+    if not (folder / "model_index.json").is_file():
+        raise BadModelFile(f"{folder.name} is a folder without model_index.json; name a checkpoint file or a diffusers folder")
+    family = _family_of_folder(folder)
+    parts = {
+        "unet": Part(_open_weights(folder / "unet", files), "UNet", "", _same_places),
+        "vae": vae_part(_open_weights(folder / "vae", files), ""),
+    }
+    for layout in family.text_encoders:
+        file = _open_weights(folder / layout.component, files)
+        level = "text_model." if f"text_model.{TOKEN_WEIGHT}" in file.shapes else ""
+        places = partial(_text_places, naming="clip", level=level)
+        parts[layout.component] = Part(file, layout.component.replace("_", " "), "", places)
+    return family, parts
+
+
+def weight_file(folder: Path) -> Path:
+    """The file with a component's weights in a diffusers folder."""
+    for ending in WEIGHT_ENDINGS:
+        for stem in WEIGHT_FILES:
+            if (folder / f"{stem}{ending}").is_file():
+                return folder / f"{stem}{ending}"
+    raise MissingModel(f"{folder} holds no weights in one piece ({WEIGHT_FILES[0]}.safetensors or the like)")
+
+
+def _family_of_folder(folder: Path) -> Family:
+    """By the UNet's configuration; prediction type and native size as the folder says."""
+    unet = _read_config(folder / "unet" / "config.json")
+    width, channels, size = unet.get("cross_attention_dim"), unet.get("in_channels"), unet.get("sample_size")
+    if not isinstance(width, int) or not isinstance(channels, int):
+        raise BadModelFile(f"{folder.name} is a model of a kind that Easel does not know")
+    family = complete(family_of_unet(width, channels, folder.name))
+    said = _read_config(folder / "scheduler" / "scheduler_config.json").get("prediction_type")
+    if said in ("epsilon", "v_prediction"):
+        family = replace(family, prediction_type=said)
+    if isinstance(size, int) and 8 <= size <= 256:
+        family = replace(family, native_size=size * 8)
+    return family
+
+
+def _text_places(keys: Iterable[str], config: Mapping[str, Any], *, naming: str, level: str = "") -> dict[str, Place]:
+    places = text_places(keys, naming)
+    outside = ("text_projection.weight",)  # lies beside the level "text_model", not in it
+    return {key: place if place.key in outside else replace(place, key=level + place.key) for key, place in places.items()}
+
+
+def _diffusers_vae_places(keys: Iterable[str], config: Mapping[str, Any], *, present: frozenset[str], prefix: str) -> dict[str, Place]:
+    """Diffusers' own names, or those it used before 0.18 for the attention."""
+    places = {}
+    for key in keys:
+        old = key
+        for new_name, old_name in OLD_VAE_ATTENTION.items():
+            old = old.replace(f"attentions.0.{new_name}.", f"attentions.0.{old_name}.")
+        places[key] = Place(key if prefix + key in present else old)
+    return places
+
+
+def _same_places(keys: Iterable[str], config: Mapping[str, Any]) -> dict[str, Place]:
+    return {key: Place(key) for key in keys}
+
+
+def _open_weights(folder: Path, files: ExitStack) -> ModelFile:
+    return files.enter_context(open_tensors(weight_file(folder)))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    with open_model_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_CONFIG_BYTES:
+            raise BadModelFile(f"{path} is too large for a configuration")
+        try:
+            content = json.loads(read_exactly(file, size, path.name))
+        except (ValueError, RecursionError):
+            raise BadModelFile(f"{path} is not valid JSON") from None
+    if not isinstance(content, dict):
+        raise BadModelFile(f"{path} is not a configuration")
+    return content

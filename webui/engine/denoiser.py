@@ -1,0 +1,84 @@
+"""The UNet as a function from noisy latents to clean ones: eps or v -> denoised, sigma -> timestep."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from webui.engine.guidance import Predict
+from webui.engine.schedules import NoiseSchedule
+
+LCM_SIGMA_DATA = 0.5  # boundary condition of consistency models (arXiv:2303.01469, appendix C)
+LCM_TIMESTEP_SCALING = 10.0
+
+Denoise = Callable[[Tensor, Tensor, int], Tensor]
+"""(x, sigma, call) -> denoised. x: (batch, channels, height/8, width/8) = signal + sigma * noise; sigma: 0-dim, on the CPU;
+call: how often the network has been called before in this run, which prompt schedules count."""
+
+
+def unet_network(unet: Any) -> Callable[[Tensor, float, Tensor], Tensor]:
+    """(x, t, context) -> the UNet's raw answer in float32. x: (batch, 4, h, w) of unit variance; t: 0 .. 999, may be a fraction;
+    context: (batch, tokens, width)."""
+
+    def network(x: Tensor, t: float, context: Tensor) -> Tensor:
+        timestep = torch.tensor(t, dtype=torch.float32)
+        return unet(x.to(unet.dtype), timestep, encoder_hidden_states=context, return_dict=False)[0].float()
+
+    return network
+
+
+def denoiser(predict: Predict, schedule: NoiseSchedule, prediction_type: str) -> Denoise:
+    """The clean latents that a network with `prediction_type` "epsilon" or "v_prediction" sees in x (arXiv:2202.00512, appendix D)."""
+
+    def denoise(x: Tensor, sigma: Tensor, call: int) -> Tensor:
+        return _to_denoised(predict, x, float(sigma), schedule.t(sigma), call, prediction_type)
+
+    return denoise
+
+
+def lcm_denoiser(predict: Predict, schedule: NoiseSchedule, prediction_type: str) -> Denoise:
+    """As `denoiser`, for latent consistency sampling: on the trained timesteps alone, blended with x near the clean end."""
+
+    def denoise(x: Tensor, sigma: Tensor, call: int) -> Tensor:
+        t = schedule.nearest_t(sigma)
+        denoised = _to_denoised(predict, x, float(sigma), float(t), call, prediction_type)
+        scaled = t * LCM_TIMESTEP_SCALING
+        length = math.hypot(scaled, LCM_SIGMA_DATA)
+        return denoised * (scaled / length) + x * (LCM_SIGMA_DATA / length) ** 2
+
+    return denoise
+
+
+def keep_unmasked(denoise: Denoise, mask: Tensor, init: Tensor) -> Denoise:
+    """`denoise` that answers the init latents wherever mask is 0: sigma samplers stay true to the picture around the mask.
+
+    mask: (1, 1, h, w), 1 = repaint. init: (batch, 4, h, w), clean.
+    """
+
+    def blended(x: Tensor, sigma: Tensor, call: int) -> Tensor:
+        return torch.lerp(init, denoise(x, sigma, call), mask)
+
+    return blended
+
+
+def show_unmasked(denoise: Denoise, mask: Tensor, init: Tensor) -> Denoise:
+    """`denoise` whose network sees the clean init latents wherever mask is 0; the noise that it finds is taken from the true x.
+
+    The way of timestep samplers, whose latents are x / sqrt(1 + sigma^2): in that scale the clean latents are laid in.
+    """
+
+    def blended(x: Tensor, sigma: Tensor, call: int) -> Tensor:
+        seen = torch.lerp(init * math.hypot(1, float(sigma)), x, mask)
+        return x - (seen - denoise(seen, sigma, call))
+
+    return blended
+
+
+def _to_denoised(predict: Predict, x: Tensor, sigma: float, t: float, call: int, prediction_type: str) -> Tensor:
+    length = math.hypot(1, sigma)
+    output = predict(x / length, t, call)
+    if prediction_type == "v_prediction":
+        return x / length**2 - output * (sigma / length)
+    return torch.sub(x, output, alpha=sigma)

@@ -1,0 +1,226 @@
+"""The one path from a request to pictures: load, encode, start, denoise, decode. Nothing runs between two steps but the consumer."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from webui.core import infotext
+from webui.core.choices import SAMPLERS as CHOICES
+from webui.core.choices import find_sampler
+from webui.core.errors import BadRequest, OutOfMemory
+from webui.core.event import Control, Event, Finished, Loading, Picture, Pictures, Preview, Progress
+from webui.core.request import GenerationRequest
+from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
+from webui.engine.guidance import guided
+from webui.engine.latents import FACTOR, decode_latents
+from webui.engine.model import DiffusionModel
+from webui.engine.patches.text_keys import remembered_text_keys
+from webui.engine.preview import preview_jpeg
+from webui.engine.rng import BrownianNoise, ImageNoise
+from webui.engine.samplers import SAMPLERS, Step, Steps
+from webui.engine.schedules import NoiseSchedule, Plan, make_plan
+from webui.engine.sources import Begin, Source, make_source
+from webui.engine.text_encoding import encode_prompt
+
+PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
+
+
+def generate(
+    request: GenerationRequest,
+    control: Control,
+    *,
+    load: Callable[[GenerationRequest], DiffusionModel],
+    open_input: Callable[[str], Image.Image],
+) -> Iterator[Event]:
+    """Make the pictures of a complete request; yields what happens, Finished last. To stop, close it or let `control` say so.
+
+    load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture.
+    Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
+    """
+    request.validate()
+    yield Loading(f"loading {request.checkpoint or 'the checkpoint'}")
+    model = load(request)
+    _check_model(model)
+    try:
+        yield from _batches(Job(request, model, make_source(request, model, open_input)), control)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(_memory_advice(request)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(_memory_advice(request)) from error
+
+
+@dataclass(frozen=True)
+class Job:
+    """What stays the same for all batches of a request."""
+
+    request: GenerationRequest
+    model: DiffusionModel
+    source: Source
+
+    @cached_property
+    def sampler(self) -> str:
+        return find_sampler(self.request.sampler, self.request.schedule_type)[0]
+
+    @cached_property
+    def schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.from_alphas(self.model.alphas_cumprod)
+
+    @cached_property
+    def plan(self) -> Plan:
+        strength = self.request.init.denoising_strength if self.request.init else None
+        schedule_type = find_sampler(self.request.sampler, self.request.schedule_type)[1]
+        return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength)
+
+    @cached_property
+    def cond(self) -> Tensor:
+        return encode_prompt(self.model, self.request.prompt, self.request.clip_skip)
+
+    @cached_property
+    def uncond(self) -> Tensor:
+        return encode_prompt(self.model, self.request.negative_prompt, self.request.clip_skip)
+
+
+@torch.inference_mode()
+def _batches(job: Job, control: Control) -> Iterator[Event]:
+    request = job.request
+    stopped = False
+    for batch in range(request.batch_count):
+        first = batch * request.batch_size
+        singles = [request.single(first + i) for i in range(request.batch_size)]
+        stopped = control.interrupted
+        if stopped:
+            break
+        images, stopped = yield from _batch(job, control, batch, singles)
+        if images:
+            facts = infotext.Facts(extra={"Interrupted": "True"} if stopped else {})
+            made = zip(images, singles, strict=True)
+            yield Pictures(tuple(Picture(image, single, infotext.write(single, facts)) for image, single in made))
+        if stopped:
+            break
+    yield Finished(interrupted=stopped)
+
+
+Outcome = tuple[list[Image.Image], bool]  # the pictures, none after a skip; whether the job was told to stop on the way
+
+
+def _batch(job: Job, control: Control, batch: int, singles: Sequence[GenerationRequest]) -> Generator[Event, None, Outcome]:
+    """One batch through all passes of its source."""
+    total = job.source.passes * job.plan.steps
+    done = 0
+    canvases: list[Image.Image] = []
+    yield Progress(batch + 1, job.request.batch_count, done, total)
+    for number in range(job.source.passes):
+        noise = _image_noise(job.request, singles, number)
+        begin = job.source.begin(number, canvases, noise.seeds)
+        run = _start(job, begin, noise)
+        step, stopped = None, False
+        with closing(run.steps), remembered_text_keys(job.model.unet):
+            for step in run.steps:
+                done += 1
+                yield Progress(batch + 1, job.request.batch_count, done, total)
+                if control.previews:
+                    yield Preview(preview_jpeg(step.denoised, job.model.family))
+                if control.take_skip():
+                    return [], False
+                stopped = control.interrupted and done < total
+                if stopped:
+                    break
+        canvases = job.source.end(number, canvases, decode_latents(job.model, _result(job, begin, run, step)))
+        if stopped:
+            return job.source.abandon(number + 1, canvases, noise.seeds), True
+    return canvases, False
+
+
+def _image_noise(request: GenerationRequest, singles: Sequence[GenerationRequest], number: int) -> ImageNoise:
+    """The generators of a batch's pictures for pass `number`."""
+    more = number * PASS_STRIDE
+    resize_from = (request.seed_resize_height // FACTOR, request.seed_resize_width // FACTOR)
+    return ImageNoise(
+        [single.seed + more for single in singles],
+        [single.variation_seed + more for single in singles],
+        request.variation_strength,
+        resize_from if all(resize_from) else None,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass over one batch, ready to go. x: what the sampler begins with; init: the clean latents in it, if any."""
+
+    steps: Steps
+    x: Tensor
+    init: Tensor | None
+
+
+def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
+    """Start latents and sampler of one pass."""
+    device = job.model.device
+    shape = (job.model.vae.config.latent_channels, *begin.size)
+    first = noise.first(shape).to(device)
+    init = _init_latents(begin, first)
+    x = job.plan.start(first, init)
+    sampler = SAMPLERS[job.sampler]
+    arguments = [_denoise(job, begin, init, len(noise.seeds)), x, job.plan.sigmas]
+    if sampler.noise == "image":
+        arguments.append(lambda sigma, sigma_next: noise.next(shape).to(device))
+    elif sampler.noise == "brownian":
+        path = BrownianNoise(shape, noise.seeds, job.plan.span)
+        arguments.append(lambda sigma, sigma_next: path(sigma, sigma_next).to(device))
+    return Run(sampler.sample(*arguments), x, init)
+
+
+def _result(job: Job, begin: Begin, run: Run, step: Step | None) -> Tensor:
+    """The clean latents after the last step, or after the one that the job was stopped at."""
+    if step is None:
+        latents = run.x
+    elif step.index + 1 == job.plan.steps:
+        latents = job.plan.finish(step.x)
+    else:
+        latents = step.denoised
+    return latents if begin.mask is None or run.init is None else torch.lerp(run.init, latents, begin.mask)
+
+
+def _init_latents(begin: Begin, noise: Tensor) -> Tensor | None:
+    """The clean latents to start from, one per picture, with what masked content asks for under the mask."""
+    if begin.init is None:
+        return None
+    init = begin.init.expand(len(noise), -1, -1, -1)
+    if begin.mask is None or begin.content in ("original", "fill"):
+        return init
+    return torch.lerp(init, noise if begin.content == "latent noise" else torch.zeros_like(init), begin.mask)
+
+
+def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise:
+    """Network, guidance and mask as one function."""
+    kind = CHOICES[job.sampler].kind
+    predict = guided(unet_network(job.model.unet), job.cond, job.uncond, job.request.cfg_scale, batch)
+    prediction_type = job.model.family.prediction_type
+    if kind == "lcm":
+        denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
+    else:
+        denoise = denoiser(predict, job.schedule, prediction_type)
+    if begin.mask is None or init is None:
+        return denoise
+    return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, begin.mask, init)
+
+
+def _check_model(model: DiffusionModel) -> None:
+    if model.family.is_sdxl:
+        raise BadRequest("SDXL checkpoints cannot make pictures in this version of Easel; choose one of Stable Diffusion 1.x or 2.x")
+    if model.unet.config.in_channels != model.vae.config.latent_channels:
+        raise BadRequest(
+            "this checkpoint was made for inpainting with further input channels, which this version of Easel cannot feed; "
+            "choose an ordinary checkpoint: it can inpaint as well"
+        )
+
+
+def _memory_advice(request: GenerationRequest) -> str:
+    size = f"{request.batch_size} pictures of {request.width}x{request.height}" if request.batch_size > 1 else "a picture of this size"
+    return f"memory ran out while making {size}; make the pictures smaller or fewer at once"

@@ -1,0 +1,180 @@
+"""Init images and masks: fitting them to the picture's size, blurring, filling what is masked, cropping to it and pasting back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from torch import Tensor
+
+from webui.core.errors import BadRequest
+from webui.core.request import Inpaint
+from webui.engine.latents import FACTOR
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+Size = tuple[int, int]  # width, height
+LANCZOS = Image.Resampling.LANCZOS
+FILL_RADII = (256, 64, 16, 16, 4, 4, 4, 4, 2, 2, 0)  # pixels; blurred copies of what is known, from wide to sharp
+WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Region:
+    """An inpainting prepared for the VAE: what the model works on, and how its result goes back.
+
+    image: RGB, of the model's size, filled where masked. mask: "L", of the same size, 255 = repaint, blurred.
+    original: RGB, the whole picture; overlay: "L", of its size, how much of the new picture shows.
+    box: where in `original` the model's picture belongs.
+    """
+
+    image: Image.Image
+    mask: Image.Image
+    original: Image.Image
+    overlay: Image.Image
+    box: Box
+
+    def paste_back(self, made: Image.Image) -> Image.Image:
+        """The whole picture with `made` in its place; where the overlay is 0 the original's pixels are untouched."""
+        left, top, right, bottom = self.box
+        canvas = self.original.copy()
+        canvas.paste(crop_to_size(made, (right - left, bottom - top)), (left, top))
+        return Image.composite(canvas, self.original, self.overlay)
+
+
+def prepare_inpaint(image: Image.Image, mask: Image.Image, inpaint: Inpaint, resize_mode: str, size: Size) -> Region:
+    """image: the init image; mask: any picture, white = repaint; size: of the model's picture, multiples of 8."""
+    image = flatten(image)
+    binary = binary_mask(mask, image.size)
+    if inpaint.invert:
+        binary = ImageOps.invert(binary)
+    if binary.getbbox() is None:
+        raise BadRequest("the mask is empty, so nothing would change: paint over the area that is to be made anew")
+    blurred = blur(binary, inpaint.blur_x, inpaint.blur_y)
+    if inpaint.only_masked:
+        box = crop_box(blurred, inpaint.padding, size)
+        part, part_mask = (resize_and_fill(picture.crop(box), size) for picture in (image, blurred))
+        region = Region(part, part_mask, image, blurred, box)
+    else:
+        fitted, fitted_mask = (resize(picture, size, resize_mode) for picture in (image, blurred))
+        overlay = fitted_mask.point(lambda value: min(2 * value, 255))
+        region = Region(fitted, fitted_mask, fitted, overlay, (0, 0, *size))
+    if inpaint.content == "original":
+        return region
+    return Region(fill(region.image, region.mask), region.mask, region.original, region.overlay, region.box)
+
+
+def resize(image: Image.Image, size: Size, mode: str) -> Image.Image:
+    """`image` in a new size by one of RESIZE_MODES; the latent one stretches pictures too, where pictures must be resized."""
+    if mode == "Crop and resize":
+        return crop_to_size(image, size)
+    if mode == "Resize and fill":
+        return resize_and_fill(image, size)
+    return image.resize(size, LANCZOS)
+
+
+def crop_to_size(image: Image.Image, size: Size) -> Image.Image:
+    """Scaled until it covers the size, the rest cut off at both ends."""
+    width, height = size
+    if width * image.height > image.width * height:
+        scaled = (width, image.height * width // image.width)
+    else:
+        scaled = (image.width * height // image.height, height)
+    return _centred(image.resize(scaled, LANCZOS), size)
+
+
+def resize_and_fill(image: Image.Image, size: Size) -> Image.Image:
+    """Scaled until it fits into the size; the bars at both ends continue its outermost rows or columns."""
+    width, height = size
+    if width * image.height < image.width * height:
+        scaled = (width, max(1, image.height * width // image.width))
+    else:
+        scaled = (max(1, image.width * height // image.height), height)
+    inner = np.asarray(image.resize(scaled, LANCZOS))
+    left, top = width // 2 - scaled[0] // 2, height // 2 - scaled[1] // 2
+    bars = [(top, height - scaled[1] - top), (left, width - scaled[0] - left)]
+    return Image.fromarray(np.pad(inner, [*bars, (0, 0)][: inner.ndim], mode="edge"))
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """RGB, with what is transparent laid on white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, WHITE)
+    canvas.paste(layer, mask=layer.getchannel("A"))
+    return canvas
+
+
+def binary_mask(mask: Image.Image, size: Size) -> Image.Image:
+    """0 and 255 in the given size, mode L. A mask with transparency counts by its opacity, any other by its brightness."""
+    see_through = mask.mode == "RGBA" and mask.getchannel("A").getextrema() != (255, 255)
+    grey = mask.getchannel("A") if see_through else mask.convert("L")
+    binary = grey.point(lambda value: 255 if value > 128 else 0)
+    return binary if binary.size == size else binary.resize(size, Image.Resampling.NEAREST)
+
+
+def blur(mask: Image.Image, sigma_x: int, sigma_y: int) -> Image.Image:
+    """Gaussian blur by axis, standard deviations in pixels; it reaches int(2.5 sigma + 0.5) pixels far, and mirrors at the edges."""
+    values = np.asarray(mask, dtype=np.float64)
+    for sigma, axis in ((sigma_x, 1), (sigma_y, 0)):
+        if sigma > 0:
+            values = np.rint(_blurred(values, sigma, axis))
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def fill(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """`image` with what is masked painted over by its surroundings: blurred copies of the rest, from wide to sharp, laid on one another."""
+    known = Image.new("RGBa", image.size)
+    known.paste(image.convert("RGBA").convert("RGBa"), mask=ImageOps.invert(mask))
+    layers = Image.new("RGBA", image.size)
+    for radius in FILL_RADII:
+        layers.alpha_composite(known.filter(ImageFilter.GaussianBlur(radius)).convert("RGBA"))
+    return layers.convert("RGB")
+
+
+def crop_box(mask: Image.Image, padding: int, size: Size) -> Box:
+    """What is masked, with padding, widened to the aspect ratio of `size` as far as the picture allows."""
+    bounds = mask.getbbox()
+    if bounds is None:
+        raise BadRequest("the mask is empty, so nothing would change: paint over the area that is to be made anew")
+    left, top, right, bottom = bounds
+    left, right = max(left - padding, 0), min(right + padding, mask.width)
+    top, bottom = max(top - padding, 0), min(bottom + padding, mask.height)
+    if (right - left) * size[1] > (bottom - top) * size[0]:
+        top, bottom = _widened(top, bottom, int((right - left) * size[1] / size[0]), mask.height)
+    else:
+        left, right = _widened(left, right, int((bottom - top) * size[0] / size[1]), mask.width)
+    return left, top, right, bottom
+
+
+def latent_mask(mask: Image.Image) -> Tensor:
+    """(1, 1, height/8, width/8) of 0 and 1 (repaint) from an "L" mask of the picture's size."""
+    small = mask.resize((mask.width // FACTOR, mask.height // FACTOR), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.around(np.asarray(small, dtype=np.float32) / 255))[None, None]
+
+
+def _centred(image: Image.Image, size: Size) -> Image.Image:
+    """The middle of `image`, cut to size."""
+    left, top = image.width // 2 - size[0] // 2, image.height // 2 - size[1] // 2
+    return image.crop((left, top, left + size[0], top + size[1]))
+
+
+def _widened(start: int, end: int, length: int, limit: int) -> tuple[int, int]:
+    """The span start .. end made `length` long around its middle, pushed back into 0 .. limit, cut where it is too long."""
+    more = max(length - (end - start), 0)
+    start, end = start - more // 2, end + more - more // 2
+    if end > limit:
+        start, end = start - (end - limit), limit
+    if start < 0:
+        start, end = 0, min(end - start, limit)
+    return start, end
+
+
+def _blurred(values: np.ndarray, sigma: int, axis: int) -> np.ndarray:
+    reach = int(2.5 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    margins = [(0, 0), (0, 0)]
+    margins[axis] = (reach, reach)
+    padded = np.pad(values, margins, mode="reflect" if values.shape[axis] > 1 else "edge")
+    kernel = weights / weights.sum()
+    return np.apply_along_axis(np.convolve, axis, padded, kernel, mode="valid")

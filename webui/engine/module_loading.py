@@ -1,0 +1,160 @@
+"""Building UNets, VAEs and text encoders from tensors on disk: no random start values, no memory used twice."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from webui.core.errors import BadModelFile
+from webui.engine.diffusers_parts import (
+    AutoencoderKL,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    UNet2DConditionModel,
+)
+from webui.engine.ldm_keys import Place
+from webui.engine.model_file import ModelFile
+
+MAX_BLOCKS = 8  # more than any VAE has, in depth and in layers
+MAX_DEPTH = 16  # more transformer layers than any block has
+HEAD_WIDTH = 64  # of CLIP's text models and of the UNets of SD 2.x and SDXL, at every width
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component's tensors in a model file."""
+
+    file: ModelFile
+    title: str  # "UNet", "VAE", "text encoder": for error texts
+    prefix: str
+    places: Callable[[Iterable[str], Mapping[str, Any]], dict[str, Place]]
+
+    def size(self, key: str, axis: int, config: Config) -> int | None:
+        """One side of a weight by its diffusers name; None where the file has nothing of that kind."""
+        shape = self.file.shapes.get(self.prefix + self.places([key], config)[key].key, ())
+        return shape[axis] or None if axis < len(shape) else None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file holds anything of this component."""
+        return any(key.startswith(self.prefix) for key in self.file.shapes)
+
+
+def load_unet(part: Part, config: Config, dtype: torch.dtype, device: torch.device) -> UNet2DConditionModel:
+    """A UNet with the widths of the file's tensors and the rest of `config`."""
+    blocks = range(len(config["block_out_channels"]))
+    widths = [part.size(f"down_blocks.{i}.resnets.0.conv2.weight", 0, config) for i in blocks]
+    if None not in widths and widths != config["block_out_channels"]:
+        config["block_out_channels"] = widths
+        if isinstance(config["attention_head_dim"], list):  # diffusers' name for the number of heads
+            config["attention_head_dim"] = [max(1, width // HEAD_WIDTH) for width in widths if width]
+    read_from = {
+        "in_channels": "conv_in.weight",
+        "cross_attention_dim": "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+        "projection_class_embeddings_input_dim": "add_embedding.linear_1.weight",
+    }
+    for name, key in read_from.items():
+        if size := part.size(key, 1, config):
+            config[name] = size
+    if "transformer_layers_per_block" in config:
+        config["transformer_layers_per_block"] = _transformer_depths(part, config)
+    return _build(part, lambda: UNet2DConditionModel.from_config(config), config, dtype, device)
+
+
+def _transformer_depths(part: Part, config: Config) -> list[int]:
+    """Transformer layers of each block, as many as the file has; where a block has none, the middle's count."""
+
+    def depth(attention: str) -> int:
+        return sum(part.size(f"{attention}.transformer_blocks.{i}.norm1.weight", 0, config) is not None for i in range(MAX_DEPTH))
+
+    middle = depth("mid_block.attentions.0") or 1
+    return [depth(f"down_blocks.{i}.attentions.0") or middle for i in range(len(config["block_out_channels"]))]
+
+
+def load_autoencoder(part: Part, config: Config, dtype: torch.dtype, device: torch.device) -> AutoencoderKL:
+    """A VAE with the blocks, layers and widths of the file's tensors and the rest of `config`."""
+    probe = {**config, "block_out_channels": [0] * MAX_BLOCKS, "layers_per_block": MAX_BLOCKS}
+    sizes = [part.size(f"encoder.down_blocks.{i}.resnets.0.conv2.weight", 0, probe) for i in range(MAX_BLOCKS)]
+    if widths := [size for size in sizes if size]:
+        layers = (part.size(f"encoder.down_blocks.0.resnets.{i}.conv1.weight", 0, probe) for i in range(MAX_BLOCKS))
+        config.update(block_out_channels=widths, layers_per_block=sum(size is not None for size in layers))
+        config["down_block_types"] = config["down_block_types"][:1] * len(widths)
+        config["up_block_types"] = config["up_block_types"][:1] * len(widths)
+    latent = part.size("post_quant_conv.weight", 1, config)
+    if latent and latent != config["latent_channels"]:
+        raise BadModelFile(f"{part.file.name} is a VAE of {latent} latent channels; this model needs {config['latent_channels']}")
+    return _build(part, lambda: AutoencoderKL.from_config(config), config, dtype, device)
+
+
+def load_text_encoder(part: Part, config: Config, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """A CLIP text model with the widths and layers of the file's tensors and the rest of `config`."""
+    width = part.size("embeddings.token_embedding.weight", 1, config)
+    if width and width != config["hidden_size"]:
+        config.update(hidden_size=width, num_attention_heads=max(1, width // HEAD_WIDTH), projection_dim=width)
+    config["vocab_size"] = part.size("embeddings.token_embedding.weight", 0, config) or config["vocab_size"]
+    config["intermediate_size"] = part.size("encoder.layers.0.mlp.fc1.weight", 0, config) or config["intermediate_size"]
+    layers = (part.size(f"encoder.layers.{i}.layer_norm1.weight", 0, config) for i in range(config["num_hidden_layers"]))
+    config["num_hidden_layers"] = sum(size is not None for size in layers)
+    projected = config["architectures"] == ["CLIPTextModelWithProjection"]
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    model = _build(part, lambda: kind(CLIPTextConfig.from_dict(config)), config, dtype, device)
+    positions = torch.arange(config["max_position_embeddings"], device=device)[None]
+    (model.text_model if projected else model).embeddings.position_ids = positions  # (1, 77); a file may lack it
+    return model
+
+
+def _build(part: Part, make: Callable[[], nn.Module], config: Config, dtype: torch.dtype, device: torch.device) -> Any:
+    """Make the module without memory, then give it the file's tensors as they come."""
+    if not part.is_there:
+        raise BadModelFile(f"{part.file.name} has no {part.title} (no tensor {part.prefix}...)")
+    try:
+        with torch.device("meta"):
+            module = make()
+    except (ValueError, TypeError, ZeroDivisionError, RuntimeError):
+        raise BadModelFile(f"{part.file.name}: the {part.title}'s tensors have shapes that do not fit together") from None
+    module.load_state_dict(_read_all(part, module, config, dtype, device), assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def _read_all(part: Part, module: nn.Module, config: Config, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    """Every weight of the module, in `dtype`, on `device`."""
+    wanted = module.state_dict()
+    places = part.places(wanted, config)
+    lacking = [part.prefix + places[key].key for key in wanted if part.prefix + places[key].key not in part.file.shapes]
+    if lacking:
+        problem = f"{len(lacking)} of {len(wanted)} tensors are missing, such as {lacking[0]}"
+        raise BadModelFile(f"{part.file.name}: the {part.title} is incomplete: {problem}")
+    return {key: _read(part, places[key], tuple(target.shape), dtype, device) for key, target in wanted.items()}
+
+
+def _read(part: Part, place: Place, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One weight in the module's shape: 1x1 convolutions and linear layers are the same numbers."""
+    name = part.prefix + place.key
+    stored = part.file.shapes[name]
+    if not _fits(stored, place, shape):
+        raise BadModelFile(f"{part.file.name}: tensor {name} has shape {stored}; the model needs {_as_stored(place, shape)}")
+    tensor = part.file.read(name, dtype, place.third, device)
+    if not tensor.is_floating_point():
+        raise BadModelFile(f"{part.file.name}: tensor {name} holds whole numbers ({tensor.dtype}), no weights")
+    return tensor.T.contiguous() if place.transposed else tensor.reshape(shape)
+
+
+def _fits(stored: tuple[int, ...], place: Place, shape: tuple[int, ...]) -> bool:
+    wanted = _as_stored(place, shape)
+    return stored == wanted or (not place.transposed and place.third is None and _without_ones(stored) == _without_ones(wanted))
+
+
+def _as_stored(place: Place, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a file's tensor from which a weight of `shape` is taken."""
+    if place.third is not None:
+        return (3 * shape[0], *shape[1:])
+    return shape[::-1] if place.transposed else shape
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(64, 32, 1, 1) -> (64, 32)."""
+    return tuple(size for size in shape if size != 1)

@@ -1,0 +1,167 @@
+"""What a job's pictures begin with: noise, an init image, a masked one, or one that grows pass by pass.
+
+A source has `passes` (how many times the sampler runs) and three functions: `begin` gives what a pass starts from, `end` puts what
+the VAE decoded in its place, `abandon` completes the pictures without the passes from `number` on. Between passes the pictures of a
+batch travel as `canvases`, whole pictures, one per image.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from webui.core.errors import BadRequest
+from webui.core.request import MAX_SIDE, GenerationRequest, Outpaint
+from webui.engine import masking, outpainting
+from webui.engine.latents import FACTOR, encode_image
+from webui.engine.masking import Region, Size
+from webui.engine.model import DiffusionModel
+
+
+@dataclass(frozen=True)
+class Begin:
+    """size: of the latents, (height/8, width/8). init: (1 or batch, 4, *size), clean, or None; mask: (1, 1, *size), 1 = repaint."""
+
+    size: tuple[int, int]
+    init: Tensor | None = None
+    mask: Tensor | None = None
+    content: str = "original"  # one of MASKED_CONTENT
+
+
+class Source(Protocol):
+    passes: int
+
+    def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin: ...
+
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]: ...
+
+    def abandon(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> list[Image.Image]: ...
+
+
+class OnePass:
+    """Sources whose pictures are done when the sampler has run once."""
+
+    passes = 1
+
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]:
+        return list(made)
+
+    def abandon(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> list[Image.Image]:
+        return list(canvases)
+
+
+@dataclass(frozen=True)
+class FromNoise(OnePass):
+    """txt2img."""
+
+    size: Size
+
+    def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
+        return Begin((self.size[1] // FACTOR, self.size[0] // FACTOR))
+
+
+@dataclass(frozen=True)
+class FromImage(OnePass):
+    """img2img: the whole picture is repainted."""
+
+    model: DiffusionModel
+    image: Image.Image
+    size: Size
+    resize_mode: str
+
+    def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
+        return Begin((self.size[1] // FACTOR, self.size[0] // FACTOR), self._init)
+
+    @cached_property
+    def _init(self) -> Tensor:
+        image = masking.flatten(self.image)
+        if self.resize_mode != "Just resize (latent upscale)":
+            return encode_image(self.model, masking.resize(image, self.size, self.resize_mode))
+        whole = tuple(max(side // FACTOR, 1) * FACTOR for side in image.size)
+        latents = encode_image(self.model, image.resize(whole, masking.LANCZOS))
+        return functional.interpolate(latents, (self.size[1] // FACTOR, self.size[0] // FACTOR), mode="bilinear")
+
+
+@dataclass(frozen=True)
+class FromRegion(OnePass):
+    """Inpainting."""
+
+    model: DiffusionModel
+    region: Region
+    content: str
+
+    def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
+        return Begin(tuple(self._init.shape[2:]), self._init, self._mask, self.content)
+
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]:
+        return [self.region.paste_back(image) for image in made]
+
+    @cached_property
+    def _init(self) -> Tensor:
+        return encode_image(self.model, self.region.image)
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        return masking.latent_mask(self.region.mask).to(self.model.device)
+
+
+@dataclass(frozen=True)
+class FromExtension:
+    """Outpainting: every pass adds a strip, or a part of one, to each picture of the batch."""
+
+    model: DiffusionModel
+    image: Image.Image  # RGB
+    outpaint: Outpaint
+
+    @property
+    def passes(self) -> int:
+        return len(self._plan)
+
+    def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
+        step = self._plan[number]
+        windows = [outpainting.cut_window(canvas, step) for canvas in self._prefilled(number, canvases, seeds)]
+        mask = outpainting.latent_mask(outpainting.cut_window(self._blend(number), step)).to(self.model.device)
+        return Begin(tuple(mask.shape[2:]), torch.cat([encode_image(self.model, window) for window in windows]), mask)
+
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]:
+        before = canvases or [outpainting.place_on_canvas(self.image, self.outpaint)] * len(made)
+        mask = self._blend(number)
+        return [outpainting.lay_in(*pair, self._plan[number], mask) for pair in zip(before, made, strict=True)]
+
+    def abandon(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> list[Image.Image]:
+        """What is missing holds what the model would have begun with."""
+        for rest in range(number, self.passes):
+            canvases = self._prefilled(rest, canvases, seeds)
+        return list(canvases)
+
+    def _prefilled(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> list[Image.Image]:
+        before = canvases or [outpainting.place_on_canvas(self.image, self.outpaint)] * len(seeds)
+        return [outpainting.prefill(canvas, self._plan[number], seed) for canvas, seed in zip(before, seeds, strict=True)]
+
+    def _blend(self, number: int) -> Image.Image:
+        return outpainting.blend_mask(outpainting.canvas_size(self.image.size, self.outpaint), self._plan[number], self.outpaint.blur)
+
+    @cached_property
+    def _plan(self) -> list[outpainting.Pass]:
+        return outpainting.plan_passes(self.image.size, self.outpaint, self.model.family.native_size)
+
+
+def make_source(request: GenerationRequest, model: DiffusionModel, open_input: Callable[[str], Image.Image]) -> Source:
+    """The source that the request asks for. open_input: sha256 -> picture. Raises BadRequest where pictures or mask do not fit."""
+    init, size = request.init, (request.width, request.height)
+    if init is None:
+        return FromNoise(size)
+    image = open_input(init.image)
+    if init.inpaint is not None:
+        region = masking.prepare_inpaint(image, open_input(init.inpaint.mask), init.inpaint, init.resize_mode, size)
+        return FromRegion(model, region, init.inpaint.content)
+    if init.outpaint is not None:
+        if max(outpainting.canvas_size(image.size, init.outpaint)) > MAX_SIDE:
+            raise BadRequest(f"the extended picture would be larger than {MAX_SIDE} pixels a side; add less or shrink the picture first")
+        return FromExtension(model, masking.flatten(image), init.outpaint)
+    return FromImage(model, image, size, init.resize_mode)

@@ -1,0 +1,91 @@
+"""Fills in what a request leaves open, from preferences, catalog and input pictures, so that it says all that the picture depends on."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from webui.core.catalog import Catalog, ModelFile
+from webui.core.choices import find_sampler
+from webui.core.errors import BadModelFile
+from webui.core.request import GenerationRequest
+
+SMALLEST_SIDE = 64  # pixels
+USUAL_SIZE = 512  # pixels: for checkpoints whose family cannot be told from outside
+SEEDS = 2**32  # drawn seeds lie below
+
+
+def complete(
+    request: GenerationRequest,
+    catalog: Catalog,
+    preferences: Mapping[str, Any],
+    open_input: Callable[[str], Image.Image],
+) -> GenerationRequest:
+    """The request with nothing left open; what is set already stays. Raises BadRequest, MissingModel."""
+    checkpoint = _usable(catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"]))
+    vae = _vae(request, checkpoint, catalog, preferences)
+    size = _size(request, checkpoint, open_input)
+    sampler, schedule_type = find_sampler(request.sampler, request.schedule_type)
+    done = replace(
+        request,
+        prompt=_storable(request.prompt),
+        negative_prompt=_storable(request.negative_prompt),
+        checkpoint=checkpoint.name,
+        checkpoint_hash=checkpoint.short_hash,
+        vae=vae.name if vae else "None",
+        vae_hash=vae.short_hash if vae else "",
+        width=size[0],
+        height=size[1],
+        sampler=sampler,
+        schedule_type=schedule_type,
+        seed=_seed(request.seed),
+        variation_seed=_seed(request.variation_seed),
+    )
+    done.validate()
+    return done
+
+
+def _storable(text: str) -> str:
+    """`text` without halves of surrogate pairs, which JSON can bring and no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _usable(checkpoint: ModelFile) -> ModelFile:
+    if checkpoint.problem:
+        raise BadModelFile(f"checkpoint {checkpoint.name} cannot be used: {checkpoint.problem}")
+    return checkpoint
+
+
+def _vae(request: GenerationRequest, checkpoint: ModelFile, catalog: Catalog, preferences: Mapping[str, Any]) -> ModelFile | None:
+    """The VAE to use, None for the checkpoint's own."""
+    name = request.vae.strip() or "Automatic"
+    if name == "Automatic":
+        name = str(preferences["sd_vae"]).strip() or "Automatic"
+    if name == "Automatic":
+        return catalog.automatic_vae(checkpoint)
+    return None if name == "None" else catalog.find_vae(name)
+
+
+def _size(request: GenerationRequest, checkpoint: ModelFile, open_input: Callable[[str], Image.Image]) -> tuple[int, int]:
+    """(width, height) in pixels: as asked, else that of the init image, else the checkpoint's native size."""
+    if request.init is None:
+        native = checkpoint.family.native_size if checkpoint.family else USUAL_SIZE
+        return request.width or native, request.height or native
+    if request.init.inpaint is not None:
+        open_input(request.init.inpaint.mask)  # a mask that is not there is told now, not by the worker
+    width, height = open_input(request.init.image).size
+    sides = request.init.outpaint
+    if sides is not None:
+        return _rounded(width + sides.left + sides.right), _rounded(height + sides.top + sides.bottom)
+    return request.width or _rounded(width), request.height or _rounded(height)
+
+
+def _rounded(side: int) -> int:
+    """A picture's side as a request's: a multiple of 8, not too small; one that is too large is left for `validate` to refuse."""
+    return max(side // 8 * 8, SMALLEST_SIDE)
+
+
+def _seed(seed: int) -> int:
+    return secrets.randbelow(SEEDS) if seed == -1 else seed

@@ -1,0 +1,52 @@
+"""The shape of the database, as steps that are only ever appended; PRAGMA user_version counts the steps taken."""
+
+import sqlite3
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        status TEXT NOT NULL,
+        request TEXT NOT NULL,
+        save INTEGER NOT NULL,
+        created REAL NOT NULL,
+        deaths INTEGER NOT NULL DEFAULT 0,
+        restarts INTEGER NOT NULL DEFAULT 0,
+        seq INTEGER NOT NULL DEFAULT 1,
+        error TEXT NOT NULL DEFAULT '',
+        error_status INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX jobs_by_status ON jobs (status, owner, number);
+    CREATE INDEX jobs_by_owner ON jobs (owner, number);
+    CREATE TABLE turns (owner TEXT PRIMARY KEY, turn INTEGER NOT NULL);
+    CREATE TABLE pictures (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        job TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        temporary INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        infotext TEXT NOT NULL,
+        request TEXT NOT NULL,
+        seed INTEGER NOT NULL,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        created REAL NOT NULL,
+        UNIQUE (temporary, path)
+    );
+    CREATE INDEX pictures_by_job ON pictures (job, id);
+    CREATE INDEX pictures_by_owner ON pictures (owner, id);
+    CREATE TABLE preferences (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE hashes (path TEXT PRIMARY KEY, mtime REAL NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL);
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Take the steps that this file has not seen yet, each in one transaction. Raises sqlite3.DatabaseError for a file of a later Easel."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        raise sqlite3.DatabaseError(f"it has version {version}, this Easel knows {len(MIGRATIONS)}")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,297 @@
+"""Service: all that UI and API may call. Thread-safe; everything is quick except `wait`."""
+
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from webui.core.catalog import Catalog
+from webui.core.errors import BadRequest, NotAllowed
+from webui.core.request import GenerationRequest
+from webui.core.settings import Settings
+from webui.service.completion import complete
+from webui.service.database import Database, open_database
+from webui.service.gallery import Gallery, SavedPicture
+from webui.service.hashing import Hasher, HashRows
+from webui.service.inputs import InputStore, inputs_folder
+from webui.service.job import Job, LiveJob, stored_job
+from webui.service.preferences import PreferenceStore
+from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
+from webui.service.supervisor import Supervisor
+
+__all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
+
+Listener = Callable[[str, str], None]  # called with (owner, job id), from any thread; must return at once
+ACTIVE = ("queued", "running")  # as stored; "saving" is running, seen from close by
+MAX_LISTED = 1000  # jobs in one answer
+JOB_ID = re.compile(r"[\w.:()-]{1,100}", re.ASCII)
+log = logging.getLogger(__name__)
+
+
+def open_service(settings: Settings, factory: str) -> "Service":
+    """A service with its database and catalog; `start` it. Raises StorageError when the data folder cannot be used."""
+    database, warnings = open_database(settings.database)
+    return Service(settings, Catalog(settings, HashRows(database)), factory, database=database, warnings=warnings)
+
+
+class Service:
+    """Jobs, pictures, inputs, preferences and models of one Easel."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        factory: str,
+        *,
+        database: Database,
+        warnings: tuple[str, ...] = (),  # of open_database: the old one was unusable
+        devices: Sequence[Settings] = (),
+        queue_limit: int = MAX_QUEUED,
+    ):
+        """factory: "module:function", called in each worker process with its settings, returns {request type: handler}.
+
+        devices: the settings of each worker, one worker for each; none: one worker with `settings`.
+        """
+        self.settings = settings
+        self.catalog = catalog
+        self.warnings = settings.warnings + warnings
+        self._database = database
+        self._database_is_new = bool(warnings)
+        self._queue = JobQueue(database, queue_limit)
+        self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
+        self._inputs = InputStore(inputs_folder(settings.data_dir))
+        self._preferences = PreferenceStore(database)
+        self._hasher = Hasher(catalog)
+        self._listeners: dict[int, Listener] = {}
+        self._listeners_made = 0
+        self._lock = threading.Lock()  # over the listeners
+        self._ended = threading.Condition()
+        self._stopped = False
+        self._supervisors = [
+            Supervisor(
+                factory,
+                device,
+                self._queue,
+                self._gallery,
+                preferences=self._preferences.all,
+                looked_at=lambda: bool(self._listeners),
+                changed=self._job_changed,
+                moved=self._queue_moved,
+            )
+            for device in devices or (settings,)
+        ]
+
+    def start(self) -> None:
+        """Take up the jobs of last time and start the workers; returns at once."""
+        for warning in self.warnings:
+            log.warning(warning)
+        self._queue.recover()
+        self._gallery.sweep()
+        if self._database_is_new:
+            lost = self._gallery.strangers()  # listed before the workers make new ones
+            threading.Thread(target=self._gallery.adopt, args=(lost,), name="easel-adopt", daemon=True).start()
+        for supervisor in self._supervisors:
+            supervisor.start()
+        self._hasher.start()
+
+    def stop(self) -> None:
+        """End the workers; jobs that run or wait are done after the next start. Callers of `wait` get their job as it is."""
+        self._hasher.stop()
+        for supervisor in self._supervisors:
+            supervisor.stop()
+        self._stopped = True
+        with self._ended:
+            self._ended.notify_all()
+        self._database.close()
+
+    # jobs
+
+    def complete(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with nothing left open: checkpoint, VAE, size, seeds. Raises BadRequest, MissingModel."""
+        return complete(request, self.catalog, self._preferences.all(), self._inputs.open)
+
+    def submit(self, request: GenerationRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
+        """Put a job into the queue; when this returns, it outlives a power cut. Returns its id.
+
+        save False: its pictures are kept for a while only, and not among the recent ones. Raises BadRequest, MissingModel, Busy.
+        """
+        if job_id is None:
+            job_id = secrets.token_hex(8)
+        elif not JOB_ID.fullmatch(job_id):
+            raise BadRequest("a job id has 1 to 100 letters, digits or one of . : ( ) _ -")
+        self._queue.add(job_id, owner, self.complete(request), save)
+        for supervisor in self._supervisors:
+            supervisor.wake()
+        self._notify([(owner, job_id)])
+        return job_id
+
+    def job(self, job_id: str) -> Job:
+        """The job at this moment. Raises MissingModel."""
+        lives = self._lives()
+        return self._seen(self._queue.get(job_id), lives)
+
+    def jobs(self, owner: str | None = None, active_only: bool = True, limit: int = MAX_LISTED) -> list[Job]:
+        """Jobs that wait or run, or all of them, the newest `limit`, the oldest first; owner None: of everybody."""
+        lives = self._lives()
+        return [self._seen(row, lives) for row in self._queue.find(owner, ACTIVE if active_only else None, limit)]
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Block until the job has ended, or for `timeout` seconds; returns it as it then is. Raises MissingModel."""
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._ended:
+            while True:
+                job = self.job(job_id)
+                left = None if end is None else end - time.monotonic()
+                if job.ended or (left is not None and left <= 0):
+                    return job
+                self._ended.wait(left)
+                if self._stopped:
+                    return job
+
+    def interrupt(self, job_id: str | None = None, *, owner: str | None = None) -> None:
+        """Stop a job after its present step, or take it from the queue. job_id None: what runs now (of that owner, if one is given).
+
+        Raises MissingModel; NotAllowed when `owner` is given and the job is another's. A job that has ended stays as it is.
+        """
+        self._signal(job_id, owner, "interrupt")
+
+    def skip(self, job_id: str | None = None, *, owner: str | None = None) -> None:
+        """Drop the batch that is being made and go on with the next; arguments and errors as for `interrupt`."""
+        self._signal(job_id, owner, "skip")
+
+    def preview(self, job_id: str) -> bytes | None:
+        """The latest preview of a running job, a JPEG; None when there is none (yet). Asking for one makes the worker send them."""
+        for supervisor in self._supervisors:
+            live = supervisor.live
+            if live is not None and live.row.id == job_id:
+                if live.preview is None:
+                    self._want_previews(supervisor, job_id)
+                return live.preview
+        return None
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener(owner, job id)` at every change of any job, until the returned function is called."""
+        with self._lock:
+            self._listeners_made += 1
+            number = self._listeners_made
+            self._listeners = {**self._listeners, number: listener}
+        for supervisor in self._supervisors:
+            live = supervisor.live
+            if live is not None:
+                self._want_previews(supervisor, live.row.id)
+
+        def unwatch() -> None:
+            with self._lock:
+                self._listeners = {key: value for key, value in self._listeners.items() if key != number}
+
+        return unwatch
+
+    # pictures and inputs
+
+    def picture(self, picture_id: int) -> SavedPicture:
+        """Raises MissingModel."""
+        return self._gallery.get(picture_id)
+
+    def recent_pictures(self, limit: int = 50, offset: int = 0, owner: str | None = None) -> list[SavedPicture]:
+        """Saved pictures, the newest first; owner None: of everybody."""
+        return self._gallery.recent(limit, offset, owner)
+
+    def add_input(self, data: bytes) -> str:
+        """Store an init image or a mask; returns the sha256 by which requests name it. Raises BadRequest, StorageError."""
+        return self._inputs.add(data)
+
+    def input_path(self, sha256: str) -> Path:
+        """The file with an input picture's bytes. Raises MissingModel."""
+        return self._inputs.path(sha256)
+
+    # preferences and state
+
+    def preferences(self) -> dict[str, Any]:
+        """Every preference by name."""
+        return self._preferences.all()
+
+    def set_preferences(self, values: Mapping[str, Any]) -> None:
+        """Set some preferences, or none if one is wrong. Checkpoint and VAE by any name they have. Raises BadRequest, MissingModel."""
+        values = dict(values)
+        if values.get("sd_model_checkpoint"):
+            values["sd_model_checkpoint"] = self.catalog.find_checkpoint(str(values["sd_model_checkpoint"])).name
+        if values.get("sd_vae", "None") not in ("Automatic", "None"):
+            values["sd_vae"] = self.catalog.find_vae(str(values["sd_vae"])).name
+        self._preferences.set(values)
+
+    def memory(self) -> dict[str, dict[str, Any]]:
+        """{"ram": {free, used, total} in bytes, "cuda": what the first worker says, or {"error": why it says nothing}}."""
+        ram = psutil.virtual_memory()
+        cuda = self._supervisors[0].memory() or {"error": "the worker has not told its device's memory"}
+        return {"ram": {"free": ram.available, "used": ram.total - ram.available, "total": ram.total}, "cuda": cuda}
+
+    def worker_state(self) -> str:
+        """ "starting", "ready", "restarting: why", "paused: why" or "stopped": "ready" if any worker is, else the first one's."""
+        states = [supervisor.state for supervisor in self._supervisors]
+        return "ready" if "ready" in states else states[0]
+
+    # inside
+
+    def _lives(self) -> dict[str, LiveJob]:
+        """The jobs in workers' hands. To be asked before the rows are read: a job that ends meanwhile is then found ended."""
+        lives = [supervisor.live for supervisor in self._supervisors]
+        return {live.row.id: live for live in lives if live is not None}
+
+    def _seen(self, row: JobRow, lives: Mapping[str, LiveJob]) -> Job:
+        pictures = self._gallery.of_job(row.id)
+        if row.status == "running" and row.id in lives:
+            return lives[row.id].seen(pictures)
+        return stored_job(row, pictures, self._queue.ahead(row), self.worker_state())
+
+    def _signal(self, job_id: str | None, owner: str | None, word: str) -> None:
+        if job_id is None:
+            lives = [(supervisor, supervisor.live) for supervisor in self._supervisors]
+            for supervisor, live in lives:
+                if live is not None and owner in (None, live.row.owner):
+                    supervisor.signal(live.row.id, word)
+            return
+        row = self._queue.get(job_id)
+        if owner is not None and row.owner != owner:
+            raise NotAllowed(f"job {job_id!r} belongs to somebody else")
+        while row.status not in ENDED:  # it may be taken, or given back, between two looks
+            if word == "interrupt" and self._queue.cancel(job_id):
+                self._job_ended(row.owner, job_id)
+                self._queue_moved()
+                return
+            if any(supervisor.signal(job_id, word) for supervisor in self._supervisors) or word == "skip":
+                return
+            time.sleep(0.01)
+            row = self._queue.get(job_id)
+
+    def _want_previews(self, supervisor: Supervisor, job_id: str) -> None:
+        if self._preferences.all()["live_previews_enable"]:
+            supervisor.signal(job_id, "previews")
+
+    def _job_changed(self, live: LiveJob) -> None:
+        self._notify([(live.row.owner, live.row.id)])
+
+    def _queue_moved(self) -> None:
+        """Those who wait have moved up, or the worker's state is another."""
+        with self._ended:
+            self._ended.notify_all()
+        if self._listeners:
+            self._notify(self._queue.waiting())
+
+    def _job_ended(self, owner: str, job_id: str) -> None:
+        with self._ended:
+            self._ended.notify_all()
+        self._notify([(owner, job_id)])
+
+    def _notify(self, changed: Sequence[tuple[str, str]]) -> None:
+        for listener in self._listeners.values():
+            for owner, job_id in changed:
+                try:
+                    listener(owner, job_id)
+                except Exception:
+                    log.exception("a listener failed")

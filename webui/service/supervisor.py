@@ -1,0 +1,284 @@
+"""The server's thread for one device: keeps a worker process alive, gives it jobs, stores what comes back."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from webui.core.errors import EaselError, EngineError, StorageError
+from webui.core.event import Event, Failed, Finished, Pictures
+from webui.core.settings import Settings
+from webui.service.gallery import Gallery
+from webui.service.job import LiveJob
+from webui.service.queue import MAX_DEATHS, JobQueue, JobRow
+from webui.service.worker import MemoryQuestion, Message, Waker, WorkerProcess
+
+FIRST_PAUSE = 0.25  # seconds before a dead worker is replaced; doubles with every death without a finished job between
+LONGEST_PAUSE = 60.0
+RETRY = 1.0  # seconds until a full or read-only disk is tried again
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """One device. Its thread is the only one that talks with the worker process, except for short signals."""
+
+    def __init__(
+        self,
+        factory: str,
+        settings: Settings,
+        queue: JobQueue,
+        gallery: Gallery,
+        preferences: Callable[[], Mapping[str, Any]],
+        looked_at: Callable[[], bool],
+        changed: Callable[[LiveJob], None],
+        moved: Callable[[], None],
+    ):
+        """settings: those of this device; looked_at: whether anybody watches previews.
+
+        changed: tells a job's watchers; moved: tells those who wait in the queue, or for a job's end. Both are called by any thread.
+        """
+        self._factory = factory
+        self._settings = settings
+        self._queue = queue
+        self._gallery = gallery
+        self._preferences = preferences
+        self._looked_at = looked_at
+        self._changed = changed
+        self._moved = moved
+        self._lock = threading.RLock()  # over live and process, so that a signal meets the job it is meant for
+        self._live: LiveJob | None = None
+        self._process: WorkerProcess | None = None
+        self._stopping = threading.Event()
+        self._waker = Waker()
+        self._ready = False  # the process in hand takes jobs
+        self._answered = threading.Event()
+        self._answer: dict[str, Any] = {}
+        self._deaths = 0  # since a job was last finished
+        self._state = "starting"
+        self._thread = threading.Thread(target=self._run, name="easel-supervisor", daemon=True)
+
+    @property
+    def state(self) -> str:
+        """ "starting", "ready", "restarting: why", "paused: why" or "stopped"."""
+        return self._state
+
+    @property
+    def live(self) -> LiveJob | None:
+        """The job in hand."""
+        return self._live
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the worker; the job in hand waits again, for the next start. Returns when all is stored."""
+        self._stopping.set()
+        self.wake()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wake(self) -> None:
+        """There is something new in the queue."""
+        self._waker.set()
+
+    def signal(self, job_id: str, word: str) -> bool:
+        """Pass "interrupt", "skip" or "previews" on; False when this job is not in hand here."""
+        with self._lock:
+            if self._live is None or self._live.row.id != job_id:
+                return False
+            if word != "previews":
+                self._live.ask(interrupt=word == "interrupt")
+            if self._process is not None:
+                self._process.send(word, job_id)
+            live = self._live
+        if word != "previews":
+            self._changed(live)
+        return True
+
+    def memory(self, timeout: float = 2.0) -> dict[str, Any]:
+        """What the worker says of its device's memory; the latest known answer while it is busy or not there."""
+        with self._lock:
+            idle = self._live is None and self._ready
+            if idle and self._process is not None:
+                self._answered.clear()
+                self._process.send("ask", MemoryQuestion())
+        if idle:
+            self._answered.wait(timeout)
+        return self._answer
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            reason = self._one_life()
+            if self._stopping.is_set():
+                break
+            pause = min(FIRST_PAUSE * 2**self._deaths, LONGEST_PAUSE)
+            self._deaths += 1
+            self._say(f"restarting: {reason}")
+            log.warning("the worker ended (%s); the next one starts in %.1f s", reason, pause)
+            self._stopping.wait(pause)
+        self._say("stopped")
+        self._waker.close()
+
+    def _one_life(self) -> str:
+        """From the start of a process to its end; returns why it ended."""
+        reason, process = "", None
+        try:
+            process = WorkerProcess(self._factory, self._settings)
+            with self._lock:
+                self._process = process
+            while not reason and not self._stopping.is_set():
+                timeout = self._give_work(process)
+                message = process.receive(self._waker, timeout)
+                if message is not None:
+                    reason = self._hear(message)
+        except EOFError:
+            pass
+        except Exception as error:
+            log.exception("the supervisor failed")
+            reason = f"{type(error).__name__}: {error}"
+        with self._lock:
+            self._process, self._ready = None, False
+        code = process.end() if process is not None else 0
+        reason = reason or _ending(code)
+        self._part(reason, to_blame=code != -signal.SIGTERM)
+        return reason
+
+    def _give_work(self, process: WorkerProcess) -> float | None:
+        """Take a job if there is one and the worker is free; returns how long to wait before asking again (None: until woken)."""
+        if self._live is not None or not self._ready:
+            return None
+        try:
+            preferences = self._preferences()
+            with self._lock:
+                row = self._queue.take()
+                if row is not None:
+                    self._live = LiveJob(row)
+                    every = int(preferences["show_progress_every_n_steps"])
+                    previews = bool(preferences["live_previews_enable"]) and self._looked_at()
+                    process.send("run", row.id, row.request, previews, every)
+        except StorageError as error:
+            self._say(f"paused: {error}")
+            return RETRY
+        self._say("ready")
+        if self._live is not None:
+            self._changed(self._live)
+            self._moved()
+        return None
+
+    def _hear(self, message: Message) -> str:
+        """Act on a message; returns why this process must end, "" if it need not."""
+        word, *rest = message
+        if word == "ready":
+            self._ready = True
+            self._say("ready")
+        elif word == "broken":
+            return str(rest[0])
+        elif word == "answer":
+            self._answer = rest[0][0] if rest[0] else {}
+            self._answered.set()
+        elif word == "event" and self._live is not None and self._live.row.id == rest[0]:
+            self._hear_event(self._live, rest[1])
+        return ""
+
+    def _hear_event(self, live: LiveJob, event: Event) -> None:
+        if isinstance(event, Finished):
+            self._deaths = 0
+            self._end(live, "interrupted" if event.interrupted else "done")
+        elif isinstance(event, Failed):
+            self._deaths = 0
+            self._end(live, "failed", event.message, event.status)
+        elif isinstance(event, Pictures):
+            self._save(live, event)
+        else:
+            live.hear(event)
+            self._changed(live)
+
+    def _save(self, live: LiveJob, event: Pictures) -> None:
+        live.saving()
+        self._changed(live)
+        again = live.row.deaths + live.row.restarts > 0
+        try:
+            self._store(live.row, event, again)
+        except Exception as error:
+            failed = (
+                error
+                if isinstance(error, EaselError)
+                else StorageError(f"the pictures could not be saved: {type(error).__name__}: {error}")
+            )
+            log.warning("job %s: %s", live.row.id, failed, exc_info=failed is not error)
+            with suppress(Exception):  # so that they can be seen and downloaded all the same
+                self._store(replace(live.row, save=False), event, again=True)
+            self._stop_job(live)
+            self._end(live, "failed", str(failed), failed.status)
+        else:
+            self._changed(live)
+
+    def _store(self, row: JobRow, event: Pictures, again: bool) -> None:
+        preferences = self._preferences()
+        self._gallery.save(row, event.pictures, str(preferences["samples_format"]), int(preferences["jpeg_quality"]), again)
+
+    def _stop_job(self, live: LiveJob) -> None:
+        """Tell the worker to leave a job whose end is decided; what it still tells of it is dropped."""
+        with self._lock:
+            if self._process is not None:
+                self._process.send("interrupt", live.row.id)
+
+    def _end(self, live: LiveJob, status: str, error: str = "", error_status: int = 0) -> None:
+        """Show and store how the job ended. While the disk refuses, the queue pauses and storing is tried again."""
+        live.end(status, error, error_status)
+        self._changed(live)
+        while not self._stored(lambda: self._queue.finish(live.row.id, status, live.seq, error, error_status)):
+            if self._stopping.wait(RETRY):
+                break
+        self._let_go(live)
+
+    def _part(self, reason: str, to_blame: bool) -> None:
+        """The process is gone: decide what becomes of the job it had. to_blame: it may have died of that job."""
+        live = self._live
+        if live is None:
+            return
+        row = live.row
+        if self._stopping.is_set():
+            self._stored(lambda: self._queue.give_back(row.id, live.seq + 1, died=False))
+            self._let_go(live)
+        elif live.interrupt_asked:
+            self._end(live, "interrupted")
+        elif to_blame and row.deaths + 1 >= MAX_DEATHS:
+            sentence = f"the worker died {MAX_DEATHS} times while making this ({reason}); try a smaller size or batch"
+            self._end(live, "failed", sentence, EngineError.status)
+        else:
+            while not self._stored(lambda: self._queue.give_back(row.id, live.seq + 1, died=to_blame)) and not self._stopping.wait(RETRY):
+                continue
+            self._let_go(live)
+
+    def _stored(self, action: Callable[[], None]) -> bool:
+        """Whether the disk took it."""
+        try:
+            action()
+        except StorageError as error:
+            self._say(f"paused: {error}")
+            return False
+        return True
+
+    def _let_go(self, live: LiveJob) -> None:
+        with self._lock:
+            self._live = None
+        if self._ready:
+            self._say("ready")
+        self._changed(live)
+        self._moved()
+
+    def _say(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self._moved()
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"the worker process was killed by signal {-code}" + (", often for lack of memory" if code == -9 else "")
+    return f"the worker process ended with exit status {code}"

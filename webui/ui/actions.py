@@ -1,0 +1,185 @@
+"""What the page asks of the service: queue a job, fill a tab from an infotext, pick sizes, restore a draft. No layout here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+
+from webui.core import infotext
+from webui.core.catalog import ModelFile
+from webui.core.errors import BadRequest, EaselError, MissingModel
+from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.service.service import Service
+from webui.ui.fields import FIELDS, QUICK, TABS, collect, spread
+
+UNTOLD_MASK = "unpainted"  # stands for a mask where only the settings of inpainting matter
+MOST_TOLD = 5  # problems of one infotext that are shown
+
+
+def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any]) -> list[str]:
+    """Queue what tab `tab` shows; returns what is wrong with it, [] if nothing.
+
+    sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints.
+    """
+    page = sent if isinstance(sent, dict) else {}
+    try:
+        if page.get("problem"):
+            raise BadRequest(str(page["problem"]))
+        image, mask = str(page.get("image", "")), str(page.get("mask", ""))
+        if tab != "txt2img" and not image:
+            raise BadRequest("there is no picture to start from yet: drop one on the canvas, or send one here from another tab")
+        if page.get("inpaint") and not mask:
+            raise BadRequest("nothing is painted yet: paint over what shall change, or switch from Inpaint to img2img")
+        service.submit(collect(values, image=image, mask=mask), owner=str(page.get("client", "")))
+    except EaselError as error:
+        return [str(error)]
+    return []
+
+
+def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """New widget values (field name -> value) after reading infotext `text` over what the tab shows, and what could not be used."""
+    if not text.strip():
+        return {}, ["there are no generation parameters in it, so nothing was changed"]
+    told = infotext.read(text)
+    request, problems = infotext.to_request(told, _shown(values))
+    updates = spread(request, tuple(name for name in (*TABS[tab], *QUICK) if name in values))
+    if tab == "outpaint" and not _tells_outpaint(told):  # the strength of another kind of job says nothing here
+        updates.pop("init.denoising_strength", None)
+    problems += _settle_models(service, request, updates, values)
+    return {name: value for name, value in updates.items() if value != values[name]}, problems[:MOST_TOLD]
+
+
+def _tells_outpaint(told: infotext.Infotext) -> bool:
+    init = infotext.to_request(told, GenerationRequest())[0].init
+    return init is not None and init.outpaint is not None
+
+
+def _shown(values: Mapping[str, Any]) -> GenerationRequest:
+    """The request that the widgets show; widgets with unreadable values count as left alone."""
+    readable = dict(values)
+    for name in values:
+        try:
+            FIELDS[name].read(values[name])
+        except BadRequest:
+            readable[name] = FIELDS[name].default
+    return collect(readable, mask=UNTOLD_MASK if "init.inpaint.padding" in values else "")
+
+
+def _settle_models(service: Service, request: GenerationRequest, updates: dict[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """Replace model names of an infotext by names that are here; models that are missing leave the widget alone. Says which."""
+    problems = []
+    for name, digits, find in (
+        ("checkpoint", request.checkpoint_hash, service.catalog.find_checkpoint),
+        ("vae", request.vae_hash, service.catalog.find_vae),
+    ):
+        wanted = updates.pop(name, None)
+        if not wanted or wanted == values[name] or ((wanted, values[name]) == ("None", "Automatic") and _brings_no_vae(service, request)):
+            continue
+        try:
+            updates[name] = wanted if wanted in ("Automatic", "None") else _first_found(find, digits, wanted).name
+        except MissingModel as error:
+            problems.append(f"{error}; kept {values[name]}")
+    return problems
+
+
+def _brings_no_vae(service: Service, request: GenerationRequest) -> bool:
+    """Whether VAE "Automatic" means the checkpoint's own, so that it needs no change to "None"."""
+    try:
+        checkpoint = _first_found(service.catalog.find_checkpoint, request.checkpoint_hash, request.checkpoint)
+    except MissingModel:
+        return False
+    return service.preferences()["sd_vae"] in ("Automatic", "None") and service.catalog.automatic_vae(checkpoint) is None
+
+
+def _first_found(find: Callable[[str], ModelFile], digits: str, name: str) -> ModelFile:
+    """By hash if that is known here, else by name. Raises MissingModel."""
+    try:
+        return find(digits or name)
+    except MissingModel:
+        return find(name)
+
+
+def checkpoint_choices(service: Service) -> list[tuple[str, str]]:
+    return [(file.title, file.name) for file in service.catalog.checkpoints()]
+
+
+def vae_choices(service: Service) -> list[str]:
+    return ["Automatic", "None", *(file.name for file in service.catalog.vaes())]
+
+
+def native_size(service: Service, checkpoint: str) -> int:
+    """Pixels of the side at which `checkpoint` was trained; 512 where it is not known."""
+    try:
+        family = service.catalog.find_checkpoint(checkpoint).family
+    except EaselError:
+        return 512
+    return family.native_size if family else 512
+
+
+def sizes_after(service: Service, checkpoint: str, width: Any, height: Any) -> tuple[int, int]:
+    """Width and height after a change of checkpoint: its native size, unless the user has chosen something of their own."""
+    natives = {file.family.native_size for file in service.catalog.checkpoints() if file.family} | {512}
+    if width == height and width in natives:
+        side = native_size(service, checkpoint)
+        return side, side
+    return width, height
+
+
+def sizes_like(service: Service, checkpoint: str, width: int, height: int) -> tuple[int, int]:
+    """Sides of the same shape as a picture of width x height, with about as many pixels as the checkpoint's native size at most."""
+    side = native_size(service, checkpoint)
+    scale = min(1.0, side / (width * height) ** 0.5) if width * height > (1.1 * side) ** 2 else 1.0
+    return _side(width * scale), _side(height * scale)
+
+
+def _side(pixels: float) -> int:
+    return min(max(round(pixels / 8) * 8, 64), MAX_SIDE)
+
+
+def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
+    """What every widget shows when the page opens: tab ("quick" for the top row) -> field name -> value or update.
+
+    `drafts`: what the browser kept of the last visit, in the same form; anything in it may be out of date, so it is checked.
+    """
+    kept = drafts if isinstance(drafts, dict) else {}
+    preferred = _preferred(service)
+    checkpoints, vaes = checkpoint_choices(service), vae_choices(service)
+    quick = {"checkpoint": preferred.checkpoint, "vae": "Automatic", "clip_skip": preferred.clip_skip} | _still_good("quick", kept)
+    names = [name for _, name in checkpoints]
+    if quick["checkpoint"] not in names:
+        quick["checkpoint"] = preferred.checkpoint if preferred.checkpoint in names else (names or [""])[0]
+    if quick["vae"] not in vaes:
+        quick["vae"] = "Automatic"
+    side = native_size(service, quick["checkpoint"])
+    start = {"quick": dict(quick)}
+    start["quick"]["checkpoint"] = gr.Dropdown(choices=checkpoints, value=quick["checkpoint"])
+    start["quick"]["vae"] = gr.Dropdown(choices=vaes, value=quick["vae"])
+    for tab, fields in TABS.items():
+        native = {"width": side, "height": side} if "width" in fields else {}
+        start[tab] = native | _still_good(tab, kept)
+    return start
+
+
+def _preferred(service: Service) -> GenerationRequest:
+    try:
+        return service.complete(GenerationRequest())
+    except EaselError:  # no usable checkpoint at all: the page opens all the same, and Generate says what to do
+        return GenerationRequest()
+
+
+def _still_good(tab: str, drafts: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a draft that their fields can still take."""
+    draft = drafts.get(tab)
+    good = {}
+    for name, value in (draft if isinstance(draft, dict) else {}).items():
+        if name not in (TABS[tab] if tab != "quick" else QUICK):
+            continue
+        entry = FIELDS[name]
+        choices = entry.options.get("choices")
+        try:
+            entry.read(value)
+        except BadRequest:
+            continue
+        if tab == "quick" or not choices or value in choices:
+            good[name] = value
+    return good

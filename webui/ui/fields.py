@@ -1,0 +1,194 @@
+"""Widgets <-> request fields, by name: ONE table from which widgets are made, read and filled.
+
+A field's name is its path in GenerationRequest ("steps", "init.inpaint.padding"); the same name labels its widget in every tab.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.errors import BadRequest
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One widget: `read` turns its value into the request's, `show` turns the request's into its own."""
+
+    name: str
+    element: str  # the widget's elem_id is "<tab>_<element>", in the style that users' CSS and scripts know
+    widget: type[Component]
+    label: str
+    default: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    read: Callable[[Any], Any] = _same
+    show: Callable[[Any], Any] = _same
+    also: tuple[str, ...] = ()  # further request fields that get the same value
+
+    def make(self, tab: str, **changes: Any) -> Component:
+        """The widget for `tab`, always interactive."""
+        options = {"label": self.label, "value": self.default, "interactive": True, **self.options, **changes}
+        widget = self.widget(elem_id=f"{tab}_{self.element}", **options)
+        if isinstance(widget, gr.Slider):
+            widget.preprocess = _same  # type: ignore[method-assign]  # the request checks its limits itself, and says what to do
+        return widget
+
+
+def _whole(label: str, empty: int = 0) -> Callable[[Any], int]:
+    """Reads a whole number; an emptied box counts as `empty`; BadRequest says which field is wrong."""
+
+    def read(value: Any) -> int:
+        text = str(value).strip() if value is not None else ""
+        if not text:
+            return empty
+        try:
+            number = float(text) if "." in text or "e" in text.lower() else int(text)
+            if number != int(number):
+                raise ValueError
+            return int(number)
+        except (ValueError, OverflowError) as error:
+            raise BadRequest(f"{label} {text!r} is not a whole number; type digits only") from error
+
+    return read
+
+
+def _decimal(label: str) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise BadRequest(f"{label} {value!r} is not a number; type digits and a point") from error
+
+    return read
+
+
+def _slider(name: str, element: str, label: str, default: float, least: float, most: float, step: float, *also: str) -> Field:
+    read = _whole(label) if isinstance(step, int) else _decimal(label)
+    options = {"minimum": least, "maximum": most, "step": step}
+    return Field(name=name, element=element, widget=gr.Slider, label=label, default=default, options=options, read=read, also=also)
+
+
+def _number(name: str, element: str, label: str, default: int, step: int = 1) -> Field:
+    options = {"precision": 0, "step": step, "min_width": 80}
+    return Field(name=name, element=element, widget=gr.Number, label=label, default=default, options=options, read=_whole(label))
+
+
+def _seed(name: str, element: str, label: str) -> Field:
+    """Seeds are text boxes: a browser's numbers cannot hold 63 bits."""
+    options = {"max_lines": 1, "min_width": 120}
+    return Field(name=name, element=element, widget=gr.Textbox, label=label, default="-1", options=options, read=_whole(label, -1), show=str)
+
+
+def _choice(name: str, element: str, label: str, default: str, choices: list[str]) -> Field:
+    options = {"choices": choices, "min_width": 140}
+    return Field(name=name, element=element, widget=gr.Dropdown, label=label, default=default, options=options)
+
+
+def _either(name: str, element: str, label: str, no: str, yes: str) -> Field:
+    """A bool shown as two words."""
+    return Field(
+        name=name,
+        element=element,
+        widget=gr.Radio,
+        label=label,
+        default=no,
+        options={"choices": [no, yes]},
+        read=lambda value: value == yes,
+        show=lambda value: yes if value else no,
+    )
+
+
+def _prompt(name: str, element: str, label: str, placeholder: str, lines: int) -> Field:
+    options = {"placeholder": placeholder, "lines": lines, "max_lines": 12, "elem_classes": ["prompt"], "html_attributes": _plain_typing()}
+    return Field(name=name, element=element, widget=gr.Textbox, label=label, default="", options=options, read=lambda value: value or "")
+
+
+def _plain_typing() -> gr.InputHTMLAttributes:
+    return gr.InputHTMLAttributes(spellcheck=False, autocorrect="off", autocapitalize="off")
+
+
+FIELDS: dict[str, Field] = {
+    entry.name: entry
+    for entry in (
+        _choice("checkpoint", "checkpoint", "Checkpoint", "", []),
+        _choice("vae", "vae", "VAE", "Automatic", ["Automatic", "None"]),
+        _slider("clip_skip", "clip_skip", "CLIP skip", 1, 1, 12, 1),
+        _prompt("prompt", "prompt", "Prompt", "What the picture shows. Ctrl+Enter generates; drop a picture here to read its parameters.", 3),
+        _prompt("negative_prompt", "neg_prompt", "Negative prompt", "What it must not show", 2),
+        _choice("sampler", "sampling", "Sampler", "DPM++ 2M", list(SAMPLERS)),
+        _choice("schedule_type", "scheduler", "Schedule type", "Automatic", list(SCHEDULE_TYPES)),
+        _slider("steps", "steps", "Steps", 20, 1, 150, 1),
+        _number("width", "width", "Width", 512, 8),
+        _number("height", "height", "Height", 512, 8),
+        _number("batch_count", "batch_count", "Batch count", 1),
+        _number("batch_size", "batch_size", "Batch size", 1),
+        _slider("cfg_scale", "cfg_scale", "CFG scale", 7.0, 1, 30, 0.5),
+        _seed("seed", "seed", "Seed"),
+        _seed("variation_seed", "subseed", "Variation seed"),
+        _slider("variation_strength", "subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),
+        _number("seed_resize_width", "seed_resize_from_w", "Resize seed from width", 0, 8),
+        _number("seed_resize_height", "seed_resize_from_h", "Resize seed from height", 0, 8),
+        _slider("init.denoising_strength", "denoising_strength", "Denoising strength", 0.75, 0, 1, 0.01),
+        _choice("init.resize_mode", "resize_mode", "Resize mode", RESIZE_MODES[0], list(RESIZE_MODES)),
+        _slider("init.inpaint.blur_x", "mask_blur", "Mask blur", 4, 0, 64, 1, "init.inpaint.blur_y"),
+        _either("init.inpaint.invert", "mask_mode", "Repaint", "Masked", "Not masked"),
+        _choice("init.inpaint.content", "inpainting_fill", "Masked content", "original", list(MASKED_CONTENT)),
+        _either("init.inpaint.only_masked", "inpaint_area", "Work on", "Whole picture", "Only masked"),
+        _slider("init.inpaint.padding", "inpaint_padding", "Only masked padding, pixels", 32, 0, 256, 4),
+        _number("init.outpaint.left", "left", "Left", 0, 8),
+        _number("init.outpaint.right", "right", "Right", 0, 8),
+        _number("init.outpaint.top", "top", "Top", 0, 8),
+        _number("init.outpaint.bottom", "bottom", "Bottom", 0, 8),
+        _slider("init.outpaint.blur", "mask_blur", "Edge blur", 8, 0, 64, 1),
+    )
+}
+
+QUICK = ("checkpoint", "vae", "clip_skip")  # the top row, shared by all tabs
+_COMMON = (
+    *("prompt", "negative_prompt", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
+    *("seed", "variation_seed", "variation_strength"),
+)
+_SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
+_INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
+_OUTPAINT = tuple(name for name in FIELDS if name.startswith("init.outpaint."))
+TABS: dict[str, tuple[str, ...]] = {
+    "txt2img": (*_COMMON, *_SIZE),
+    "img2img": (*_COMMON, *_SIZE, "init.denoising_strength", "init.resize_mode", *_INPAINT),
+    "outpaint": (*_COMMON, "init.denoising_strength", *_OUTPAINT),
+}
+
+
+def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
+    """The request that widget `values` (field name -> value) describe, with the input pictures by hash ("" = none)."""
+    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}}
+    for name, value in values.items():
+        entry = FIELDS[name]
+        for path in (name, *entry.also):
+            group, _, key = path.rpartition(".")
+            groups[group][key] = entry.read(value)
+    init = None
+    if groups["init"]:
+        inpaint = Inpaint(mask=mask, **groups["init.inpaint"]) if mask else None
+        outpaint = Outpaint(**groups["init.outpaint"]) if groups["init.outpaint"] else None
+        init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, **groups["init"])
+    return GenerationRequest(**groups[""], init=init)
+
+
+def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:
+    """Widget values (field name -> value) that show `request`, for those of `names` that the request has."""
+    values = {}
+    for name in names:
+        part: Any = request
+        for key in name.split("."):
+            part = getattr(part, key) if part is not None else None
+        if part is not None:
+            values[name] = FIELDS[name].show(part)
+    return values

@@ -1,0 +1,52 @@
+"""The outpainting tab: a picture grows beyond its edges."""
+
+import gradio as gr
+
+from webui.ui import studio as parts
+from webui.ui.studio import QUIET, Studio
+
+SIDES = ("left", "right", "top", "bottom")
+STEP = 64  # pixels that a quick button adds
+
+
+def build() -> Studio:
+    studio = Studio("outpaint")
+    with gr.Column(elem_classes=["studio", "with-canvas"]):
+        parts.prompt_area(studio)
+        parts.action_area(studio)
+        with gr.Column(elem_classes=["area-canvas"]):
+            parts.canvas(studio, "sides")
+            with gr.Row(elem_classes=["sides"]):
+                for side in SIDES:
+                    with gr.Column(min_width=90, elem_classes=["side"]):
+                        studio.add(f"init.outpaint.{side}")
+                        studio.button(f"{side}_more", f"{side.capitalize()} +{STEP}", "small", size="sm")
+            studio.button("no_sides", "Set all sides to 0", "small", size="sm")
+        parts.result_area(studio)
+        with gr.Column(elem_classes=["area-settings"]):
+            with gr.Row():
+                studio.add("init.denoising_strength", value=1.0)
+                studio.add("init.outpaint.blur")
+            parts.sampling_rows(studio)
+            with gr.Row():
+                studio.add("cfg_scale")
+                studio.add("batch_count")
+                studio.add("batch_size")
+            parts.seed_rows(studio)
+    _wire_sides(studio)
+    return studio
+
+
+def _wire_sides(studio: Studio) -> None:
+    sides = [studio.widgets[f"init.outpaint.{side}"] for side in SIDES]
+    for side, widget in zip(SIDES, sides, strict=True):
+        more = f"pixels => (Number(pixels) || 0) + {STEP}"
+        studio.buttons[f"{side}_more"].click(None, [widget], [widget], js=more, **QUIET)
+    studio.buttons["no_sides"].click(None, None, sides, js="() => [0, 0, 0, 0]", **QUIET)
+    assert studio.bridge is not None
+    studio.bridge.sides(_dragged, None, sides, **QUIET)
+    gr.on([widget.change for widget in sides], None, sides, None, js="(...sides) => easel.setSides(sides)", **QUIET)
+
+
+def _dragged(event: gr.EventData) -> list[int]:
+    return [int(pixels) for pixels in event._data["sides"]]

@@ -1,0 +1,153 @@
+"""The page: top row, tabs, and what `gr.mount_gradio_app` needs to show them (theme, CSS, script). Jobs never run inside Gradio."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.settings import Settings
+from webui.service.service import Service
+from webui.ui import actions, img2img, outpaint, png_info, studio, txt2img
+from webui.ui.fields import FIELDS
+from webui.ui.studio import QUIET, Studio
+
+STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("easel.js", "result.js", "canvas.js", "inspector.js")
+STYLES = ("icons.css", "easel.css", "parts.css")
+ICON = STATIC / "easel.svg"
+
+
+def build_page(service: Service, settings: Settings) -> gr.Blocks:
+    with gr.Blocks(title="Easel", analytics_enabled=False, fill_width=True) as page:
+        quick = _top_row(service)
+        gr.HTML(html_template="<nav class='tabs'></nav>", js_on_load="easel.tabsView(element.querySelector('.tabs'))", elem_id="tabs")
+        studios = []
+        for module in (txt2img, img2img, outpaint):  # own tabs: Gradio's mount a tab when it is first opened, so nothing could be sent there
+            with gr.Column(elem_id=f"tab_{module.__name__.rpartition('.')[2]}", elem_classes=["tab-panel"]):
+                studios.append(module.build())
+        with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
+            png_info.build()
+        for each in studios:
+            studio.wire(each, quick, service)
+            _wire_sizes(each, quick, service)
+        _wire_start(page, studios, quick, service)
+    return page
+
+
+def mount_arguments(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for `gr.mount_gradio_app` that make the page look and work as it should, without the network."""
+    script = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
+    theme = json.dumps(settings.theme or "")
+    return {
+        "theme": _theme(),
+        "css": "\n".join((STATIC / name).read_text("utf-8") for name in STYLES),
+        "head": f"<meta name='viewport' content='width=device-width, initial-scale=1'><script>{script}\neasel.start({theme});</script>",
+        "favicon_path": str(ICON),
+        "footer_links": [],
+        "run_history": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "show_error": True,
+    }
+
+
+def _theme() -> gr.themes.Base:
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "sans-serif"]
+    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
+    clay = gr.themes.Color(
+        c50="#fdf4f0", c100="#fae5dc", c200="#f4c9b8", c300="#eba68b", c400="#e07f5c", c500="#d05f38", c600="#b94a25",
+        c700="#983a1c", c800="#7a301a", c900="#632918", c950="#36130a",
+    )  # fmt: skip
+    base = gr.themes.Base(
+        primary_hue=clay, secondary_hue=clay, neutral_hue=gr.themes.colors.stone, font=fonts, font_mono=mono, radius_size="md", spacing_size="sm"
+    )
+    return base.set(
+        body_background_fill="#f5f2ee",
+        body_background_fill_dark="#181614",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#211e1c",
+        block_border_width="0px",
+        block_label_background_fill="transparent",
+        block_title_text_weight="500",
+        block_title_text_size="13px",
+        block_shadow="none",
+        input_background_fill="#faf8f6",
+        input_background_fill_dark="#191715",
+        input_border_color="#ddd6cf",
+        input_border_color_dark="#3a3532",
+        input_border_color_focus="*primary_500",
+        border_color_primary="#e6e0da",
+        border_color_primary_dark="#35302d",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color="#ffffff",
+        button_secondary_background_fill="#efeae5",
+        button_secondary_background_fill_hover="#e4ddd6",
+        button_secondary_background_fill_dark="#302b28",
+        button_secondary_background_fill_hover_dark="#3c3632",
+        button_secondary_border_color="transparent",
+        button_secondary_border_color_dark="transparent",
+        slider_color="*primary_500",
+    )
+
+
+def _top_row(service: Service) -> dict[str, Component]:
+    mark = ICON.read_text("utf-8")
+    with gr.Row(elem_id="quicksettings"):
+        gr.HTML(f"<div class='brand'>{mark}<span>Easel</span></div>", elem_id="brand")
+        checkpoints = actions.checkpoint_choices(service)
+        first = checkpoints[0][1] if checkpoints else None
+        quick = {"checkpoint": FIELDS["checkpoint"].make("setting", choices=checkpoints, value=first, scale=4, min_width=220)}
+        refresh = gr.Button("Look for new model files", elem_id="refresh_checkpoints", elem_classes=["icon", "refresh"])
+        quick["vae"] = FIELDS["vae"].make("setting", choices=actions.vae_choices(service), scale=2, min_width=140)
+        quick["clip_skip"] = FIELDS["clip_skip"].make("setting", scale=2, min_width=150)
+        gr.HTML(html_template="<div class='status'></div>", js_on_load="easel.statusView(element.querySelector('.status'))", elem_id="status")
+
+    def on_refresh() -> tuple[gr.Dropdown, gr.Dropdown]:
+        service.catalog.refresh()
+        return gr.Dropdown(choices=actions.checkpoint_choices(service)), gr.Dropdown(choices=actions.vae_choices(service))
+
+    refresh.click(on_refresh, None, [quick["checkpoint"], quick["vae"]], **QUIET)
+    gr.on(
+        [widget.change for widget in quick.values()],
+        None,
+        list(quick.values()),
+        None,
+        js=f"(...values) => easel.keep('quick', {json.dumps(list(quick))}, values)",
+        **QUIET,
+    )
+    return quick
+
+
+def _wire_sizes(each: Studio, quick: dict[str, Component], service: Service) -> None:
+    """Sizes follow the checkpoint until the user chooses their own; a new picture on the canvas brings its shape along."""
+    if "width" not in each.widgets:
+        return
+    sizes = [each.widgets["width"], each.widgets["height"]]
+
+    def on_checkpoint(checkpoint: str, width: Any, height: Any) -> tuple[int, int]:
+        return actions.sizes_after(service, checkpoint, width, height)
+
+    def on_image(event: gr.EventData, checkpoint: str) -> tuple[int, int]:
+        return actions.sizes_like(service, checkpoint, int(event._data["width"]), int(event._data["height"]))
+
+    quick["checkpoint"].input(on_checkpoint, [quick["checkpoint"], *sizes], sizes, **QUIET)
+    assert each.bridge is not None
+    each.bridge.image(on_image, [quick["checkpoint"]], sizes, **QUIET)
+
+
+def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Component], service: Service) -> None:
+    """On every visit: today's models, the browser's drafts, the checkpoint's native size."""
+    groups = {"quick": quick} | {each.name: each.widgets for each in studios}
+    first = studios[0].bridge
+
+    def on_load(drafts: Any) -> dict[Component, Any]:
+        start = actions.start_values(service, drafts)
+        return {groups[tab][name]: value for tab, values in start.items() for name, value in values.items()}
+
+    outputs = [widget for widgets in groups.values() for widget in widgets.values()]
+    page.load(on_load, [first], outputs, js="() => [easel.drafts()]", **QUIET)

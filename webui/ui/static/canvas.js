@@ -1,0 +1,262 @@
+// The picture to start from. kind "mask": the mask is painted over it, at the picture's own resolution; kind "sides": what
+// outpainting adds is shown around it and its edges can be dragged. Pictures go to the server once, untouched, and are named by hash.
+class CanvasView {
+  constructor(root, tab, kind) {
+    Object.assign(this, { root, tab, kind, hash: "", done: [], undone: [], brush: 32, erasing: false, painting: false, sides: [0, 0, 0, 0] });
+    root.dataset.tab = tab;
+    root.dataset.kind = kind;
+    const make = easel.make;
+    this.input = make("input", { type: "file", id: `${tab}_file`, accept: "image/*", class: "file", "aria-label": "Open a picture file" });
+    this.input.addEventListener("change", () => { if (this.input.files[0]) this.try(this.input.files[0]); this.input.value = ""; });
+    this.image = make("img", { alt: "The picture to start from", draggable: "false" });
+    this.mask = make("canvas", { class: "mask", width: 1, height: 1, "aria-label": "Mask: paint what shall change" });
+    this.ring = make("div", { class: "ring", hidden: true });
+    this.frame = make("div", { class: "frame", hidden: true }, this.image, this.mask, this.ring);
+    this.hint = make("label", { class: "hint" }, make("i", { "aria-hidden": "true" }), make("p", {}, "Drop or paste a picture here, or click to open one."));
+    this.hint.append(this.input);
+    this.area = make("div", { class: "area", tabindex: "0", "aria-label": "Canvas" }, this.hint, this.frame);
+    this.caption = make("div", { class: "caption", role: "status" });
+    root.append(this.toolbar(), this.area, this.caption);
+    this.pen = this.mask.getContext("2d", { willReadFrequently: true });
+    if (kind === "mask") this.watchPen();
+    else this.makeHandles();
+    this.watchKeys();
+    document.addEventListener("paste", (event) => this.pasted(event));
+    this.show();
+  }
+
+  toolbar() {
+    const button = (icon, label, act) => {
+      const made = easel.iconButton(icon, label, act);
+      made.id = `${this.tab}_${icon}`;
+      return made;
+    };
+    const bar = easel.make("div", { class: "toolbar", role: "toolbar", "aria-label": "Canvas tools" });
+    if (this.kind === "mask") {
+      this.tools = [button("brush", "Brush (B)", () => this.erase(false)), button("eraser", "Eraser (E, or the right mouse button)", () => this.erase(true))];
+      this.sizer = easel.make("input", { type: "range", min: 1, max: 200, value: this.brush, class: "size", id: `${this.tab}_brush_size`,
+        "aria-label": "Brush size", title: "Brush size ([ and ])", oninput: () => this.resize(Number(this.sizer.value)) });
+      const paint = easel.make("div", { class: "paint" }, ...this.tools, this.sizer,
+        button("undo", "Undo (Ctrl+Z)", () => this.undo()), button("redo", "Redo (Ctrl+Y)", () => this.redo()),
+        button("clear", "Clear the mask", () => this.act({ kind: "clear" })), button("invert", "Invert the mask", () => this.act({ kind: "invert" })));
+      bar.append(paint);
+      this.erase(false);
+    }
+    bar.append(easel.make("span", { class: "stretch" }), button("open", "Open another picture", () => this.input.click()),
+      button("bin", "Take the picture away", () => this.empty()));
+    return bar;
+  }
+
+  try(source) { this.load(source).catch((error) => easel.toast(error.message)); }
+
+  pasted(event) {
+    const file = Array.from(event.clipboardData?.files ?? []).find((item) => item.type.startsWith("image/"));
+    if (file && this.root.offsetParent) { event.preventDefault(); this.try(file); }
+  }
+
+  async load(source, keepSize = false) {
+    const file = typeof source === "string" ? await (await easel.request(source)).blob() : source;
+    const kept = await easel.sendFile("internal/inputs", file);
+    this.image.src = easel.url(`internal/inputs/${kept.input}`);
+    await this.image.decode();
+    this.hash = kept.input;
+    [this.width, this.height] = [this.image.naturalWidth, this.image.naturalHeight];
+    [this.mask.width, this.mask.height] = [this.width, this.height];
+    [this.done, this.undone] = [[], []]; // an old mask never stays on a new picture
+    this.resize(Math.max(4, Math.round(Math.min(this.width, this.height) / 8)));
+    this.show();
+    if (!keepSize) easel.fire(this.tab, "image", { width: this.width, height: this.height });
+  }
+
+  empty() {
+    this.hash = "";
+    this.done = [];
+    this.undone = [];
+    this.show();
+  }
+
+  size() { return this.hash ? [Math.round(this.width / 8) * 8, Math.round(this.height / 8) * 8] : null; }
+
+  async collect() {
+    if (this.kind === "sides" || !this.painting || !this.hash) return { image: this.hash, mask: "", inpaint: this.painting };
+    const mask = this.hardMask();
+    if (!mask) return { image: this.hash, mask: "", inpaint: true };
+    const blob = await new Promise((resolve) => { mask.toBlob(resolve, "image/png"); });
+    return { image: this.hash, mask: (await easel.sendFile("internal/inputs", blob)).input, inpaint: true };
+  }
+
+  hardMask() { // white where painted, black elsewhere, no grey rim; null if nothing is painted
+    const pixels = this.pen.getImageData(0, 0, this.width, this.height);
+    let painted = false;
+    for (let i = 0; i < pixels.data.length; i += 4) {
+      const on = pixels.data[i + 3] > 127 ? 255 : 0;
+      painted ||= on > 0;
+      pixels.data.fill(on, i, i + 3);
+      pixels.data[i + 3] = 255;
+    }
+    if (!painted) return null;
+    const canvas = easel.make("canvas", { width: this.width, height: this.height });
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    return canvas;
+  }
+
+  setPainting(painting) { this.painting = painting; this.show(); }
+  setSides(sides) { this.sides = sides.map((pixels) => Math.max(0, Number(pixels) || 0)); this.show(); }
+
+  show() {
+    const here = Boolean(this.hash);
+    this.hint.hidden = here;
+    this.frame.hidden = !here;
+    this.root.classList.toggle("painting", this.painting && this.kind === "mask");
+    document.documentElement.classList.toggle("inpainting", this.painting && this.kind === "mask");
+    this.root.classList.toggle("none", !here);
+    if (!here) { this.caption.textContent = ""; return; }
+    const [left, right, top, bottom] = this.kind === "sides" ? this.sides : [0, 0, 0, 0];
+    const [width, height] = [this.width + left + right, this.height + top + bottom];
+    this.frame.style.setProperty("--width", width);
+    this.frame.style.setProperty("--height", height);
+    for (const layer of [this.image, this.mask]) {
+      Object.assign(layer.style, { left: `${(100 * left) / width}%`, top: `${(100 * top) / height}%`, width: `${(100 * this.width) / width}%`, height: `${(100 * this.height) / height}%` });
+    }
+    this.caption.textContent = this.kind === "sides" ? `Picture ${this.width} × ${this.height} → final size ${width} × ${height}` : `${this.width} × ${this.height}`;
+    this.repaint();
+  }
+
+  // --- Painting: a list of acts, replayed ------------------------------------------------------------------------------
+
+  act(act) {
+    this.done.push(act);
+    this.undone = [];
+    this.repaint();
+  }
+
+  undo() { if (this.done.length) { this.undone.push(this.done.pop()); this.repaint(); } }
+  redo() { if (this.undone.length) { this.done.push(this.undone.pop()); this.repaint(); } }
+
+  erase(erasing) {
+    this.erasing = erasing;
+    this.tools?.forEach((tool, i) => tool.setAttribute("aria-pressed", String(Boolean(i) === erasing)));
+  }
+
+  resize(brush) {
+    this.brush = Math.min(Math.max(brush, 1), 512);
+    if (!this.sizer) return;
+    this.sizer.max = Math.max(64, Math.round(Math.min(this.width ?? 512, this.height ?? 512) / 2));
+    this.sizer.value = this.brush;
+  }
+
+  repaint() {
+    this.pen.globalCompositeOperation = "source-over";
+    this.pen.clearRect(0, 0, this.mask.width, this.mask.height);
+    for (const act of this.done) this.perform(act);
+  }
+
+  perform(act) {
+    const pen = this.pen;
+    pen.fillStyle = pen.strokeStyle = getComputedStyle(this.root).getPropertyValue("--mask-color").trim() || "#e4572e";
+    if (act.kind === "clear") pen.clearRect(0, 0, this.mask.width, this.mask.height);
+    if (act.kind === "invert") {
+      pen.globalCompositeOperation = "source-out";
+      pen.fillRect(0, 0, this.mask.width, this.mask.height);
+    }
+    if (act.kind === "stroke") this.stroke(act, 0);
+    pen.globalCompositeOperation = "source-over";
+  }
+
+  stroke(act, from) {
+    const pen = this.pen;
+    pen.globalCompositeOperation = act.erasing ? "destination-out" : "source-over";
+    pen.lineCap = pen.lineJoin = "round";
+    pen.lineWidth = act.size;
+    pen.beginPath();
+    act.points.slice(Math.max(0, from - 1)).forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+    const [x, y] = act.points.at(-1);
+    pen.lineTo(x, y + 0.01); // a single click is a dot
+    pen.stroke();
+    pen.globalCompositeOperation = "source-over";
+  }
+
+  point(event) {
+    const box = this.mask.getBoundingClientRect();
+    return [((event.clientX - box.left) * this.mask.width) / box.width, ((event.clientY - box.top) * this.mask.height) / box.height];
+  }
+
+  watchPen() {
+    let act = null;
+    const mask = this.mask;
+    mask.addEventListener("contextmenu", (event) => { if (this.painting) event.preventDefault(); });
+    mask.addEventListener("pointerdown", (event) => {
+      if (!this.painting || ![0, 2].includes(event.button)) return;
+      event.preventDefault();
+      this.area.focus({ preventScroll: true });
+      mask.setPointerCapture(event.pointerId); // a stroke may leave the picture and come back
+      act = { kind: "stroke", size: this.brush, erasing: this.erasing || event.button === 2, points: [this.point(event)] };
+      this.pen.strokeStyle = getComputedStyle(this.root).getPropertyValue("--mask-color").trim() || "#e4572e";
+      this.done.push(act);
+      this.undone = [];
+      this.stroke(act, 0);
+    });
+    mask.addEventListener("pointermove", (event) => {
+      this.moveRing(event);
+      if (!act) return;
+      const from = act.points.length;
+      const events = event.getCoalescedEvents?.() ?? [];
+      act.points.push(...(events.length ? events : [event]).map((each) => this.point(each)));
+      this.stroke(act, from);
+    });
+    for (const end of ["pointerup", "pointercancel"]) mask.addEventListener(end, () => { act = null; });
+    mask.addEventListener("pointerleave", () => { this.ring.hidden = true; });
+  }
+
+  moveRing(event) {
+    const box = this.frame.getBoundingClientRect();
+    const size = (this.brush * this.mask.getBoundingClientRect().width) / this.mask.width;
+    Object.assign(this.ring.style, { left: `${event.clientX - box.left}px`, top: `${event.clientY - box.top}px`, width: `${size}px`, height: `${size}px` });
+    this.ring.hidden = !this.painting;
+  }
+
+  watchKeys() {
+    this.root.addEventListener("keydown", (event) => {
+      const key = event.key.toLowerCase();
+      const command = event.ctrlKey || event.metaKey;
+      const acts = command
+        ? { z: () => (event.shiftKey ? this.redo() : this.undo()), y: () => this.redo() }
+        : { b: () => this.erase(false), e: () => this.erase(true), "[": () => this.resize(this.brush * 0.8 - 1), "]": () => this.resize(this.brush * 1.25 + 1) };
+      if (!acts[key]) return;
+      event.preventDefault();
+      acts[key]();
+    });
+  }
+
+  // --- Sides: four handles, snapping to 8 pixels -----------------------------------------------------------------------
+
+  makeHandles() {
+    ["left", "right", "top", "bottom"].forEach((side, i) => {
+      const handle = easel.make("div", { class: `handle ${side}`, title: `Drag to extend: ${side}` });
+      const upright = i < 2;
+      const sign = i % 2 ? 1 : -1;
+      let start = null;
+      handle.addEventListener("pointerdown", (event) => {
+        event.preventDefault();
+        handle.setPointerCapture(event.pointerId);
+        const box = this.frame.getBoundingClientRect();
+        const width = this.width + this.sides[0] + this.sides[1];
+        start = { at: upright ? event.clientX : event.clientY, pixels: this.sides[i], scale: width / box.width };
+      });
+      handle.addEventListener("pointermove", (event) => {
+        if (!start) return;
+        const moved = ((upright ? event.clientX : event.clientY) - start.at) * sign * start.scale;
+        const sides = this.sides.slice();
+        sides[i] = Math.min(Math.max(0, Math.round((start.pixels + moved) / 8) * 8), 1024);
+        this.setSides(sides);
+      });
+      handle.addEventListener("pointerup", () => {
+        start = null;
+        easel.fire(this.tab, "sides", { sides: this.sides });
+      });
+      this.frame.append(handle);
+    });
+  }
+}
+
+easel.canvasView = (root, tab, kind) => { easel.canvases[tab] = new CanvasView(root, tab, kind); };

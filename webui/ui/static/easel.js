@@ -1,0 +1,343 @@
+// The page's own script: who we are, the socket to the server, keys, drops, drafts. Views register themselves by tab name.
+const easel = {
+  triggers: {}, // bridge name -> Gradio's trigger function
+  results: {}, // tab -> ResultView
+  canvases: {}, // tab -> CanvasView
+  inspector: null,
+  status: null,
+  connected: false,
+};
+
+easel.url = (path) => new URL(path, document.baseURI).href;
+
+easel.randomId = () => {
+  const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is missing on plain http beyond localhost
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+};
+
+easel.stored = (key, fallback) => {
+  try {
+    return JSON.parse(localStorage.getItem(`easel_${key}`)) ?? fallback;
+  } catch {
+    return fallback;
+  }
+};
+
+easel.store = (key, value) => {
+  try {
+    localStorage.setItem(`easel_${key}`, JSON.stringify(value));
+  } catch { /* private windows may refuse: then nothing is remembered */ }
+};
+
+easel.client = easel.stored("client", null) ?? easel.randomId();
+easel.store("client", easel.client);
+
+easel.make = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+};
+
+easel.iconButton = (icon, label, onclick, text = "") => {
+  const button = easel.make("button", { type: "button", class: `tool ${icon}`, title: label, "aria-label": label, onclick });
+  button.append(easel.make("i", { "aria-hidden": "true" }), text);
+  return button;
+};
+
+easel.sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+easel.toast = (text) => {
+  const box = document.getElementById("easel_toasts")
+    ?? document.body.appendChild(easel.make("div", { id: "easel_toasts", role: "status" }));
+  const note = easel.make("div", { class: "note" }, easel.sentence(text));
+  box.append(note);
+  setTimeout(() => note.remove(), 8000);
+};
+
+// --- Bridges to Python -------------------------------------------------------------------------------------------------
+
+easel.bridge = (name, trigger) => { easel.triggers[name] = trigger; };
+easel.told = (value) => { for (const sentence of value?.say ?? []) easel.toast(sentence); };
+easel.fire = (name, event, data) => easel.triggers[name]?.(event, data);
+easel.generators = ["txt2img", "img2img", "outpaint"];
+
+// --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
+
+easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info" };
+easel.currentTab = () => document.documentElement.dataset.tab;
+
+easel.openTab = (tab) => {
+  document.documentElement.dataset.tab = tab;
+  easel.store("tab", tab);
+  for (const button of document.querySelectorAll("#tabs [role=tab]")) {
+    const chosen = button.dataset.tab === tab;
+    button.setAttribute("aria-selected", String(chosen));
+    button.tabIndex = chosen ? 0 : -1;
+  }
+};
+
+easel.tabsView = (root) => {
+  root.setAttribute("role", "tablist");
+  const names = Object.keys(easel.tabNames);
+  for (const tab of names) {
+    root.append(easel.make("button", { type: "button", role: "tab", id: `open_${tab}`, "data-tab": tab, "aria-controls": `tab_${tab}`,
+      onclick: () => easel.openTab(tab) }, easel.tabNames[tab]));
+  }
+  root.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    easel.openTab(names[(names.indexOf(easel.currentTab()) + step + names.length) % names.length]);
+    root.querySelector("[aria-selected=true]").focus();
+  });
+  easel.openTab(easel.currentTab());
+};
+
+// --- Drafts: what the fields hold survives a reload --------------------------------------------------------------------
+
+easel.drafts = () => easel.stored("drafts_1", {});
+easel.keep = (tab, names, values) => {
+  if (!easel.ready) return; // Gradio's first values are not the user's
+  const drafts = easel.drafts();
+  drafts[tab] = Object.fromEntries(names.map((name, i) => [name, values[i]]));
+  easel.store("drafts_1", drafts);
+};
+
+// What Generate sends beside the widgets: who asks, and the pictures by hash. It replaces the bridge's own value, the first.
+easel.collect = async (tab, values) => {
+  const sent = { client: easel.client };
+  const canvas = easel.canvases[tab];
+  try {
+    if (canvas) Object.assign(sent, await canvas.collect());
+  } catch (error) {
+    sent.problem = error.message;
+  }
+  return [sent, ...values.slice(1)];
+};
+
+// --- Talking to the server ---------------------------------------------------------------------------------------------
+
+easel.request = async (path, options = {}) => {
+  let answer;
+  try {
+    answer = await fetch(easel.url(path), options);
+  } catch {
+    throw new Error("The server does not answer; is it still running?");
+  }
+  if (!answer.ok) {
+    const told = await answer.json().catch(() => ({}));
+    throw new Error((told.errors || told.error) ?? `The server answered with status ${answer.status}.`);
+  }
+  return answer;
+};
+
+easel.sendFile = async (path, file) => {
+  const form = new FormData();
+  form.append("file", file, file.name ?? "picture.png");
+  return (await easel.request(path, { method: "POST", body: form })).json();
+};
+
+easel.jobCommand = async (tab, command) => {
+  const job = easel.results[tab]?.current();
+  if (!job) return;
+  try {
+    await easel.request(`internal/jobs/${job.id}/${command}?client=${easel.client}`, { method: "POST" });
+  } catch (error) {
+    easel.toast(error.message);
+  }
+};
+easel.interrupt = (tab) => { easel.jobCommand(tab, "interrupt"); };
+easel.skip = (tab) => { easel.jobCommand(tab, "skip"); };
+
+easel.connect = () => {
+  const address = new URL(`internal/ws/${easel.client}`, document.baseURI);
+  address.protocol = address.protocol.replace("http", "ws");
+  const socket = new WebSocket(address);
+  socket.onopen = () => { easel.retry = 250; easel.setConnected(true); };
+  socket.onmessage = (message) => {
+    const told = JSON.parse(message.data);
+    if (told.worker !== undefined) easel.setWorker(told.worker);
+    for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
+    easel.showTitle();
+  };
+  socket.onclose = () => {
+    easel.setConnected(false);
+    easel.retry = Math.min((easel.retry ?? 250) * 2, 4000);
+    setTimeout(easel.connect, easel.retry);
+  };
+};
+
+easel.showTitle = () => {
+  const running = Object.values(easel.results).map((view) => view.current()).find((job) => job && job.status !== "queued");
+  document.title = running ? `[${Math.round(running.fraction * 100)}%] Easel` : "Easel";
+  const waiting = Object.values(easel.results).reduce((sum, view) => sum + view.waiting(), 0);
+  if (easel.status) {
+    easel.status.queue.textContent = waiting ? `${waiting} waiting` : "";
+  }
+};
+
+// --- The corner of the top row: connection, queue, light or dark -------------------------------------------------------
+
+easel.statusView = (root) => {
+  const dot = easel.make("span", { class: "dot" });
+  const text = easel.make("span", { class: "words", role: "status" });
+  const queue = easel.make("span", { class: "queue" });
+  root.append(queue, dot, text, easel.iconButton("theme", "Light or dark", () => easel.setTheme(easel.isDark() ? "light" : "dark")));
+  easel.status = { root, text, queue };
+  easel.showStatus();
+};
+
+easel.setConnected = (connected) => { easel.connected = connected; easel.showStatus(); };
+easel.setWorker = (worker) => { easel.worker = worker; easel.showStatus(); };
+easel.showStatus = () => {
+  if (!easel.status) return;
+  const state = !easel.connected ? "reconnecting" : easel.worker && easel.worker !== "ready" ? easel.worker : "ready";
+  easel.status.root.dataset.state = state === "ready" ? "ready" : "waiting";
+  easel.status.text.textContent = state;
+};
+
+easel.isDark = () => document.body.classList.contains("dark");
+easel.setTheme = (theme) => { easel.store("theme", theme); easel.applyTheme(theme); };
+easel.applyTheme = (theme) => {
+  document.body.classList.toggle("dark", theme === "dark");
+  document.documentElement.style.colorScheme = theme;
+};
+
+// --- Sending pictures and parameters between tabs ----------------------------------------------------------------------
+
+// `text`: infotext or ""; `source`: address or File of the picture; `target`: a tab's name or "inpaint" or "png_info".
+easel.sendTo = async (target, text, source) => {
+  if (target === "png_info") {
+    easel.openTab("png_info");
+    return easel.inspector.load(source);
+  }
+  const tab = target === "inpaint" ? "img2img" : target;
+  easel.openTab(tab);
+  if (text) easel.fire(tab, "fill", { text });
+  if (tab !== "txt2img" && source) {
+    if (tab === "img2img") easel.pressMode(target === "inpaint" ? 1 : 0);
+    await easel.canvases[tab]?.load(source, Boolean(text));
+  }
+};
+
+easel.pressMode = (index) => document.querySelectorAll("#img2img_mode input[type=radio]")[index]?.click();
+easel.setMode = (mode) => { easel.canvases.img2img?.setPainting(mode === "Inpaint"); };
+easel.setSides = (sides) => { easel.canvases.outpaint?.setSides(sides); };
+easel.reuseSeed = (tab, seed) => easel.results[tab]?.shown?.seed ?? seed;
+easel.pictureSize = (tab, now) => easel.canvases[tab]?.size() ?? now;
+
+easel.paste = (tab) => {
+  const typed = document.querySelector(`#${tab}_prompt textarea`).value;
+  easel.fire(tab, "fill", { text: typed.trim() ? typed : easel.results[tab]?.lastInfotext() ?? "" });
+};
+
+// --- Drops: on a prompt the parameters are read, on a canvas the picture is taken, on PNG info it is inspected ---------
+
+easel.dropTarget = (event) => {
+  const kinds = Array.from(event.dataTransfer?.types ?? []);
+  if (!kinds.includes("Files") && !kinds.includes("text/uri-list")) return null;
+  const canvas = event.target.closest?.(".canvas");
+  if (canvas) return { node: canvas, take: (file) => easel.canvases[canvas.dataset.tab].load(file) };
+  const inspector = event.target.closest?.("#pnginfo_panel");
+  if (inspector) return { node: inspector, take: (file) => easel.inspector.load(file) };
+  const tab = easel.currentTab();
+  if (tab === "png_info") return { node: document.getElementById("pnginfo_panel"), take: (file) => easel.inspector.load(file) };
+  return { node: document.getElementById(`${tab}_prompt`), take: (file) => easel.readInto(tab, file) };
+};
+
+easel.droppedFile = async (transfer) => {
+  if (transfer.files.length) return transfer.files[0];
+  const address = new URL(transfer.getData("text/uri-list").split("\n")[0], document.baseURI);
+  if (address.origin !== location.origin) throw new Error("Pictures of other sites cannot be read; save the file and drop that.");
+  return (await fetch(address)).blob();
+};
+
+easel.readInto = async (tab, file) => {
+  const found = await easel.sendFile("internal/png-info", file);
+  if (!found.text) easel.toast("This picture carries no generation parameters.");
+  else easel.fire(tab, "fill", { text: found.text });
+};
+
+easel.watchDrops = () => {
+  let marked = null;
+  const mark = (node) => {
+    marked?.classList.remove("drop-here");
+    marked = node;
+    node?.classList.add("drop-here");
+  };
+  const over = (event) => {
+    const target = easel.dropTarget(event);
+    if (!target) return;
+    event.preventDefault();
+    event.stopPropagation();
+    mark(target.node);
+  };
+  document.addEventListener("dragenter", over, true);
+  document.addEventListener("dragover", over, true);
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) mark(null); }, true);
+  document.addEventListener("dragend", () => mark(null), true);
+  document.addEventListener("drop", async (event) => {
+    const target = easel.dropTarget(event);
+    mark(null);
+    if (!target) return;
+    event.preventDefault();
+    event.stopPropagation();
+    try {
+      await target.take(await easel.droppedFile(event.dataTransfer));
+    } catch (error) {
+      easel.toast(error.message);
+    }
+  }, true);
+};
+
+// --- Keys: Ctrl+Enter generates, Alt+Enter skips, Esc interrupts -------------------------------------------------------
+
+easel.press = (tab, action) => document.getElementById(`${tab}_${action}`)?.click();
+
+easel.watchKeys = () => document.addEventListener("keydown", (event) => {
+  if (event.isComposing) return;
+  const tab = easel.currentTab();
+  if (!easel.generators.includes(tab)) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    event.stopPropagation();
+    const field = document.activeElement;
+    if (field?.matches("input")) field.blur(); // number boxes commit when they are left
+    setTimeout(() => { easel.press(tab, "generate"); field?.focus?.(); }, 30);
+  } else if (event.key === "Enter" && event.altKey) {
+    event.preventDefault();
+    easel.skip(tab);
+  } else if (event.key === "Escape" && !document.querySelector("dialog[open], [role=listbox].options")) {
+    easel.interrupt(tab);
+  }
+}, true);
+
+// --- Start -------------------------------------------------------------------------------------------------------------
+
+easel.nameIcons = () => {
+  for (const button of document.querySelectorAll("button.icon:not([title])")) {
+    button.title = button.textContent.trim();
+    button.setAttribute("aria-label", button.title);
+  }
+};
+
+easel.start = (flagTheme) => {
+  document.documentElement.dataset.tab = easel.stored("tab", null) in easel.tabNames ? easel.stored("tab", null) : "txt2img";
+  easel.watchDrops();
+  easel.watchKeys();
+  const usual = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const wait = setInterval(() => {
+    if (!document.body) return;
+    easel.applyTheme(easel.stored("theme", null) ?? (flagTheme || usual));
+    const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
+    if (views < 5 || !easel.inspector || !easel.status) return;
+    clearInterval(wait);
+    easel.nameIcons();
+    easel.connect();
+    setTimeout(() => { easel.ready = true; document.documentElement.dataset.easel = "ready"; }, 300);
+  }, 50);
+};

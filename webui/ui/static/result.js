@@ -1,0 +1,197 @@
+// The result of a tab: a stage with picture, preview and progress, a strip of pictures, their infotext and where to send them.
+// Nodes are made once and only changed afterwards, so that a click never loses its target.
+class ResultView {
+  constructor(root, tab) {
+    this.tab = tab;
+    this.jobs = new Map(); // id -> latest snapshot, in order of arrival
+    this.shown = null; // the picture on the stage
+    this.pictures = []; // newest job first
+    this.spoken = -1;
+    const make = easel.make;
+    this.image = make("img", { class: "view", alt: "", hidden: true, onclick: () => this.openLarge() });
+    this.preview = make("img", { class: "preview", alt: "Preview of the picture in the making", hidden: true });
+    this.empty = make("div", { class: "empty" }, make("i", { "aria-hidden": "true" }), make("p", {}, "Your pictures appear here."));
+    this.bar = make("div", { class: "bar", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 },
+      make("div", { class: "fill" }));
+    this.words = make("div", { class: "words" });
+    this.live = make("div", { class: "spoken", "aria-live": "polite" });
+    this.progress = make("div", { class: "progress", hidden: true }, this.bar, this.words);
+    this.errorText = make("p");
+    this.error = make("div", { class: "error", role: "alert", hidden: true }, this.errorText,
+      easel.iconButton("close", "Close this message", () => { this.error.hidden = true; }));
+    this.stage = make("div", { class: "stage" }, this.empty, this.image, this.preview, this.progress, this.error);
+    this.strip = make("div", { class: "strip", id: `${tab}_gallery`, role: "group", "aria-label": "Pictures" });
+    this.tools = make("div", { class: "tools" }, ...this.sendButtons());
+    this.info = make("pre", { class: "infotext", id: `${tab}_infotext`, tabindex: "0" });
+    this.infoBox = make("div", { class: "info", hidden: true },
+      this.info, easel.iconButton("copy", "Copy the parameters", () => this.copyInfo()));
+    root.append(this.stage, this.live, this.strip, this.tools, this.infoBox);
+    this.select(null);
+  }
+
+  sendButtons() {
+    const targets = [["img2img", "img2img"], ["inpaint", "Inpaint"], ["outpaint", "Outpaint"], ["png_info", "PNG info"]];
+    const buttons = targets.map(([target, name]) => {
+      const button = easel.iconButton("send", `Send picture and parameters to ${name}`, () => this.send(target), name);
+      button.id = `${this.tab}_send_to_${target}`;
+      return button;
+    });
+    this.save = easel.make("a", { class: "tool download", title: "Save the file", "aria-label": "Save the file", download: "picture.png" },
+      easel.make("i", { "aria-hidden": "true" }), "Save");
+    return [...buttons, this.save];
+  }
+
+  address(picture) { return easel.url(`internal/pictures/${picture.id}`); }
+
+  current() {
+    const all = Array.from(this.jobs.values());
+    return all.find((job) => ["running", "saving"].includes(job.status)) ?? all.find((job) => job.status === "queued") ?? null;
+  }
+
+  waiting() { return Array.from(this.jobs.values()).filter((job) => job.status === "queued").length; }
+  lastInfotext() { return this.shown?.infotext ?? this.pictures[0]?.infotext; }
+
+  update(job, past) {
+    const before = this.jobs.get(job.id);
+    const known = before ?? { pictures: [] };
+    if (before && job.seq < before.seq) return;
+    const merged = { ...known, ...job };
+    this.jobs.set(job.id, merged);
+    if (merged.pictures.length > known.pictures.length) this.addPictures(merged, known.pictures.length);
+    const ended = ["done", "failed", "interrupted"].includes(job.status);
+    if (job.status === "failed" && !past && before?.status !== "failed") this.showError(job.error);
+    if (!ended && !before) this.error.hidden = true;
+    if (ended && before && !["done", "failed", "interrupted"].includes(before.status)) this.live.textContent = `Job ${job.status}`;
+    this.showProgress();
+  }
+
+  addPictures(job, from) {
+    const fresh = job.pictures.slice(from);
+    const at = this.pictures.findIndex((picture) => picture.job === job.id);
+    const count = this.pictures.filter((picture) => picture.job === job.id).length;
+    const entries = fresh.map((picture) => ({ ...picture, job: job.id }));
+    this.pictures.splice(at < 0 ? 0 : at + count, 0, ...entries);
+    this.pictures = this.pictures.slice(0, 48);
+    for (const picture of entries) picture.thumb = this.thumb(picture);
+    this.strip.replaceChildren(...this.pictures.map((picture) => picture.thumb));
+    if (from === 0) this.select(entries[0]);
+  }
+
+  thumb(picture) {
+    const image = easel.make("img", { src: this.address(picture), alt: "", loading: "lazy" });
+    const label = `Picture with seed ${picture.seed}, ${picture.width} by ${picture.height}`;
+    return easel.make("button", { type: "button", class: "thumb", "aria-label": label, title: label, onclick: () => this.select(picture) }, image);
+  }
+
+  select(picture) {
+    this.shown?.thumb.removeAttribute("aria-current");
+    this.shown = picture;
+    this.image.hidden = !picture;
+    this.infoBox.hidden = !picture;
+    this.tools.classList.toggle("none", !picture);
+    this.empty.hidden = Boolean(picture);
+    if (!picture) return;
+    picture.thumb.setAttribute("aria-current", "true");
+    this.image.src = this.address(picture);
+    this.image.alt = picture.infotext.split("\n")[0] || "Finished picture";
+    this.info.textContent = picture.infotext;
+    this.save.href = this.address(picture);
+    this.save.download = `easel-${picture.id}-${picture.seed}.png`;
+  }
+
+  showProgress() {
+    const job = this.current();
+    document.documentElement.classList.toggle(`busy-${this.tab}`, Boolean(job));
+    this.progress.hidden = !job;
+    if (!job) {
+      this.preview.hidden = true;
+      this.previewSeq = null;
+      return;
+    }
+    const percent = Math.round(job.fraction * 100);
+    this.bar.setAttribute("aria-valuenow", percent);
+    this.bar.firstChild.style.width = `${percent}%`;
+    this.words.textContent = this.describe(job, percent);
+    this.bar.setAttribute("aria-valuetext", this.words.textContent);
+    const quarter = Math.floor(percent / 25);
+    if (quarter !== this.spoken) this.live.textContent = `${quarter * 25} percent`;
+    this.spoken = quarter;
+    if (job.preview_seq) this.fetchPreview(job);
+    else this.preview.hidden = true;
+  }
+
+  describe(job, percent) {
+    if (job.status === "queued") return job.ahead ? `Queued, ${job.ahead} ahead` : "Queued, next";
+    if (job.status === "saving") return "Saving";
+    if (job.stopping) return "Stopping after this step";
+    if (!job.steps) return job.text || "Starting";
+    const parts = [`${percent}%`];
+    if (job.batches > 1) parts.push(`batch ${job.batch}/${job.batches}`);
+    parts.push(`step ${job.step}/${job.steps}`);
+    if (job.eta !== null && job.eta !== undefined) parts.push(`ETA ${easel.duration(job.eta)}`);
+    if (this.waiting()) parts.push(`${this.waiting()} waiting`);
+    return parts.join(" · ");
+  }
+
+  fetchPreview(job) { // off the page, swapped in when complete; one at a time, the latest wins
+    const key = `${job.id}/${job.preview_seq}`;
+    if (this.previewSeq === key) { this.preview.hidden = false; return; }
+    if (this.loading) return;
+    this.loading = true;
+    const image = new Image();
+    const settle = (shows) => {
+      this.loading = false;
+      const now = this.current();
+      if (!shows || now?.id !== job.id) return;
+      this.previewSeq = key;
+      this.preview.src = image.src;
+      this.preview.hidden = false;
+      if (now.preview_seq !== job.preview_seq) this.fetchPreview(now);
+    };
+    image.onload = () => settle(true);
+    image.onerror = () => settle(false);
+    image.src = easel.url(`internal/jobs/${job.id}/preview.jpg?client=${easel.client}&s=${job.preview_seq}`);
+  }
+
+  showError(text) {
+    this.errorText.textContent = easel.sentence(text);
+    this.error.hidden = false;
+  }
+
+  send(target) {
+    if (!this.shown) return;
+    const text = target === "png_info" ? "" : this.shown.infotext;
+    easel.sendTo(target, text, this.address(this.shown)).catch((error) => easel.toast(error.message));
+  }
+
+  async copyInfo() {
+    try {
+      await navigator.clipboard.writeText(this.info.textContent);
+      easel.toast("Parameters copied.");
+    } catch { // only secure pages may use the clipboard: select the text instead
+      getSelection().selectAllChildren(this.info);
+    }
+  }
+
+  openLarge() {
+    if (!this.shown) return;
+    const image = easel.make("img", { src: this.address(this.shown), alt: this.image.alt });
+    const dialog = easel.make("dialog", { class: "large", "aria-label": "Picture, large" }, image);
+    const move = (by) => {
+      const at = this.pictures.indexOf(this.shown) + by;
+      if (this.pictures[at]) { this.select(this.pictures[at]); image.src = this.address(this.shown); }
+    };
+    dialog.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => dialog.remove());
+    dialog.addEventListener("keydown", (event) => {
+      if (event.key === "ArrowLeft") move(-1);
+      if (event.key === "ArrowRight") move(1);
+      if (event.key === "s") this.save.click();
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+}
+
+easel.duration = (seconds) => (seconds < 60 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`);
+easel.resultView = (root, tab) => { easel.results[tab] = new ResultView(root, tab); };

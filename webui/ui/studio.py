@@ -1,0 +1,161 @@
+"""What the three picture-making tabs share: their widgets, the layout of prompt, settings and result, and the wiring of buttons."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.service.service import Service
+from webui.ui import actions
+from webui.ui.fields import FIELDS, TABS
+
+QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # for events: short, unseen, no public endpoint
+
+
+class Studio:
+    """One tab that makes pictures: its name, its widgets by field name, its actions' buttons, its bridge to the page's script."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.widgets: dict[str, Component] = {}
+        self.buttons: dict[str, gr.Button] = {}
+        self.bridge: gr.HTML | None = None
+
+    def add(self, name: str, **changes: Any) -> Component:
+        self.widgets[name] = FIELDS[name].make(self.name, **changes)
+        return self.widgets[name]
+
+    def button(self, action: str, label: str, *classes: str, **options: Any) -> gr.Button:
+        """A button; with the class "icon" its label is its tooltip and its accessible name, and CSS draws the picture."""
+        self.buttons[action] = gr.Button(label, elem_id=f"{self.name}_{action}", elem_classes=list(classes), **options)
+        return self.buttons[action]
+
+
+def bridge(name: str, *events: str) -> gr.HTML:
+    """An invisible component between the page's script and Python: easel.fire(name, event, data) there, its value (`_said`) back."""
+    quoted = " ".join(f"'{event}'" for event in events)
+    script = f"easel.bridge('{name}', trigger); watch('value', () => easel.told(props.value)); /* {quoted} */"
+    return gr.HTML(html_template="<i></i>", js_on_load=script, elem_classes=["bridge"])
+
+
+def _said(sentences: list[str]) -> Any:
+    """The value by which a bridge makes the page show `sentences`; a new one each time, so that the page sees a change."""
+    return {"say": sentences, "at": time.time_ns()} if sentences else gr.skip()
+
+
+def prompt_area(studio: Studio) -> None:
+    with gr.Column(elem_classes=["area-prompt"]):
+        studio.add("prompt")
+        studio.add("negative_prompt")
+
+
+def action_area(studio: Studio) -> None:
+    with gr.Column(elem_classes=["area-actions"]):
+        with gr.Row(elem_classes=["go"]):
+            studio.button("generate", "Generate", "generate", variant="primary")
+            studio.button("interrupt", "Interrupt", "stop")
+            studio.button("skip", "Skip", "stop")
+        with gr.Column(elem_classes=["beside"]):
+            studio.button("paste", "Read parameters out of the prompt, or take the last picture's", "icon", "paste")
+            studio.button("clear_prompt", "Clear the prompts", "icon", "bin")
+
+
+def sampling_rows(studio: Studio) -> None:
+    with gr.Row():
+        studio.add("sampler")
+        studio.add("schedule_type")
+    studio.add("steps")
+
+
+def size_row(studio: Studio, *extra: tuple[str, str, str]) -> None:
+    """Width, swap, height, any `extra` icon buttons (action, label, icon class), batch count and size."""
+    with gr.Row(elem_classes=["sizes"]):
+        studio.add("width")
+        studio.button("res_switch", "Swap width and height", "icon", "swap")
+        studio.add("height")
+        for action, label, icon in extra:
+            studio.button(action, label, "icon", icon)
+        studio.add("batch_count")
+        studio.add("batch_size")
+
+
+def seed_rows(studio: Studio) -> None:
+    with gr.Row(elem_classes=["seeds"]):
+        studio.add("seed")
+        studio.button("random_seed", "Random seed for every job", "icon", "dice")
+        studio.button("reuse_seed", "Reuse the seed of the picture shown", "icon", "recycle")
+    with gr.Accordion("Extra: variations of a seed", open=False, elem_id=f"{studio.name}_subseed_show"):
+        with gr.Row():
+            studio.add("variation_seed")
+            studio.add("variation_strength")
+        if "seed_resize_width" in TABS[studio.name]:
+            with gr.Row():
+                studio.add("seed_resize_width")
+                studio.add("seed_resize_height")
+
+
+def result_area(studio: Studio) -> None:
+    with gr.Column(elem_classes=["area-result"]):
+        gr.HTML(
+            html_template="<section class='result' aria-label='Result'></section>",
+            js_on_load=f"easel.resultView(element.querySelector('.result'), '{studio.name}')",
+            elem_id=f"{studio.name}_results",
+        )
+        studio.bridge = bridge(studio.name, "fill", "image", "sides")
+
+
+def canvas(studio: Studio, kind: str) -> None:
+    """The picture to start from; kind "mask": may be painted on; "sides": shows what is added around it."""
+    gr.HTML(
+        html_template="<section class='canvas' aria-label='Picture to start from'></section>",
+        js_on_load=f"easel.canvasView(element.querySelector('.canvas'), '{studio.name}', '{kind}')",
+        elem_id=f"{studio.name}_canvas",
+    )
+
+
+def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
+    """Connect a tab's buttons, its bridge and its draft. `quick` are the widgets of the top row, which every request takes along."""
+    shared = {**studio.widgets, **quick}
+    names, widgets = list(shared), list(shared.values())
+    press = _presser(studio)
+    assert studio.bridge is not None
+
+    def on_generate(sent: Any, *values: Any) -> Any:
+        return _said(actions.generate(service, studio.name, sent, dict(zip(names, values, strict=True))))
+
+    def on_fill(event: gr.EventData, *values: Any) -> dict[Any, Any]:
+        text = str(event._data.get("text", ""))
+        updates, problems = actions.fill(service, studio.name, text, dict(zip(names, values, strict=True)))
+        return {shared[name]: value for name, value in updates.items()} | {studio.bridge: _said(problems)}
+
+    collected = f"(...values) => easel.collect('{studio.name}', values)"
+    studio.buttons["generate"].click(on_generate, [studio.bridge, *widgets], studio.bridge, js=collected, trigger_mode="multiple", **QUIET)
+    studio.bridge.fill(on_fill, widgets, [*widgets, studio.bridge], **QUIET)
+    for action in ("interrupt", "skip", "paste"):
+        press(action, f"() => easel.{action}('{studio.name}')")
+    press("clear_prompt", "(...now) => now.some(Boolean) && confirm('Clear both prompts?') ? ['', ''] : now", "prompt", "negative_prompt")
+    press("random_seed", "() => '-1'", "seed")
+    press("reuse_seed", f"seed => easel.reuseSeed('{studio.name}', seed)", "seed")
+    if "width" in studio.widgets:
+        press("res_switch", "(width, height) => [height, width]", "width", "height")
+    kept = list(studio.widgets)
+    gr.on(
+        [widget.change for widget in studio.widgets.values()],
+        None,
+        list(studio.widgets.values()),
+        None,
+        js=f"(...values) => easel.keep('{studio.name}', {json.dumps(kept)}, values)",
+        **QUIET,
+    )
+
+
+def _presser(studio: Studio) -> Callable[..., None]:
+    def press(action: str, js: str, *names: str) -> None:
+        """The button runs `js` in the browser alone; it gets and sets the widgets named."""
+        widgets = [studio.widgets[name] for name in names]
+        studio.buttons[action].click(None, widgets, widgets, js=js, **QUIET)
+
+    return press

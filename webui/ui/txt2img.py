@@ -1,0 +1,20 @@
+"""The txt2img tab: words to pictures."""
+
+import gradio as gr
+
+from webui.ui import studio as parts
+from webui.ui.studio import Studio
+
+
+def build() -> Studio:
+    studio = Studio("txt2img")
+    with gr.Column(elem_classes=["studio"]):
+        parts.prompt_area(studio)
+        parts.action_area(studio)
+        parts.result_area(studio)
+        with gr.Column(elem_classes=["area-settings"]):
+            parts.sampling_rows(studio)
+            parts.size_row(studio)
+            studio.add("cfg_scale")
+            parts.seed_rows(studio)
+    return studio
