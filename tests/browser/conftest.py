@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "app.py"
 PATIENCE = 90.0  # seconds until a test gives up on something; never a measure of speed
+START_PATIENCE = 120.0  # seconds for the server to answer
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 
@@ -49,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + START_PATIENCE
     while time.monotonic() < end and process.poll() is None:
         try:
             with urlopen(address, timeout=5) as answer:
@@ -116,7 +117,8 @@ class Person:
 
     def wait_for_value(self, element: str, value: object) -> None:
         self.page.wait_for_function(
-            "([id, value]) => document.querySelector(`#${id} :is(textarea, input:not([type=range]))`).value === value", arg=[element, str(value)]
+            "([id, value]) => document.querySelector(`#${id} :is(textarea, input:not([type=range]))`).value === value",
+            arg=[element, str(value)],
         )
 
     def status(self, tab: str) -> str:

@@ -7,11 +7,17 @@ def test_type_generate_see_the_preview_move_and_get_the_same_pixels_again_from_t
     page = person.page
     person.write("txt2img_prompt", PROMPT)
     person.write("txt2img_steps", 40)
-    page.evaluate("""() => { window.previews = new Set(); window.percents = new Set(); setInterval(() => {
-        const preview = document.querySelector('#txt2img_results .preview');
-        if (!preview.hidden) previews.add(preview.src);
-        percents.add(document.querySelector('#txt2img_results [role=progressbar]').ariaValueNow ?? document.querySelector('#txt2img_results [role=progressbar]').getAttribute('aria-valuenow'));
-    }, 30); }""")
+    page.evaluate(
+        """() => {
+            window.previews = new Set();
+            window.percents = new Set();
+            const [preview, bar] = [".preview", "[role=progressbar]"].map((part) => document.querySelector(`#txt2img_results ${part}`));
+            setInterval(() => {
+                if (!preview.hidden) previews.add(preview.src);
+                percents.add(bar.getAttribute("aria-valuenow"));
+            }, 30);
+        }"""
+    )
     picture = person.make_picture("txt2img")
     assert page.evaluate("previews.size") >= 2
     assert page.evaluate("percents.size") >= 3
@@ -64,7 +70,14 @@ def test_a_picture_dropped_on_the_prompt_fills_the_tab_and_the_dice_and_recycle_
 def test_infotext_in_the_prompt_is_read_by_the_paste_arrow(person: Person) -> None:
     person.write("txt2img_prompt", "a tree\nNegative prompt: sea\nSteps: 11, Sampler: Euler a, CFG scale: 5.5, Seed: 77, Size: 64x128")
     person.page.click("#txt2img_paste")
-    for element, value in (("prompt", "a tree"), ("neg_prompt", "sea"), ("steps", 11), ("seed", 77), ("cfg_scale", 5.5), ("sampling", "Euler a")):
+    for element, value in (
+        ("prompt", "a tree"),
+        ("neg_prompt", "sea"),
+        ("steps", 11),
+        ("seed", 77),
+        ("cfg_scale", 5.5),
+        ("sampling", "Euler a"),
+    ):
         person.wait_for_value(f"txt2img_{element}", value)
 
 

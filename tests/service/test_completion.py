@@ -115,7 +115,7 @@ def test_outpainting_adds_its_sides(completed: Complete, inputs: InputStore) -> 
     request = completed(init=image, width=512, height=512)
     assert (request.width, request.height) == (192, 152)
     odd = InitImage(image=add(inputs, 20, 207), outpaint=Outpaint(left=64, top=8))
-    assert (completed(init=odd).width, completed(init=odd).height) == (80, 208)
+    assert (completed(init=odd).width, completed(init=odd).height) == (84, 215)
 
 
 def test_a_picture_that_is_too_large_is_refused_with_the_limit(completed: Complete, inputs: InputStore) -> None:

@@ -41,7 +41,9 @@ def test_generate_queues_a_job_of_the_browser_that_asked(service: Service) -> No
         ("txt2img", {"problem": "the server does not answer"}, {}, "does not answer"),
     ],
 )
-def test_bad_input_is_told_and_queues_nothing(service: Service, tab: str, page: dict[str, object], changes: dict[str, object], told: str) -> None:
+def test_bad_input_is_told_and_queues_nothing(
+    service: Service, tab: str, page: dict[str, object], changes: dict[str, object], told: str
+) -> None:
     (sentence,) = actions.generate(service, tab, page, shown(tab, **changes))
     assert told in sentence
     assert service.jobs() == []

@@ -1,8 +1,13 @@
 import re
 
+import pytest
+
 from webui.service.service import Service
 from webui.ui.fields import FIELDS, TABS
 from webui.ui.page import SCRIPTS, STATIC, STYLES, build_page, mount_arguments
+
+# Gradio opens event loops while a page is built, and leaves them to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 SAVED = (  # elem_ids that users' CSS and scripts know from A1111
     *("txt2img_prompt", "txt2img_neg_prompt", "txt2img_generate", "txt2img_interrupt", "txt2img_skip", "txt2img_steps", "txt2img_seed"),
@@ -35,7 +40,11 @@ def test_the_page_keeps_no_session_state(service: Service) -> None:
 
 def test_nothing_of_the_page_names_another_host(service: Service) -> None:
     arguments = mount_arguments(service.settings)
-    text = "\n".join((STATIC / name).read_text("utf-8") for name in (*SCRIPTS, *STYLES)) + arguments["head"] + arguments["theme"]._get_theme_css()
+    text = (
+        "\n".join((STATIC / name).read_text("utf-8") for name in (*SCRIPTS, *STYLES))
+        + arguments["head"]
+        + arguments["theme"]._get_theme_css()
+    )
     assert set(re.findall(r"https?:(?://|%2F%2F)[\w.-]+", text)) <= {"http://www.w3.org"}  # the name of the SVG language, never asked
 
 

@@ -149,13 +149,14 @@ class _PageChannel:
         self.client = client
         self.changed = asyncio.Event()
         self.active: set[str] = set()  # ids of jobs that had not ended when last told
+        self.touched: set[str] = set()  # ids of this page's jobs that changed since; some may have begun and ended
         self.sent: dict[str, int] = {}  # job id -> pictures told of
         self.last: dict[str, dict[str, Any]] = {}  # job id -> last snapshot
         self.worker = ""
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        stop_watching = self.service.watch(lambda *_: loop.call_soon_threadsafe(self.changed.set))
+        stop_watching = self.service.watch(lambda owner, job_id: loop.call_soon_threadsafe(self._note, owner, job_id))
         listening = asyncio.create_task(self._listen())
         telling = asyncio.create_task(self._tell())
         try:
@@ -169,6 +170,11 @@ class _PageChannel:
             for task in (listening, telling):
                 task.cancel()
 
+    def _note(self, owner: str, job_id: str) -> None:
+        if owner == self.client:
+            self.touched.add(job_id)
+            self.changed.set()
+
     async def _listen(self) -> None:
         while True:
             await self.socket.receive_text()  # pages say nothing; this ends when they leave
@@ -178,7 +184,8 @@ class _PageChannel:
         await self.socket.send_json({"hello": True, "worker": self.service.worker_state(), "jobs": past})
         while True:
             self.changed.clear()
-            message = await run_in_threadpool(self._news)
+            touched, self.touched = self.touched, set()
+            message = await run_in_threadpool(self._news, touched)
             if message:
                 await self.socket.send_json(message)
             await asyncio.sleep(SHORTEST_PAUSE)
@@ -193,10 +200,10 @@ class _PageChannel:
         jobs.sort(key=lambda job: job.created)
         return [self._snapshot(job) for job in jobs[-REMEMBERED:]]
 
-    def _news(self) -> dict[str, Any]:
+    def _news(self, touched: set[str]) -> dict[str, Any]:
         """What this page does not know yet: changed jobs, the worker's state; {} if nothing."""
         jobs = {job.id: job for job in self.service.jobs(self.client)}
-        for job_id in self.active - set(jobs):
+        for job_id in (self.active | touched) - set(jobs):
             jobs[job_id] = self.service.job(job_id)
         self.active = {job.id for job in jobs.values() if not job.ended}
         snapshots = []

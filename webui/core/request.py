@@ -82,8 +82,9 @@ class GenerationRequest:
         _check_prompt("negative prompt", self.negative_prompt)
         for name, least, most in LIMITS:
             _check_range(name, getattr(self, name), least, most)
-        for name in ("width", "height"):
-            _check_multiple_of_8(name, getattr(self, name))
+        if self.init is None or self.init.outpaint is None:  # an outpainted picture keeps every pixel, whatever its size was
+            for name in ("width", "height"):
+                _check_multiple_of_8(name, getattr(self, name))
         find_sampler(self.sampler, self.schedule_type)
         if self.rng != "CPU":
             raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")

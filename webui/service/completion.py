@@ -78,7 +78,7 @@ def _size(request: GenerationRequest, checkpoint: ModelFile, open_input: Callabl
     width, height = open_input(request.init.image).size
     sides = request.init.outpaint
     if sides is not None:
-        return _rounded(width + sides.left + sides.right), _rounded(height + sides.top + sides.bottom)
+        return width + sides.left + sides.right, height + sides.top + sides.bottom
     return request.width or _rounded(width), request.height or _rounded(height)
 
 

@@ -1,7 +1,7 @@
 """Makes the miniature checkpoint that ships with Easel: `python -m webui.training.miniature`.
 
-Four stages, each saved as it goes and resumed where it stopped: the VAE on crops of the world, the text encoder on its captions, the
-latents of many pictures, the UNet on those latents. At the end (or with --export-now) one single file in the field's layout.
+Stages, each saved as it goes and resumed where it stopped: the VAE on crops of the world, the text encoder on its captions, the latents
+and the captions' states of many pictures, the UNet on those. At the end (or with --export-now) one single file in the field's layout.
 """
 
 import argparse
@@ -21,9 +21,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from webui.engine.checkpoint import save_single_file
 from webui.engine.family import CONFIGS, load_family
 from webui.engine.tokenizers import load_tokenizer
-from webui.training.miniature_text import train_text_encoder
+from webui.training.captions import caption
+from webui.training.miniature_text import text_states, train_text_encoder
 from webui.training.miniature_unet import train_unet
-from webui.training.miniature_vae import encode, normalise, to_tensor, train_vae
+from webui.training.miniature_vae import encode, normalise, to_tensor, train_decoder, train_vae
 from webui.training.progress import Stage
 from webui.training.world import Scene, draw, random_scene
 
@@ -32,6 +33,8 @@ OUTPUT = ROOT / "models/Stable-diffusion/easel-miniature.safetensors"
 WORK = ROOT / "models/.training/miniature"
 PREVIEW_SCENES = 500  # that the preview's matrix is fitted on
 SCENE_SEED = 1_000_000  # picture i shows the scene drawn with SCENE_SEED + i
+CAPTIONS = 2  # a picture
+SKIPPED_LAYER = 0.1  # share of the captions that the UNet learns at CLIP skip 2
 METADATA = {
     "modelspec.title": "Easel miniature",
     "modelspec.license": "Apache-2.0",
@@ -53,10 +56,12 @@ class Miniature:
         self.unet = UNet2DConditionModel.from_config(self.family.read_config("unet"))
         self.average = UNet2DConditionModel.from_config(self.family.read_config("unet")).requires_grad_(False)
 
-    def train_vae(self, steps: int) -> None:
-        """Stage 1."""
+    def train_vae(self, steps: int, decoder_steps: int) -> None:
+        """Stage 1, and its second half for the decoder alone, which no later stage depends on."""
         stage = Stage(self.work, "vae", steps)
         train_vae(self.vae, stage) if not stage.finished else stage.resume(vae=self.vae)
+        decoder = Stage(self.work, "decoder", decoder_steps)
+        train_decoder(self.vae, decoder)
 
     def train_text_encoder(self, steps: int) -> None:
         """Stage 2; the encoder is frozen after it."""
@@ -77,13 +82,29 @@ class Miniature:
         normalise(self.vae, raw)
         return ((raw - mean) / std).half(), scenes
 
-    def train_unet(self, latents: Tensor, scenes: list[Scene], steps: int) -> None:
-        """Stage 4."""
+    def make_states(self, scenes: list[Scene]) -> Tensor:
+        """Stage 4: the text states (n, CAPTIONS, 77, width) of captions of the scenes, fp16; some at CLIP skip 2."""
+        path = self.work / "states.pt"
+        states = torch.load(path, weights_only=True) if path.exists() else None
+        if states is None or len(states) < len(scenes):
+            rng = Random(SCENE_SEED)
+            parts = []
+            for start in tqdm(range(0, len(scenes), 16), desc="captions", mininterval=10):
+                texts = [caption(scene, rng).text for scene in scenes[start : start + 16] for _ in range(CAPTIONS)]
+                made = text_states(self.text_encoder, self.tokenizer, texts, skip=2 if rng.random() < SKIPPED_LAYER else 1)
+                parts.append(made.half().unflatten(0, (-1, CAPTIONS)))
+            states = torch.cat(parts)
+            _save(states, path)
+        return states[: len(scenes)]
+
+    def train_unet(self, latents: Tensor, states: Tensor, steps: int) -> None:
+        """Stage 5."""
         stage = Stage(self.work, "unet", steps)
         if stage.finished:
             stage.resume(average=self.average)
         else:
-            train_unet(self.unet, self.average, self.text_encoder, self.tokenizer, latents, scenes, stage)
+            empty = text_states(self.text_encoder, self.tokenizer, [""])[0]
+            train_unet(self.unet, self.average, latents, states, empty, stage)
 
     def export(self, output: Path) -> None:
         """One file, fp16, LDM layout."""
@@ -97,21 +118,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work-dir", type=Path, default=WORK, help="where the training's state lies")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--preview", type=Path, default=CONFIGS / "miniature/preview.json", help="where the preview's matrix is written")
-    parser.add_argument("--vae-steps", type=int, default=2200)
-    parser.add_argument("--text-steps", type=int, default=900)
+    parser.add_argument("--vae-steps", type=int, default=3600)
+    parser.add_argument("--decoder-steps", type=int, default=6000)
+    parser.add_argument("--text-steps", type=int, default=700)
     parser.add_argument("--unet-steps", type=int, default=12_000)
-    parser.add_argument("--pictures", type=int, default=16_000, help="how many pictures the UNet learns from")
+    parser.add_argument("--pictures", type=int, default=12_000, help="how many pictures the UNet learns from")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--export-now", action="store_true", help="train nothing; export what the UNet has come to so far")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     miniature = Miniature(options.work_dir)
-    miniature.train_vae(options.vae_steps)
+    decoder_steps = Stage(options.work_dir, "decoder", options.decoder_steps).step if options.export_now else options.decoder_steps
+    miniature.train_vae(options.vae_steps, decoder_steps)
     miniature.train_text_encoder(options.text_steps)
     latents, scenes = miniature.make_latents(options.pictures)
     write_preview(latents[:PREVIEW_SCENES], scenes[:PREVIEW_SCENES], options.preview)
     unet_steps = Stage(options.work_dir, "unet", options.unet_steps).step if options.export_now else options.unet_steps
-    miniature.train_unet(latents, scenes, unet_steps)
+    miniature.train_unet(latents, miniature.make_states(scenes), unet_steps)
     miniature.export(options.output)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB")
 

@@ -15,7 +15,7 @@ from webui.training.captions import ATTRIBUTES, Caption, caption
 from webui.training.progress import Stage
 from webui.training.world import random_scene
 
-BATCH = 96
+BATCH = 48
 LENGTH = 40  # tokens; captions are shorter, and a full 77 costs twice as much
 FULL_LENGTH_EVERY = 10  # steps between batches of CONTEXT tokens, which teach the late positions
 CONTEXT = 77
@@ -102,3 +102,11 @@ def accuracy(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, heads: Heads, ski
     captions = [random_caption(rng) for _ in range(count)]
     states = encoder(tokenize(tokenizer, [c.text for c in captions]), output_hidden_states=True).hidden_states[-skip]
     return heads.right(encoder.final_layer_norm(states)[:, -1], said_indices(captions))
+
+
+@torch.no_grad()
+def text_states(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], skip: int = 1) -> Tensor:
+    """What the UNet attends to: (n, 77, width), the final layer norm applied after the CLIP skip."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = encoder(tokenize(tokenizer, texts), output_hidden_states=True).hidden_states[-skip]
+        return encoder.final_layer_norm(hidden)

@@ -1,52 +1,41 @@
 """Trains the miniature's UNet to predict noise in cached latents, under the frozen text encoder."""
 
-from random import Random
-
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from webui.training.captions import caption
-from webui.training.miniature_text import tokenize
 from webui.training.progress import Stage
-from webui.training.world import Scene
 
 BATCH = 32
 LEARNING_RATE = 1e-3
 EMPTY_CAPTIONS = 0.1  # share of captions left empty: what classifier-free guidance subtracts
-SKIPPED_LAYER = 0.1  # share of batches that see the text at CLIP skip 2
 SNR_CAP = 5.0  # min-SNR weighting, arXiv:2303.09556
 AVERAGE_DECAY = 0.999  # of the running mean of the weights, which is what gets exported
 TIMESTEPS = 1000
 
 
 def train_unet(
-    unet: UNet2DConditionModel,
-    average: UNet2DConditionModel,
-    encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
-    latents: Tensor,
-    scenes: list[Scene],
-    stage: Stage,
-    seed: int = 3,
+    unet: UNet2DConditionModel, average: UNet2DConditionModel, latents: Tensor, states: Tensor, empty: Tensor, stage: Stage, seed: int = 3
 ) -> None:
-    """Steps of BATCH; `latents` (n, 4, 16, 16) of variance 1 belong to `scenes`; `average` follows the weights of `unet`."""
+    """Steps of BATCH pictures; `average` follows the weights of `unet`.
+
+    latents: (n, 4, 16, 16) of variance 1. states: (n, captions, 77, width), what the text encoder makes of each picture's captions.
+    empty: (77, width), what it makes of no caption.
+    """
     optimizer = torch.optim.AdamW(unet.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     if stage.step == 0:
         average.load_state_dict(unet.state_dict())
     stage.resume(unet=unet, average=average, optimizer=optimizer)
     alphas = cumulative_alphas().float()
-    rng = Random(seed + stage.step)
     torch.manual_seed(seed + stage.step)
     for step in stage.steps():
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * stage.cosine(step, warmup=100)
-        chosen = [rng.randrange(len(scenes)) for _ in range(BATCH)]
-        texts = [caption(scenes[i], rng).text if rng.random() >= EMPTY_CAPTIONS else "" for i in chosen]
-        states = text_states(encoder, tokenizer, texts, skip=2 if rng.random() < SKIPPED_LAYER else 1)
-        loss = noise_loss(unet, latents[chosen].float(), states, alphas)
+        chosen = torch.randint(len(latents), (BATCH,))
+        text = states[chosen, torch.randint(states.shape[1], (BATCH,))].float()
+        text[torch.rand(BATCH) < EMPTY_CAPTIONS] = empty.float()
+        loss = noise_loss(unet, latents[chosen].float(), text, alphas)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -73,14 +62,6 @@ def cumulative_alphas() -> Tensor:
     """Products of 1 - beta over SD 1.x's scaled-linear betas: (1000,), float64."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, dim=0)
-
-
-@torch.no_grad()
-def text_states(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], skip: int = 1) -> Tensor:
-    """What the UNet attends to: (n, 77, width), the final layer norm applied after the skip."""
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden = encoder(tokenize(tokenizer, texts), output_hidden_states=True).hidden_states[-skip]
-        return encoder.final_layer_norm(hidden)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.service.service import Service
 from webui.ui.fields import FIELDS, QUICK, TABS, collect, spread
 
-UNTOLD_MASK = "unpainted"  # stands for a mask where only the settings of inpainting matter
+SOME_PICTURE = "shown"  # stands for a picture or a mask where only the settings beside it matter
 MOST_TOLD = 5  # problems of one infotext that are shown
 
 
@@ -62,7 +62,7 @@ def _shown(values: Mapping[str, Any]) -> GenerationRequest:
             FIELDS[name].read(values[name])
         except BadRequest:
             readable[name] = FIELDS[name].default
-    return collect(readable, mask=UNTOLD_MASK if "init.inpaint.padding" in values else "")
+    return collect(readable, image=SOME_PICTURE, mask=SOME_PICTURE if "init.inpaint.padding" in values else "")
 
 
 def _settle_models(service: Service, request: GenerationRequest, updates: dict[str, Any], values: Mapping[str, Any]) -> list[str]:

@@ -84,7 +84,9 @@ def _number(name: str, element: str, label: str, default: int, step: int = 1) ->
 def _seed(name: str, element: str, label: str) -> Field:
     """Seeds are text boxes: a browser's numbers cannot hold 63 bits."""
     options = {"max_lines": 1, "min_width": 120}
-    return Field(name=name, element=element, widget=gr.Textbox, label=label, default="-1", options=options, read=_whole(label, -1), show=str)
+    return Field(
+        name=name, element=element, widget=gr.Textbox, label=label, default="-1", options=options, read=_whole(label, -1), show=str
+    )
 
 
 def _choice(name: str, element: str, label: str, default: str, choices: list[str]) -> Field:
@@ -121,7 +123,9 @@ FIELDS: dict[str, Field] = {
         _choice("checkpoint", "checkpoint", "Checkpoint", "", []),
         _choice("vae", "vae", "VAE", "Automatic", ["Automatic", "None"]),
         _slider("clip_skip", "clip_skip", "CLIP skip", 1, 1, 12, 1),
-        _prompt("prompt", "prompt", "Prompt", "What the picture shows. Ctrl+Enter generates; drop a picture here to read its parameters.", 3),
+        _prompt(
+            "prompt", "prompt", "Prompt", "What the picture shows. Ctrl+Enter generates; drop a picture here to read its parameters.", 3
+        ),
         _prompt("negative_prompt", "neg_prompt", "Negative prompt", "What it must not show", 2),
         _choice("sampler", "sampling", "Sampler", "DPM++ 2M", list(SAMPLERS)),
         _choice("schedule_type", "scheduler", "Schedule type", "Automatic", list(SCHEDULE_TYPES)),

@@ -24,7 +24,11 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
         quick = _top_row(service)
         gr.HTML(html_template="<nav class='tabs'></nav>", js_on_load="easel.tabsView(element.querySelector('.tabs'))", elem_id="tabs")
         studios = []
-        for module in (txt2img, img2img, outpaint):  # own tabs: Gradio's mount a tab when it is first opened, so nothing could be sent there
+        for module in (
+            txt2img,
+            img2img,
+            outpaint,
+        ):  # own tabs: Gradio's mount a tab when it is first opened, so nothing could be sent there
             with gr.Column(elem_id=f"tab_{module.__name__.rpartition('.')[2]}", elem_classes=["tab-panel"]):
                 studios.append(module.build())
         with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
@@ -61,7 +65,13 @@ def _theme() -> gr.themes.Base:
         c700="#983a1c", c800="#7a301a", c900="#632918", c950="#36130a",
     )  # fmt: skip
     base = gr.themes.Base(
-        primary_hue=clay, secondary_hue=clay, neutral_hue=gr.themes.colors.stone, font=fonts, font_mono=mono, radius_size="md", spacing_size="sm"
+        primary_hue=clay,
+        secondary_hue=clay,
+        neutral_hue=gr.themes.colors.stone,
+        font=fonts,
+        font_mono=mono,
+        radius_size="md",
+        spacing_size="sm",
     )
     return base.set(
         body_background_fill="#f5f2ee",
@@ -105,7 +115,9 @@ def _top_row(service: Service) -> dict[str, Component]:
         refresh = gr.Button("Look for new model files", elem_id="refresh_checkpoints", elem_classes=["icon", "refresh"])
         quick["vae"] = FIELDS["vae"].make("setting", choices=actions.vae_choices(service), scale=2, min_width=140)
         quick["clip_skip"] = FIELDS["clip_skip"].make("setting", scale=2, min_width=150)
-        gr.HTML(html_template="<div class='status'></div>", js_on_load="easel.statusView(element.querySelector('.status'))", elem_id="status")
+        gr.HTML(
+            html_template="<div class='status'></div>", js_on_load="easel.statusView(element.querySelector('.status'))", elem_id="status"
+        )
 
     def on_refresh() -> tuple[gr.Dropdown, gr.Dropdown]:
         service.catalog.refresh()

@@ -204,7 +204,7 @@ class CanvasView {
       act.points.push(...(events.length ? events : [event]).map((each) => this.point(each)));
       this.stroke(act, from);
     });
-    for (const end of ["pointerup", "pointercancel"]) mask.addEventListener(end, () => { act = null; });
+    for (const end of ["pointerup", "pointercancel"]) mask.addEventListener(end, () => { if (act) this.repaint(); act = null; }); // as undo and redo draw it
     mask.addEventListener("pointerleave", () => { this.ring.hidden = true; });
   }
 

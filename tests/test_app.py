@@ -1,0 +1,125 @@
+"""The whole of Easel in processes of its own, as a user starts it."""
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.judge import judge
+
+ROOT = Path(__file__).parent.parent
+BLOCKER = """
+import socket
+connect = socket.socket.connect
+def local_only(self, address):
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        open({log!r}, "a").write(repr(address) + chr(10))
+        raise OSError("no network in this test")
+    return connect(self, address)
+socket.socket.connect = socket.socket.connect_ex = local_only
+resolve = socket.getaddrinfo
+def local_names(host, *rest, **more):
+    if host not in (None, "127.0.0.1", "::1", "localhost", "0.0.0.0"):
+        open({log!r}, "a").write(repr(host) + chr(10))
+        raise socket.gaierror("no network in this test")
+    return resolve(host, *rest, **more)
+socket.getaddrinfo = local_names
+"""
+
+
+@pytest.fixture(scope="module")
+def offline_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Easel with an empty data folder, in processes that cannot reach any other machine: its URL, and the log of their attempts."""
+    folder = tmp_path_factory.mktemp("offline")
+    log = folder / "attempts.log"
+    (folder / "sitecustomize.py").write_text(BLOCKER.format(log=str(log)))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    command = [sys.executable, "app.py", "--port", str(port), "--data-dir", str(folder / "data"), "--use-cpu"]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/healthz", server)
+        yield f"http://127.0.0.1:{port}", log
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(1200):
+        assert server.poll() is None, "app.py ended"
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    raise AssertionError("app.py did not answer")
+
+
+def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=200) as answer:
+        return json.load(answer)
+
+
+def picture_of(answer: dict[str, Any]) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(answer["images"][0])))
+
+
+REQUEST = {"prompt": "a red circle on a blue background", "steps": 20, "width": 128, "height": 128, "seed": 1}
+
+
+def test_the_page_and_a_picture_are_made_without_any_network(offline_server: tuple[str, Path]):
+    url, log = offline_server
+    page = urllib.request.urlopen(f"{url}/", timeout=60).read().decode()
+    hosts = set(re.findall(r"(?:src|href)=[\"'](?:https?:)?//([^/\"']+)", page))
+    assert hosts == set()
+    seen = judge(picture_of(post(f"{url}/sdapi/v1/txt2img", REQUEST)))
+    assert (seen.colour, seen.object, seen.background) == ("red", "circle", "blue")
+    assert not log.exists(), log.read_text()
+
+
+def test_the_network_block_of_the_test_above_holds(offline_server: tuple[str, Path], tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER.format(log=str(tmp_path / "log")))
+    code = "import urllib.request; urllib.request.urlopen('http://easel.example/', timeout=3)"
+    failed = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True)
+    assert failed.returncode != 0
+    assert (tmp_path / "log").exists()
+
+
+def test_the_same_request_gives_the_same_bytes(offline_server: tuple[str, Path]):
+    url, _ = offline_server
+    first, second = (picture_of(post(f"{url}/sdapi/v1/txt2img", REQUEST | {"sampler_name": "Euler a"})) for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+
+
+def test_the_miniature_is_offered_with_an_empty_data_folder(offline_server: tuple[str, Path]):
+    url, _ = offline_server
+    models = json.load(urllib.request.urlopen(f"{url}/sdapi/v1/sd-models", timeout=30))
+    assert [model["model_name"] for model in models] == ["easel-miniature"]
+
+
+def test_a_taken_port_is_told_in_a_sentence(offline_server: tuple[str, Path], tmp_path: Path):
+    port = offline_server[0].rpartition(":")[2]
+    ended = subprocess.run(
+        [sys.executable, "app.py", "--port", port, "--data-dir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode != 0
+    assert f"cannot serve on 127.0.0.1:{port}" in ended.stderr
+    assert "Traceback" not in ended.stderr
