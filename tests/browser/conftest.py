@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.service.conftest import write_checkpoint
+
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "app.py"
 PATIENCE = 90.0  # seconds until a test gives up on something; never a measure of speed
@@ -37,6 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("browser")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
+    write_checkpoint(folder / "data" / "models" / "Stable-diffusion" / "zz-large.safetensors", 768)  # looks like SD 1.x, is never loaded
     log = folder / "server.log"
     command = [sys.executable, str(APP), "--port", str(port), "--data-dir", str(folder / "data")]
     with log.open("wb") as output:

@@ -6,12 +6,12 @@ from tests.browser.conftest import Person
 def start_from_a_picture(person: Person, target: str) -> Image.Image:
     """Make a picture in txt2img and send it to `target`."""
     person.write("txt2img_prompt", "a red circle on a blue background")
-    person.write("txt2img_steps", 8)
+    person.write("txt2img_steps", 5)
     picture = person.make_picture("txt2img").convert("RGB")
     person.page.click(f"#txt2img_send_to_{target}")
     tab = "outpaint" if target == "outpaint" else "img2img"
     person.page.wait_for_function("tab => Boolean(easel.canvases[tab].hash)", arg=tab)
-    person.wait_for_value(f"{tab}_steps", 8)
+    person.wait_for_value(f"{tab}_steps", 5)
     return picture
 
 

@@ -5,9 +5,7 @@ from PIL import Image
 
 from tests.browser.conftest import Person
 
-A1111 = (
-    "a house by the sea\nNegative prompt: blurry\nSteps: 13, Sampler: LMS Karras, CFG scale: 6, Seed: 99, Size: 192x128, Model: gone"
-)
+A1111 = "a house by the sea\nNegative prompt: blurry\nSteps: 13, Sampler: LMS Karras, CFG scale: 6, Seed: 99, Size: 192x128, Model: gone"
 
 
 def encoded(kind: str) -> bytes:

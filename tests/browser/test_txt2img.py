@@ -6,7 +6,7 @@ PROMPT = "a red circle on a blue background"
 def test_type_generate_see_the_preview_move_and_get_the_same_pixels_again_from_the_file(person: Person, server: Server) -> None:
     page = person.page
     person.write("txt2img_prompt", PROMPT)
-    person.write("txt2img_steps", 40)
+    person.write("txt2img_steps", 16)
     page.evaluate(
         """() => {
             window.previews = new Set();
@@ -37,7 +37,7 @@ def test_type_generate_see_the_preview_move_and_get_the_same_pixels_again_from_t
     person.open("png_info")
     page.click("#pnginfo_send_to_txt2img")
     person.wait_for_value("txt2img_prompt", PROMPT)
-    person.wait_for_value("txt2img_steps", 40)
+    person.wait_for_value("txt2img_steps", 16)
     again = person.make_picture("txt2img")
     assert again.tobytes() == picture.tobytes()
 
@@ -103,7 +103,7 @@ def test_a_real_click_on_interrupt_lands_while_steps_arrive_and_escape_does_the_
 def test_a_job_survives_a_reload_is_seen_in_a_second_tab_and_the_fields_come_back(person: Person) -> None:
     page = person.page
     person.write("txt2img_prompt", PROMPT)
-    person.write("txt2img_steps", 120)
+    person.write("txt2img_steps", 60)
     person.generate("txt2img")
     page.wait_for_function("easel.results.txt2img.current()?.step > 3")
     page.reload()
@@ -114,11 +114,11 @@ def test_a_job_survives_a_reload_is_seen_in_a_second_tab_and_the_fields_come_bac
         each.bring_to_front()
         each.wait_for_selector("html:not(.busy-txt2img)", state="attached")
         each.locator("#txt2img_gallery .thumb").first.wait_for()
-        assert "Steps: 120" in each.locator("#txt2img_infotext").inner_text()
+        assert "Steps: 60" in each.locator("#txt2img_infotext").inner_text()
 
 
 def test_three_quick_ctrl_enters_make_three_pictures_in_order(person: Person) -> None:
-    person.write("txt2img_steps", 5)
+    person.write("txt2img_steps", 2)
     for seed in (1, 2, 3):
         person.write("txt2img_seed", seed)
         person.page.focus("#txt2img_prompt textarea")
@@ -151,3 +151,18 @@ def test_a_phone_shows_everything_without_scrolling_sideways(person: Person) -> 
     box = page.locator("#txt2img_generate").bounding_box()
     assert box
     assert box["y"] + box["height"] <= 844
+
+
+def test_sizes_follow_the_checkpoint_until_they_are_chosen(person: Person) -> None:
+    page = person.page
+    native = person.value("txt2img_width")
+    for checkpoint, chosen, expected in (("zz-large", None, 512), ("zz-large", 640, 640)):
+        if chosen:
+            person.write("txt2img_width", chosen)
+        page.click("#setting_checkpoint input")
+        page.locator("#setting_checkpoint [role=option]").first.click()
+        page.click("#setting_checkpoint input")
+        page.locator("#setting_checkpoint [role=option]", has_text=checkpoint).click()
+        person.wait_for_value("txt2img_width", expected)
+    person.wait_for_value("txt2img_height", 512)
+    assert native != "512"

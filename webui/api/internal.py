@@ -21,7 +21,7 @@ from webui.service.service import Service
 MAX_UPLOAD = 200 * 2**20  # bytes
 LONGEST_PAUSE = 1.0  # seconds between looks at the worker's state while nothing happens
 SHORTEST_PAUSE = 0.1  # seconds between two messages to one page
-REMEMBERED = 12  # ended jobs that a page is told of when it opens
+REMEMBERED = 24  # latest pictures that a page is told of when it opens
 CLIENT = re.compile(r"[0-9a-zA-Z_-]{8,64}")
 
 
@@ -181,6 +181,7 @@ class _PageChannel:
 
     async def _tell(self) -> None:
         past = await run_in_threadpool(self._past)
+        self.active = {job.id for job in await run_in_threadpool(self.service.jobs, self.client)}
         await self.socket.send_json({"hello": True, "worker": self.service.worker_state(), "jobs": past})
         while True:
             self.changed.clear()
@@ -195,19 +196,17 @@ class _PageChannel:
                 continue
 
     def _past(self) -> list[dict[str, Any]]:
-        """Snapshots of this owner's latest ended jobs, oldest first."""
-        jobs = [job for job in self.service.jobs(self.client, active_only=False) if job.ended]
-        jobs.sort(key=lambda job: job.created)
-        return [self._snapshot(job) for job in jobs[-REMEMBERED:]]
+        """Snapshots of the ended jobs behind this owner's latest pictures, oldest first."""
+        pictures = self.service.recent_pictures(REMEMBERED, 0, self.client)
+        jobs = [self.service.job(job_id) for job_id in dict.fromkeys(picture.job for picture in reversed(pictures))]
+        return [self._snapshot(job) for job in jobs if job.ended]
 
     def _news(self, touched: set[str]) -> dict[str, Any]:
-        """What this page does not know yet: changed jobs, the worker's state; {} if nothing."""
-        jobs = {job.id: job for job in self.service.jobs(self.client)}
-        for job_id in (self.active | touched) - set(jobs):
-            jobs[job_id] = self.service.job(job_id)
-        self.active = {job.id for job in jobs.values() if not job.ended}
+        """What this page does not know yet: jobs that changed, the worker's state; {} if nothing."""
+        jobs = [self.service.job(job_id) for job_id in self.active | touched]
+        self.active = {job.id for job in jobs if not job.ended}
         snapshots = []
-        for job in sorted(jobs.values(), key=lambda job: job.created):
+        for job in sorted(jobs, key=lambda job: job.created):
             snapshot = self._snapshot(job)
             compared = {key: value for key, value in snapshot.items() if key not in ("pictures", "seq")}
             if "pictures" in snapshot or self.last.get(job.id) != compared:
