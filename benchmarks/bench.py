@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from benchmarks.server import serve_and_measure
 from webui.core.request import GenerationRequest
@@ -41,6 +42,11 @@ class Silent:
         return False
 
 
+def no_inputs(sha256: str) -> Image.Image:
+    """The benchmark's requests name no pictures."""
+    raise KeyError(sha256)
+
+
 def ours(checkpoint: Path, side: int, steps: int, previews: bool = False) -> Callable[[], None]:
     """A function that makes one picture with Easel's engine, Euler, model loaded beforehand."""
     from webui.engine.checkpoint import load_checkpoint
@@ -60,7 +66,7 @@ def ours(checkpoint: Path, side: int, steps: int, previews: bool = False) -> Cal
     )
 
     def picture() -> None:
-        for _ in generate(request, Silent(previews), load=lambda _: model, open_input=None):
+        for _ in generate(request, Silent(previews), load=lambda _: model, open_input=no_inputs):
             pass
 
     return picture
@@ -70,15 +76,12 @@ def diffusers(checkpoint: Path, side: int, steps: int) -> Callable[[], None]:
     """A function that makes the same picture with diffusers' own StableDiffusionPipeline, weights loaded its own way."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
-    from webui.engine.checkpoint import config_folder, family_of_file
+    from webui.engine.family import load_family
+    from webui.engine.tokenizers import load_tokenizer
 
+    family = load_family("miniature" if checkpoint == MINIATURE else "sd1")
     pipeline = StableDiffusionPipeline.from_single_file(
-        str(checkpoint),
-        config=str(config_folder(family_of_file(checkpoint))),
-        torch_dtype=torch.float32,
-        safety_checker=None,
-        feature_extractor=None,
-        local_files_only=True,
+        str(checkpoint), config=str(family.folder), torch_dtype=torch.float32, local_files_only=True, tokenizer=load_tokenizer()
     )
     pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -112,9 +115,12 @@ def peak_memory(kind: str, checkpoint: Path, side: int) -> float:
 
 def random_sd15(folder: Path) -> Path:
     """An SD 1.5-size single file with random fp16 weights (about 2 GB)."""
-    from tests.tiny import random_checkpoint
+    from tests.tiny import full_size_parts
+    from webui.engine.checkpoint import save_single_file
 
-    return random_checkpoint(folder / "sd15-random.safetensors", "sd1")
+    path = folder / "sd15-random.safetensors"
+    save_single_file(path, **full_size_parts("sd1"))
+    return path
 
 
 def measure(quick: bool) -> list[tuple[str, str, str]]:

@@ -29,6 +29,22 @@ def tiny_checkpoint(path: Path, *, family: str = "miniature", dtype: torch.dtype
     return path
 
 
+def full_size_parts(family: str = "sd1") -> dict[str, Any]:
+    """Modules in the family's full size (SD 1.5: 860 M + 84 M + 123 M weights, 2.1 GB), fp16, random; for one text encoder."""
+    facts = load_family(family)
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        parts = {
+            "unet": UNet2DConditionModel.from_config(facts.read_config("unet")),
+            "vae": AutoencoderKL.from_config(facts.read_config("vae")),
+            "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(facts.read_config("text_encoder"))),
+        }
+    for module in parts.values():
+        weights = {key: torch.randn(tensor.shape, generator=generator).half() * 0.02 for key, tensor in module.state_dict().items()}
+        module.load_state_dict(weights, assign=True)
+    return parts
+
+
 def tiny_parts(family: str, seed: int = 0, vocabulary: int = 49408, **unet_changes: Any) -> dict[str, Any]:
     """The modules of a tiny model: unet, vae, text_encoder and, for SDXL, text_encoder_2.
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tests.tiny import CPU, tiny_checkpoint, tiny_parts
+from tests.tiny import CPU, full_size_parts, tiny_checkpoint, tiny_parts
 from webui.core.errors import BadModelFile, MissingModel
 from webui.core.family import FAMILIES
 from webui.engine.checkpoint import load_checkpoint, load_vae, save_single_file
@@ -476,20 +476,12 @@ def test_metadata_are_written(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_full_size_sd15_file_loads_as_diffusers_loads_it(tmp_path: Path, no_network: None) -> None:
     """860 M + 84 M + 123 M random weights in fp16 (2.1 GB), against the shipped configurations themselves."""
-    facts = load_family("sd1")
-    generator = torch.Generator().manual_seed(0)
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(facts.read_config("unet"))
-        vae = AutoencoderKL.from_config(facts.read_config("vae"))
-        text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(facts.read_config("text_encoder")))
-    for module in (unet, vae, text_encoder):
-        weights = {key: torch.randn(tensor.shape, generator=generator).half() * 0.02 for key, tensor in module.state_dict().items()}
-        module.load_state_dict(weights, assign=True)
+    parts = full_size_parts("sd1")
     path = tmp_path / "x.safetensors"
-    save_single_file(path, unet=unet, vae=vae, text_encoder=text_encoder)
+    save_single_file(path, **parts)
     model = load_checkpoint(path, torch.float16, CPU)
     assert model.family.name == "sd1"
-    theirs = diffusers_loads(path, facts.folder, model, torch.float16)
+    theirs = diffusers_loads(path, model.family.folder, model, torch.float16)
     for name, module in parts_of(model).items():
-        assert_same_weights(module, {"unet": unet, "vae": vae, "text_encoder": text_encoder}[name])
+        assert_same_weights(module, parts[name])
         assert_same_weights(module, getattr(theirs, name))

@@ -28,7 +28,20 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def train(folder: Path, unet_steps: int = 2) -> Path:
     output = folder / "made.safetensors"
-    steps = ["--vae-steps", "2", "--decoder-steps", "2", "--text-steps", "2", "--unet-steps", str(unet_steps), "--pictures", "4", "--threads", "1"]
+    steps = [
+        "--vae-steps",
+        "2",
+        "--decoder-steps",
+        "2",
+        "--text-steps",
+        "2",
+        "--unet-steps",
+        str(unet_steps),
+        "--pictures",
+        "4",
+        "--threads",
+        "1",
+    ]
     miniature.main(["--work-dir", str(folder), "--output", str(output), "--preview", str(folder / "preview.json"), *steps])
     return output
 
