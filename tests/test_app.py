@@ -7,8 +7,10 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -123,3 +125,46 @@ def test_a_taken_port_is_told_in_a_sentence(offline_server: tuple[str, Path], tm
     assert ended.returncode != 0
     assert f"cannot serve on 127.0.0.1:{port}" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_that_another_easel_uses_is_told_in_a_sentence(offline_server: tuple[str, Path]):
+    folder = str(offline_server[1].parent / "data")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "app.py", "--port", str(port), "--data-dir", folder]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode != 0
+    assert f"another Easel already uses {folder}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_request_that_waits_while_the_server_is_told_to_stop_gets_a_503_and_its_job_is_done_later(tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "app.py", "--nowebui", "--port", str(port), "--data-dir", str(tmp_path), "--use-cpu"]
+    server = subprocess.Popen(command, cwd=ROOT)
+    try:
+        wait_for(f"{url}/healthz", server)
+        refused: list[urllib.error.HTTPError] = []
+
+        def ask() -> None:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                post(f"{url}/sdapi/v1/txt2img", REQUEST | {"steps": 1000})
+            refused.append(caught.value)
+
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        while not json.load(urllib.request.urlopen(f"{url}/sdapi/v1/progress", timeout=30))["progress"]:
+            time.sleep(0.05)
+        server.send_signal(signal.SIGTERM)
+        waiting.join(60)
+        assert refused[0].code == 503
+        assert "goes on after the next start" in json.load(refused[0])["detail"]
+        server.wait(60)
+        assert sqlite3.connect(tmp_path / "easel.sqlite3").execute("SELECT status FROM jobs").fetchall() == [("queued",)]
+    finally:
+        server.kill()
+        server.wait()

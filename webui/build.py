@@ -20,7 +20,7 @@ from webui.api.guard import Guard
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
 from webui.core.catalog import Catalog
-from webui.core.errors import EaselError, MissingModel
+from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.service.inputs import InputStore, inputs_folder
@@ -39,7 +39,10 @@ def serve(settings: Settings) -> None:
     """Run Easel until it is told to stop. The workers start first: they import torch while this process imports gradio."""
     logging.basicConfig(level=settings.loglevel, format="%(levelname)s %(name)s: %(message)s")
     listener = _listen(settings)
-    service = open_service(settings, "webui.build:make_handlers")
+    try:
+        service = open_service(settings, "webui.build:make_handlers")
+    except StorageError as error:
+        raise SystemExit(str(error)) from None
     service.start()
     try:
         guard = Guard(make_app(settings, service), settings)
@@ -52,7 +55,7 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=GRACE,
             ws="websockets-sansio",
         )
-        _Server(config, settings, guard).run(sockets=[listener])
+        _Server(config, settings, guard, service.release).run(sockets=[listener])
     finally:
         service.stop()
 
@@ -117,12 +120,13 @@ def _loader(catalog: Catalog, cache: Any, device: "Device") -> "Callable[[Genera
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, telling where the page is once it answers."""
+    """uvicorn, telling where the page is once it answers, and letting waiting requests go before it ends."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, guard: Guard):
+    def __init__(self, config: uvicorn.Config, settings: Settings, guard: Guard, release: Callable[[], None]):
         super().__init__(config)
         self._settings = settings
         self._guard = guard
+        self._release = release
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -132,6 +136,10 @@ class _Server(uvicorn.Server):
             webbrowser.open(url)
         if self._settings.share:
             threading.Thread(target=_share, args=(self._settings, self._guard), daemon=True).start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._release()
+        await super().shutdown(sockets)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -33,6 +33,8 @@ def test_a_complete_request_is_carried_out():
         ({"cfg_scale": math.inf}, "cfg scale inf is out of range"),
         ({"seed": -1}, "seed -1"),
         ({"seed": 2**63}, "seed"),
+        ({"seed": 2**63 - 1, "batch_size": 2}, "the last picture's seed"),
+        ({"variation_seed": 2**63 - 1, "variation_strength": 0.5, "batch_count": 2}, "the last picture's seed"),
         ({"clip_skip": 13}, "clip skip 13"),
         ({"clip_skip": True}, "clip skip True"),
         ({"batch_size": 65}, "batch size 65"),

@@ -105,6 +105,7 @@ def test_flags_of_a1111_without_use_are_accepted_with_a_warning():
         ["--gradio-auth", "nopassword"],
         ["--gradio-auth-path", "/nowhere/at/all"],
         ["--tls-keyfile", "k"],
+        ["--tls-keyfile", "/nowhere/k", "--tls-certfile", "/nowhere/c"],
         ["--loglevel", "loud"],
         ["--lis"],
     ],
@@ -121,6 +122,11 @@ def test_flags_of_the_environment_come_first():
     assert (settings.port, settings.checkpoint) == (2, "my model.ckpt")
     with pytest.raises(SystemExit):
         flags(environ={"COMMANDLINE_ARGS": "--ckpt 'open"})
+
+
+def test_flags_whose_work_is_not_built_yet_say_so():
+    told = flags("--medvram", "--lowvram", "--api-server-stop").warnings
+    assert [warning.partition(" ")[0] for warning in told] == ["--medvram", "--lowvram", "--api-server-stop"]
 
 
 def test_use_cpu_takes_the_parts_that_a1111_takes():

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_model
+from webui.core.errors import EngineError
 from webui.engine.latents import decode_latents, encode_image, to_image
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8))
@@ -34,3 +35,8 @@ def test_a_picture_does_not_depend_on_the_batch_it_is_decoded_in():
     together = decode_latents(model, latents)
     assert [image.size for image in together] == [(24, 16)] * 3
     assert together[1].tobytes() == decode_latents(model, latents[1:2])[0].tobytes()
+
+
+def test_not_a_number_is_an_error_that_blames_the_file_in_full_precision():
+    with pytest.raises(EngineError, match="not-a-number: the model file may be damaged"):
+        decode_latents(tiny_model("sd1"), torch.full((1, 4, 2, 3), float("nan")))

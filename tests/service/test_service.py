@@ -349,6 +349,20 @@ def test_stop_lets_those_who_wait_go(service: Service) -> None:
     assert not answers[0].ended
 
 
+def test_release_lets_those_who_wait_go_while_the_job_goes_on(service: Service) -> None:
+    job_id = service.submit(small(prompt="hold"))
+    running(service, job_id)
+    answers: list[Job] = []
+    waiting = threading.Thread(target=lambda: answers.append(service.wait(job_id)))
+    waiting.start()
+    service.release()
+    waiting.join(PATIENCE)
+    assert not answers[0].ended
+    assert not service.wait(job_id).ended
+    go(service)
+    until(lambda: service.job(job_id).status == "done")
+
+
 def test_the_server_side_never_imports_torch_gradio_or_fastapi(settings: Settings) -> None:
     code = (
         "import sys; from webui.service.service import open_service;"

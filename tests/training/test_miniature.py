@@ -13,7 +13,7 @@ from webui.training import miniature, miniature_text, miniature_unet, miniature_
 from webui.training.captions import ATTRIBUTES, caption
 from webui.training.miniature_unet import cumulative_alphas
 from webui.training.miniature_vae import SCALING_FACTOR, encode, normalise, to_tensor
-from webui.training.progress import Stage
+from webui.training.progress import Stage, load_tensors
 from webui.training.world import STYLES, draw, random_scene
 
 
@@ -54,14 +54,14 @@ def test_all_stages_end_in_a_checkpoint_of_at_most_40_megabytes_that_loads(small
 
 def test_a_training_goes_on_where_it_stopped(small: None, tmp_path: Path):
     train(tmp_path, unet_steps=2)
-    trained = {name: (tmp_path / f"{name}.pt").stat().st_mtime_ns for name in ("vae", "text")}
-    before = torch.load(tmp_path / "unet.pt", weights_only=True)
+    trained = {name: (tmp_path / f"{name}.safetensors").stat().st_mtime_ns for name in ("vae", "text")}
+    before = load_tensors(tmp_path / "unet.safetensors")
     train(tmp_path, unet_steps=3)
-    after = torch.load(tmp_path / "unet.pt", weights_only=True)
-    assert (before["step"], after["step"]) == (2, 3)
-    assert trained == {name: (tmp_path / f"{name}.pt").stat().st_mtime_ns for name in ("vae", "text")}
-    moved = [not torch.equal(before["unet"][name], after["unet"][name]) for name in before["unet"]]
-    assert any(moved)
+    after = load_tensors(tmp_path / "unet.safetensors")
+    assert (int(before["step"]), int(after["step"])) == (2, 3)
+    assert trained == {name: (tmp_path / f"{name}.safetensors").stat().st_mtime_ns for name in ("vae", "text")}
+    assert int(after["optimizer/0/step"]) == 3
+    assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("unet/"))
 
 
 def test_normalised_latents_have_mean_zero_and_variance_one_and_decode_the_same():
@@ -117,6 +117,26 @@ def test_a_caption_says_only_what_its_scene_shows(seed: int):
 def test_captions_of_one_scene_vary():
     scene = random_scene(Random(0))
     assert len({caption(scene, Random(i)).text for i in range(40)}) > 20
+
+
+def test_a_stopped_training_ends_where_an_unbroken_one_ends(tmp_path: Path):
+    """AdamW's moments come back with the weights: four steps at once equal two and two."""
+
+    def train(folder: Path, *totals: int) -> torch.Tensor:
+        for total in totals:
+            torch.manual_seed(0)
+            part = torch.nn.Linear(3, 3)
+            optimizer = torch.optim.AdamW(part.parameters(), lr=0.1)
+            stage = Stage(folder, "stage", total)
+            stage.resume(part=part, optimizer=optimizer)
+            for step in stage.steps():
+                optimizer.zero_grad()
+                part(torch.full((1, 3), float(step))).square().sum().backward()
+                optimizer.step()
+                stage.done(step, 1.0, part=part, optimizer=optimizer)
+        return part.weight.detach()
+
+    assert torch.equal(train(tmp_path / "broken", 2, 4), train(tmp_path / "whole", 4))
 
 
 def test_a_stage_counts_its_steps_once(tmp_path: Path):

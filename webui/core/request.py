@@ -82,6 +82,9 @@ class GenerationRequest:
         _check_prompt("negative prompt", self.negative_prompt)
         for name, least, most in LIMITS:
             _check_range(name, getattr(self, name), least, most)
+        last = self.single(self.batch_size * self.batch_count - 1)
+        if max(last.seed, last.variation_seed) > MAX_SEED:
+            raise BadRequest(f"the last picture's seed would lie above {MAX_SEED}; use a lower seed or fewer pictures")
         if self.init is None or self.init.outpaint is None:  # an outpainted picture keeps every pixel, whatever its size was
             for name in ("width", "height"):
                 _check_multiple_of_8(name, getattr(self, name))

@@ -31,7 +31,9 @@ def decode_latents(model: DiffusionModel, latents: Tensor) -> list[Image.Image]:
 def _decode(model: DiffusionModel, latents: Tensor) -> Image.Image:
     decoded = model.vae.decode((latents / model.scaling_factor).to(model.vae.dtype), return_dict=False)[0][0].float()
     if not bool(torch.isfinite(decoded).all()):
-        raise EngineError("the picture came out as not-a-number: 16-bit arithmetic overflowed; start Easel with --no-half-vae or --no-half")
+        half = model.unet.dtype != torch.float32 or model.vae.dtype != torch.float32
+        why = "16-bit arithmetic overflowed; start Easel with --no-half-vae or --no-half" if half else "the model file may be damaged"
+        raise EngineError(f"the picture came out as not-a-number: {why}")
     return to_image((decoded + 1) / 2)
 
 

@@ -102,13 +102,17 @@ class Service:
 
     def stop(self) -> None:
         """End the workers; jobs that run or wait are done after the next start. Callers of `wait` get their job as it is."""
+        self.release()
         self._hasher.stop()
         for supervisor in self._supervisors:
             supervisor.stop()
-        self._stopped = True
-        with self._ended:
-            self._ended.notify_all()
         self._database.close()
+
+    def release(self) -> None:
+        """Let the callers of `wait` go, now and from now on, with their job as it is: the first thing to do before the end."""
+        with self._ended:
+            self._stopped = True
+            self._ended.notify_all()
 
     # jobs
 
@@ -148,11 +152,9 @@ class Service:
             while True:
                 job = self.job(job_id)
                 left = None if end is None else end - time.monotonic()
-                if job.ended or (left is not None and left <= 0):
+                if job.ended or self._stopped or (left is not None and left <= 0):
                     return job
                 self._ended.wait(left)
-                if self._stopped:
-                    return job
 
     def interrupt(self, job_id: str | None = None, *, owner: str | None = None) -> None:
         """Stop a job after its present step, or take it from the queue. job_id None: what runs now (of that owner, if one is given).

@@ -25,7 +25,7 @@ from webui.training.captions import caption
 from webui.training.miniature_text import text_states, train_text_encoder
 from webui.training.miniature_unet import train_unet
 from webui.training.miniature_vae import encode, normalise, to_tensor, train_decoder, train_vae
-from webui.training.progress import Stage
+from webui.training.progress import Stage, load_tensors, save_tensors
 from webui.training.world import Scene, draw, random_scene
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -72,11 +72,11 @@ class Miniature:
     def make_latents(self, count: int) -> tuple[Tensor, list[Scene]]:
         """Stage 3: normalise the VAE and give latents (count, 4, 16, 16) as the UNet sees them, fp16, with their scenes."""
         scenes = [random_scene(Random(SCENE_SEED + i)) for i in range(count)]
-        path = self.work / "latents.pt"
-        raw = torch.load(path, weights_only=True) if path.exists() else encode_scenes(self.vae, scenes)
+        path = self.work / "latents.safetensors"
+        raw = load_tensors(path).get("latents", torch.empty(0, 4, 16, 16))
         if len(raw) < count:
             raw = torch.cat([raw, encode_scenes(self.vae, scenes[len(raw) :])])
-        _save(raw, path)
+            save_tensors({"latents": raw}, path)
         raw = raw[:count]
         mean, std = raw.mean(dim=(0, 2, 3), keepdim=True), raw.std(dim=(0, 2, 3), keepdim=True)
         normalise(self.vae, raw)
@@ -84,8 +84,8 @@ class Miniature:
 
     def make_states(self, scenes: list[Scene]) -> Tensor:
         """Stage 4: the text states (n, CAPTIONS, 77, width) of captions of the scenes, fp16; some at CLIP skip 2."""
-        path = self.work / "states.pt"
-        states = torch.load(path, weights_only=True) if path.exists() else None
+        path = self.work / "states.safetensors"
+        states = load_tensors(path).get("states")
         if states is None or len(states) < len(scenes):
             rng = Random(SCENE_SEED)
             parts = []
@@ -94,7 +94,7 @@ class Miniature:
                 made = text_states(self.text_encoder, self.tokenizer, texts, skip=2 if rng.random() < SKIPPED_LAYER else 1)
                 parts.append(made.half().unflatten(0, (-1, CAPTIONS)))
             states = torch.cat(parts)
-            _save(states, path)
+            save_tensors({"states": states}, path)
         return states[: len(scenes)]
 
     def train_unet(self, latents: Tensor, states: Tensor, steps: int) -> None:
@@ -161,12 +161,6 @@ def write_preview(latents: Tensor, scenes: list[Scene], path: Path) -> None:
     """Fit the preview's map on these latents and store it as the engine reads it."""
     matrix, bias = ([[round(x, 4) for x in row] for row in part.reshape(-1, 3).tolist()] for part in fit_preview(latents, scenes))
     path.write_text(json.dumps({"matrix": matrix, "bias": bias[0]}, indent=2) + "\n", encoding="utf-8")
-
-
-def _save(tensor: Tensor, path: Path) -> None:
-    half = path.with_suffix(".part")
-    torch.save(tensor, half)
-    os.replace(half, path)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from torch import Tensor
 from webui.training.progress import Stage
 
 BATCH = 32
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 1.5e-3
 EMPTY_CAPTIONS = 0.1  # share of captions left empty: what classifier-free guidance subtracts
 SNR_CAP = 5.0  # min-SNR weighting, arXiv:2303.09556
+SNR_FLOOR = 0.1  # and its counterpart for the noisiest steps, where the colour of the whole is decided and plain weights hardly count
 AVERAGE_DECAY = 0.999  # of the running mean of the weights, which is what gets exported
 TIMESTEPS = 1000
 
@@ -45,7 +46,7 @@ def train_unet(
 
 
 def noise_loss(unet: UNet2DConditionModel, clean: Tensor, states: Tensor, alphas: Tensor) -> Tensor:
-    """Mean squared error of the predicted noise at one timestep a row, spread evenly over all, weighted by min(SNR, cap) / SNR."""
+    """Mean squared error of the predicted noise at one timestep a row, spread evenly over all, weighted by clamp(SNR, floor, cap) / SNR."""
     count = len(clean)
     t = ((torch.randperm(count) + torch.rand(count)) / count * TIMESTEPS).long()
     alpha = alphas[t][:, None, None, None]
@@ -54,7 +55,7 @@ def noise_loss(unet: UNet2DConditionModel, clean: Tensor, states: Tensor, alphas
     with torch.autocast("cpu", torch.bfloat16):
         predicted = unet(noisy, t, states).sample.float()
     ratio = (alpha / (1 - alpha)).flatten()
-    weight = ratio.clamp(max=SNR_CAP) / ratio
+    weight = ratio.clamp(SNR_FLOOR, SNR_CAP) / ratio
     return (weight * F.mse_loss(predicted, noise, reduction="none").mean(dim=(1, 2, 3))).mean()
 
 
