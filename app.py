@@ -14,8 +14,6 @@ def main() -> None:
     from webui.core.settings import parse_flags
 
     settings = parse_flags(sys.argv[1:])
-    for warning in settings.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
 
     from webui.build import serve
 

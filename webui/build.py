@@ -41,7 +41,9 @@ def serve(settings: Settings) -> None:
     listener = _listen(settings)
     try:
         service = open_service(settings, "webui.build:make_handlers")
-    except StorageError as error:
+        if settings.checkpoint:
+            service.catalog.find_checkpoint(settings.checkpoint)
+    except (MissingModel, StorageError) as error:
         raise SystemExit(str(error)) from None
     service.start()
     try:

@@ -356,3 +356,9 @@ def test_pictures_that_are_not_numbers_are_told_not_shown(model, monkeypatch):
     monkeypatch.setattr(model.vae, "decode", lambda latents, **rest: (torch.full((1, 3, 64, 64), float("nan")),))
     with pytest.raises(EngineError, match="--no-half-vae"):
         run(model, REQUEST)
+
+
+def test_a_picture_too_large_to_be_encoded_whole_is_refused(model):
+    init = InitImage(image="wide", resize_mode="Just resize (latent upscale)")
+    with pytest.raises(BadRequest, match="4104x8 is too large"):
+        list(generate(replace(REQUEST, init=init), Script(), load=lambda asked: model, open_input=lambda name: Image.new("RGB", (4104, 8))))

@@ -35,6 +35,11 @@ def test_crop_and_resize_keeps_the_middle_in_proportion():
     assert picture[10, 17].tolist() == [0, 0, 255]
 
 
+def test_a_hair_thin_picture_is_refused_rather_than_scaled_to_what_no_memory_holds():
+    with pytest.raises(BadRequest, match="1x65000 is too thin to be cropped to 512x64"):
+        masking.resize(Image.new("RGB", (1, 65000)), (512, 64), "Crop and resize")
+
+
 def test_resize_and_fill_continues_the_outermost_rows():
     picture = np.asarray(masking.resize(PHOTO, (64, 96), "Resize and fill"))
     assert np.array_equal(picture[24:72], np.asarray(PHOTO))

@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
 from webui.core.errors import BadRequest
-from webui.core.request import Inpaint
+from webui.core.request import MAX_SIDE, Inpaint
 from webui.engine.latents import FACTOR
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -16,6 +16,7 @@ Size = tuple[int, int]  # width, height
 LANCZOS = Image.Resampling.LANCZOS
 FILL_RADII = (256, 64, 16, 16, 4, 4, 4, 4, 2, 2, 0)  # pixels; blurred copies of what is known, from wide to sharp
 WHITE = (255, 255, 255)
+MOST_SCALED = 16 * MAX_SIDE  # pixels a side of a picture that is scaled up to be cropped
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ def crop_to_size(image: Image.Image, size: Size) -> Image.Image:
         scaled = (width, image.height * width // image.width)
     else:
         scaled = (image.width * height // image.height, height)
+    if max(scaled) > MOST_SCALED:  # a hair-thin picture, of which almost nothing would be left, in more memory than there is
+        raise BadRequest(
+            f"a picture of {image.width}x{image.height} is too thin to be cropped to {width}x{height}; use another resize mode"
+        )
     return _centred(image.resize(scaled, LANCZOS), size)
 
 

@@ -15,12 +15,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from webui.core.choices import RESIZE_MODES
 from webui.core.errors import BadRequest
 from webui.core.request import MAX_SIDE, GenerationRequest, Outpaint
 from webui.engine import masking, outpainting
 from webui.engine.latents import FACTOR, encode_image
 from webui.engine.masking import Region, Size
 from webui.engine.model import DiffusionModel
+
+LATENT_UPSCALE = RESIZE_MODES[3]
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class FromImage(OnePass):
     @cached_property
     def _init(self) -> Tensor:
         image = masking.flatten(self.image)
-        if self.resize_mode != "Just resize (latent upscale)":
+        if self.resize_mode != LATENT_UPSCALE:
             return encode_image(self.model, masking.resize(image, self.size, self.resize_mode))
         whole = tuple(max(side // FACTOR, 1) * FACTOR for side in image.size)
         latents = encode_image(self.model, image.resize(whole, masking.LANCZOS))
@@ -164,4 +167,6 @@ def make_source(request: GenerationRequest, model: DiffusionModel, open_input: C
         if max(outpainting.canvas_size(image.size, init.outpaint)) > MAX_SIDE:
             raise BadRequest(f"the extended picture would be larger than {MAX_SIDE} pixels a side; add less or shrink the picture first")
         return FromExtension(model, masking.flatten(image), init.outpaint)
+    if init.resize_mode == LATENT_UPSCALE and max(image.size) > MAX_SIDE:
+        raise BadRequest(f"a picture of {image.width}x{image.height} is too large for latent upscale; use another resize mode")
     return FromImage(model, image, size, init.resize_mode)
