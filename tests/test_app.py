@@ -171,7 +171,7 @@ def test_a_request_that_waits_while_the_server_is_told_to_stop_gets_a_503_and_it
 
 
 def test_a_ckpt_that_is_not_there_is_told_in_a_sentence(tmp_path: Path):
-    command = [sys.executable, "app.py", "--port", "0", "--data-dir", str(tmp_path), "--ckpt", "nowhere.safetensors"]
+    command = [sys.executable, "app.py", "--port", "7999", "--data-dir", str(tmp_path), "--ckpt", "nowhere.safetensors"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ended.returncode != 0
     assert "nowhere.safetensors" in ended.stderr
