@@ -352,9 +352,11 @@ def test_running_out_of_memory_is_told_with_the_way_out(model, monkeypatch):
         run(model, REQUEST)
 
 
-def test_pictures_that_are_not_numbers_are_told_not_shown(model, monkeypatch):
+@pytest.mark.parametrize(("dtype", "advice"), [(torch.float32, "may be damaged"), (torch.float16, "--no-half-vae")])
+def test_pictures_that_are_not_numbers_are_told_not_shown(model, monkeypatch, dtype, advice):
     monkeypatch.setattr(model.vae, "decode", lambda latents, **rest: (torch.full((1, 3, 64, 64), float("nan")),))
-    with pytest.raises(EngineError, match="--no-half-vae"):
+    monkeypatch.setattr(type(model.vae), "dtype", property(lambda self: dtype))
+    with pytest.raises(EngineError, match=advice):
         run(model, REQUEST)
 
 
