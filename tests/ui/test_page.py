@@ -1,4 +1,6 @@
+import gc
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,6 +10,14 @@ from webui.ui.page import SCRIPTS, STATIC, STYLES, build_page, mount_arguments
 
 # Gradio opens event loops while a page is built, and leaves them to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Those loops end within the test that made them, not in somebody else's."""
+    yield
+    gc.collect()
+
 
 SAVED = (  # elem_ids that users' CSS and scripts know from A1111
     *("txt2img_prompt", "txt2img_neg_prompt", "txt2img_generate", "txt2img_interrupt", "txt2img_skip", "txt2img_steps", "txt2img_seed"),
@@ -32,6 +42,13 @@ def test_no_event_is_a_public_endpoint_or_waits_in_gradios_queue(service: Servic
     events = build_page(service, service.settings).get_config_file()["dependencies"]
     assert events
     assert all(event["api_visibility"] == "private" and event["queue"] is False for event in events)
+
+
+def test_gradios_unused_queue_seldom_wakes_the_server(service: Service) -> None:
+    queue = build_page(service, service.settings)._queue
+    pauses = {name: value for name, value in vars(queue).items() if name.endswith("sleep_when_free")}
+    assert len(pauses) == 2
+    assert min(pauses.values()) >= 0.5
 
 
 def test_the_page_keeps_no_session_state(service: Service) -> None:

@@ -17,6 +17,7 @@ STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("easel.js", "result.js", "canvas.js", "inspector.js")
 STYLES = ("icons.css", "easel.css", "parts.css")
 ICON = STATIC / "easel.svg"
+QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
 
 def build_page(service: Service, settings: Settings) -> gr.Blocks:
@@ -37,6 +38,7 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
         _wire_start(page, studios, quick, service)
+    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_PAUSE
     return page
 
 
