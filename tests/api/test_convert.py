@@ -216,6 +216,10 @@ BAD: list[dict[str, Any]] = [
     {"force_task_id": {}},
     {"send_images": "perhaps"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Model: nobody"},
+    {"infotext": "x\nSteps: 20, Sampler: Nobody's, Seed: 1"},
+    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Hires upscale: 2, Hires upscaler: Latent"},
+    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, RNG: NV"},
+    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: -9"},
 ]
 
 

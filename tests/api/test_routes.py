@@ -155,6 +155,11 @@ def test_an_infotext_fills_what_the_request_leaves_open(post: Post) -> None:
     assert (answer["parameters"]["prompt"], answer["parameters"]["seed"]) == ("from text", 11)
 
 
+def test_what_is_sent_stands_in_for_what_an_infotext_gets_wrong(post: Post) -> None:
+    text = "x\nSteps: 2000000, Sampler: Nobody's, Schedule type: Own, CFG scale: 4.5, Seed: 11, Denoising strength: 0.3, Mask blur: 4"
+    assert json.loads(post(infotext=text, sampler_name="Heun")["info"])["sampler_name"] == "Heun"
+
+
 def test_an_infotext_gives_img2img_its_denoising_strength(post: Post) -> None:
     text = "x\nSteps: 3, Sampler: Euler, CFG scale: 4.5, Seed: 11, Denoising strength: 0.3"
     sent = {"infotext": text, "init_images": [png()]}

@@ -80,7 +80,33 @@ def _base(body: Generation, preferences: Mapping[str, Any]) -> GenerationRequest
         return defaults
     if isinstance(body, Img2Img):
         defaults = replace(defaults, init=InitImage(image=UNKNOWN))
-    return infotext.to_request(infotext.read(body.infotext), defaults)[0]
+    request, problems = infotext.to_request(_told(body), defaults)
+    if problems:
+        listed = _short("; ".join(problems), 600)
+        raise BadRequest(f"infotext asks for what cannot be done here: {listed}. Take that out of it, or send the field itself")
+    return request
+
+
+SENT_INSTEAD = {  # key of an infotext -> the wire names that, all sent, leave it nothing to say
+    "Steps": {"steps"},
+    "CFG scale": {"cfg_scale"},
+    "Seed": {"seed"},
+    "Variation seed": {"subseed"},
+    "Variation seed strength": {"subseed_strength"},
+    "Size": {"width", "height"},
+    "Denoising strength": {"denoising_strength"},
+    "Sampler": {"sampler_name"},
+    "Schedule type": {"sampler_name"},
+}
+
+
+def _told(body: Generation) -> infotext.Infotext:
+    """What `body.infotext` says, without what the client says itself and, in txt2img, without what only img2img has a use for."""
+    told = infotext.read(body.infotext or "")
+    idle = {key for key, names in SENT_INSTEAD.items() if names <= body.model_fields_set}
+    if not isinstance(body, Img2Img):
+        idle |= set(infotext.INIT_KEYS)
+    return replace(told, params={key: value for key, value in told.params.items() if key not in idle})
 
 
 def _overlay(body: Generation, base: GenerationRequest, everything: bool = False) -> GenerationRequest:
@@ -272,8 +298,8 @@ def _stem(name: str) -> str:
     return re.sub(r"\.(safetensors|ckpt|pt|pth|bin)$", "", name.rpartition("/")[2])
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:100]}…"
+def _short(text: str, length: int = 100) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def png_info(text: str) -> dict[str, Any]:
