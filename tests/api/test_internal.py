@@ -140,7 +140,7 @@ def test_an_input_comes_back_byte_for_byte(page: TestClient) -> None:
 def test_what_is_no_picture_is_refused_with_a_sentence(page: TestClient, route: str, data: bytes) -> None:
     reply = upload(page, route, data)
     assert reply.status_code == 422
-    assert len(reply.json()["error"]) > 10
+    assert len(reply.json()["errors"]) > 10
 
 
 def test_png_info_tells_text_and_table(page: TestClient) -> None:

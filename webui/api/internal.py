@@ -5,16 +5,15 @@ Jobs belong to the browser that queued them, known by the random client id that 
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Request, Response, UploadFile, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse, JSONResponse
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Response, UploadFile, WebSocket, WebSocketDisconnect
+from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from webui.api.envelope import EnvelopeRoute
 from webui.core import image_metadata, infotext
-from webui.core.errors import BadRequest, EaselError, MissingModel, NotAllowed
+from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.service.job import Job
 from webui.service.service import Service
 
@@ -25,23 +24,8 @@ REMEMBERED = 24  # latest pictures that a page is told of when it opens
 CLIENT = re.compile(r"[0-9a-zA-Z_-]{8,64}")
 
 
-class _SentenceRoute(APIRoute):
-    """Answers our own errors with their sentence and status."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except EaselError as error:
-                return JSONResponse({"error": str(error)}, error.status)
-
-        return answer
-
-
 def internal_router(service: Service) -> APIRouter:
-    router = APIRouter(prefix="/internal", route_class=_SentenceRoute, include_in_schema=False)
+    router = APIRouter(prefix="/internal", route_class=EnvelopeRoute, include_in_schema=False)
     _add_job_routes(router, service)
     _add_picture_routes(router, service)
 

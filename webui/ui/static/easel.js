@@ -130,7 +130,7 @@ easel.request = async (path, options = {}) => {
   }
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
-    throw new Error((told.errors || told.error) ?? `The server answered with status ${answer.status}.`);
+    throw new Error(told.errors ?? `The server answered with status ${answer.status}.`);
   }
   return answer;
 };
