@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -37,16 +38,27 @@ class Server:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("browser")
+    write_checkpoint(folder / "data" / "models" / "Stable-diffusion" / "zz-large.safetensors", 768)  # looks like SD 1.x, cannot be loaded
+    port = free_port()
+    with serving(folder, port):
+        yield Server(f"http://127.0.0.1:{port}/", folder / "data")
+
+
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    write_checkpoint(folder / "data" / "models" / "Stable-diffusion" / "zz-large.safetensors", 768)  # looks like SD 1.x, is never loaded
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> "Iterator[subprocess.Popen[bytes]]":
+    """Easel as its user starts it, with `folder`/data as its data folder, ready to answer; ended with the block."""
     log = folder / "server.log"
     command = [sys.executable, str(APP), "--port", str(port), "--data-dir", str(folder / "data")]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=os.environ | {"COMMANDLINE_ARGS": ""})
     try:
         _wait_for(f"http://127.0.0.1:{port}/healthz", process, log)
-        yield Server(f"http://127.0.0.1:{port}/", folder / "data")
+        yield process
     finally:
         process.terminate()
         process.wait(30)

@@ -49,7 +49,7 @@ easel.iconButton = (icon, label, onclick, text = "") => {
   return button;
 };
 
-easel.sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+easel.sentence = (text) => text.replace(/^[a-z](?=[a-z']*[\s,:;])/, (letter) => letter.toUpperCase()); // names of files stay as they are
 
 easel.toast = (text) => {
   const box = document.getElementById("easel_toasts")
