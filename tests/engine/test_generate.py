@@ -333,16 +333,6 @@ def test_a_request_that_is_not_complete_is_refused_before_anything_is_loaded():
         list(generate(replace(REQUEST, width=60), Script(), load=load, open_input=INPUTS.__getitem__))
 
 
-def test_nine_channel_models_are_refused_with_a_sentence(model, monkeypatch):
-    class Unet:
-        config = model.unet.config.copy()
-
-    monkeypatch.setattr(DiffusionModel, "unet", property(lambda self: Unet))
-    Unet.config = type("Config", (), {"in_channels": 9})
-    with pytest.raises(BadRequest, match="inpainting"):
-        run(model, REQUEST)
-
-
 def test_running_out_of_memory_is_told_with_the_way_out(model, monkeypatch):
     def decode(*arguments, **rest):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -1,9 +1,10 @@
 import torch
 
 from webui.engine.guidance import guided
+from webui.engine.text_encoding import Conditioning
 
 X = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-COND, UNCOND, LONG = torch.full((1, 77, 2), 3.0), torch.full((1, 77, 2), 1.0), torch.full((1, 154, 2), 5.0)
+COND, UNCOND, LONG = (Conditioning(torch.full(shape, value)) for shape, value in (((77, 2), 3.0), ((77, 2), 1.0), ((154, 2), 5.0)))
 
 
 class Network:
@@ -13,8 +14,9 @@ class Network:
         self.calls = []
 
     def __call__(self, x, t, context):
-        self.calls.append((tuple(x.shape), tuple(context.shape)))
-        return x + context[:, 0, 0][:, None, None, None]
+        self.calls.append((tuple(x.shape), tuple(context.states.shape)))
+        self.context = context
+        return x + context.states[:, 0, 0][:, None, None, None]
 
 
 def test_guidance_pushes_away_from_the_negative_prompt():
@@ -37,3 +39,11 @@ def test_the_negative_prompt_runs_at_scale_one_too():
     network = Network()
     torch.testing.assert_close(guided(network, COND, UNCOND, 1.0, 2)(X, 10.0, 0), X + 3)
     assert network.calls[0][0][0] == 4
+
+
+def test_sdxls_pooled_states_and_sizes_come_in_rows_with_their_prompts():
+    network = Network()
+    xl = [Conditioning(c.states, pooled=c.states[0], sizes=c.states[0] + 4) for c in (COND, UNCOND)]
+    guided(network, *xl, 7.0, 2)(X, 10.0, 0)
+    assert network.context.pooled.tolist() == [[3, 3], [3, 3], [1, 1], [1, 1]]
+    assert network.context.sizes.tolist() == [[7, 7], [7, 7], [5, 5], [5, 5]]

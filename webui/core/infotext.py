@@ -263,7 +263,7 @@ def to_request(infotext: Infotext, base: GenerationRequest) -> tuple[GenerationR
 
 
 # Keys that change no pixel, or only say again what others say.
-SILENT = ("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG")
+SILENT = ("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG", "TI hashes")
 
 
 def _sampler(values: Values, base: GenerationRequest) -> tuple[str, str]:

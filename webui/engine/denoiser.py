@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from webui.engine.guidance import Predict
+from webui.engine.guidance import Context, Network, Predict
 from webui.engine.schedules import NoiseSchedule
 
 LCM_SIGMA_DATA = 0.5  # boundary condition of consistency models (arXiv:2303.01469, appendix C)
@@ -18,13 +18,19 @@ Denoise = Callable[[Tensor, Tensor, int], Tensor]
 call: how often the network has been called before in this run, which prompt schedules count."""
 
 
-def unet_network(unet: Any) -> Callable[[Tensor, float, Tensor], Tensor]:
-    """(x, t, context) -> the UNet's raw answer in float32. x: (batch, 4, h, w) of unit variance; t: 0 .. 999, may be a fraction;
-    context: (batch, tokens, width)."""
+def unet_network(unet: Any, shown: Tensor | None = None) -> Network:
+    """The UNet's raw answer in float32.
 
-    def network(x: Tensor, t: float, context: Tensor) -> Tensor:
+    shown: (1 or batch, 5, h, w), what an inpainting UNet sees beside x (`encode_masked`); None for other UNets.
+    """
+
+    def network(x: Tensor, t: float, context: Context) -> Tensor:
         timestep = torch.tensor(t, dtype=torch.float32)
-        return unet(x.to(unet.dtype), timestep, encoder_hidden_states=context, return_dict=False)[0].float()
+        if shown is not None:
+            x = torch.cat([x, shown.repeat(len(x) // len(shown), 1, 1, 1)], dim=1)
+        added = None if context.pooled is None else {"text_embeds": context.pooled, "time_ids": context.sizes}
+        states = context.states
+        return unet(x.to(unet.dtype), timestep, encoder_hidden_states=states, added_cond_kwargs=added, return_dict=False)[0].float()
 
     return network
 

@@ -1,6 +1,6 @@
 """The one path from a request to pictures: load, encode, start, denoise, decode. Nothing runs between two steps but the consumer."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +12,11 @@ from torch import Tensor
 from webui.core import infotext
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import find_sampler
-from webui.core.errors import BadRequest, OutOfMemory
+from webui.core.errors import OutOfMemory
 from webui.core.event import Control, Event, Finished, Loading, Picture, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
+from webui.engine.embeddings import Embedding
 from webui.engine.guidance import guided
 from webui.engine.latents import FACTOR, decode_latents
 from webui.engine.model import DiffusionModel
@@ -25,9 +26,10 @@ from webui.engine.rng import BrownianNoise, ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Begin, Source, make_source
-from webui.engine.text_encoding import encode_prompt
+from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, encode_negative_prompt, encode_prompt, with_sizes
 
 PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
+HASH_DIGITS = 12  # of an embedding's sha256 in the infotext
 
 
 def generate(
@@ -36,18 +38,19 @@ def generate(
     *,
     load: Callable[[GenerationRequest], DiffusionModel],
     open_input: Callable[[str], Image.Image],
+    embeddings: Callable[[DiffusionModel], Mapping[str, Embedding]] = lambda model: {},
 ) -> Iterator[Event]:
     """Make the pictures of a complete request; yields what happens, Finished last. To stop, close it or let `control` say so.
 
-    load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture.
+    load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. embeddings: model -> those that its
+    prompts may call, by name; only those that are called are looked up, and those that do not fit the model are not used.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
     yield Loading(f"loading {request.checkpoint or 'the checkpoint'}")
     model = load(request)
-    _check_model(model)
     try:
-        yield from _batches(Job(request, model, make_source(request, model, open_input)), control)
+        yield from _batches(Job(request, model, make_source(request, model, open_input), embeddings(model)), control)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(_memory_advice(request)) from error
     except RuntimeError as error:
@@ -63,6 +66,7 @@ class Job:
     request: GenerationRequest
     model: DiffusionModel
     source: Source
+    embeddings: Mapping[str, Embedding]
 
     @cached_property
     def sampler(self) -> str:
@@ -79,12 +83,18 @@ class Job:
         return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength)
 
     @cached_property
-    def cond(self) -> Tensor:
-        return encode_prompt(self.model, self.request.prompt, self.request.clip_skip)
+    def cond(self) -> Conditioning:
+        return encode_prompt(self.model, self.request.prompt, self.request.clip_skip, self.embeddings)
 
     @cached_property
-    def uncond(self) -> Tensor:
-        return encode_prompt(self.model, self.request.negative_prompt, self.request.clip_skip)
+    def uncond(self) -> Conditioning:
+        return encode_negative_prompt(self.model, self.request.negative_prompt, self.request.clip_skip, self.embeddings)
+
+    def facts(self, interrupted: bool) -> infotext.Facts:
+        """What the pictures' infotext says beyond the request."""
+        hashes = {used.name: used.sha256[:HASH_DIGITS] for used in self.cond.embeddings + self.uncond.embeddings if used.sha256}
+        extra = {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())} if hashes else {}
+        return infotext.Facts(extra=extra | ({"Interrupted": "True"} if interrupted else {}))
 
 
 @torch.inference_mode()
@@ -99,7 +109,7 @@ def _batches(job: Job, control: Control) -> Iterator[Event]:
             break
         images, stopped = yield from _batch(job, control, batch, singles)
         if images:
-            facts = infotext.Facts(extra={"Interrupted": "True"} if stopped else {})
+            facts = job.facts(stopped)
             made = zip(images, singles, strict=True)
             yield Pictures(tuple(Picture(image, single, infotext.write(single, facts)) for image, single in made))
         if stopped:
@@ -200,7 +210,9 @@ def _init_latents(begin: Begin, noise: Tensor) -> Tensor | None:
 def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise:
     """Network, guidance and mask as one function."""
     kind = CHOICES[job.sampler].kind
-    predict = guided(unet_network(job.model.unet), job.cond, job.uncond, job.request.cfg_scale, batch)
+    size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
+    cond, uncond = with_sizes(job.cond, job.model, size, GOOD_SCORE), with_sizes(job.uncond, job.model, size, BAD_SCORE)
+    predict = guided(unet_network(job.model.unet, begin.shown), cond, uncond, job.request.cfg_scale, batch)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
@@ -209,16 +221,6 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     if begin.mask is None or init is None:
         return denoise
     return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, begin.mask, init)
-
-
-def _check_model(model: DiffusionModel) -> None:
-    if model.family.is_sdxl:
-        raise BadRequest("SDXL checkpoints cannot make pictures in this version of Easel; choose one of Stable Diffusion 1.x or 2.x")
-    if model.unet.config.in_channels != model.vae.config.latent_channels:
-        raise BadRequest(
-            "this checkpoint was made for inpainting with further input channels, which this version of Easel cannot feed; "
-            "choose an ordinary checkpoint: it can inpaint as well"
-        )
 
 
 def _memory_advice(request: GenerationRequest) -> str:

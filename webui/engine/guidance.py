@@ -1,30 +1,53 @@
 """Classifier-free guidance (arXiv:2207.12598): what the network answers with the prompt, pushed away from its answer without."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Network = Callable[[Tensor, float, Tensor], Tensor]
-"""(x, t, context) -> output. x: (batch, 4, h, w) of unit variance; t: timestep; context: (batch, tokens, width)."""
+from webui.engine.text_encoding import Conditioning
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the network is told about each of its latents, a row for each: states (batch, tokens, width), and for SDXL pooled (batch, width)
+    and sizes (batch, 5 or 6)."""
+
+    states: Tensor
+    pooled: Tensor | None = None
+    sizes: Tensor | None = None
+
+
+Network = Callable[[Tensor, float, Context], Tensor]
+"""(x, t, context) -> output. x: (batch, 4, h, w) of unit variance; t: timestep."""
 Predict = Callable[[Tensor, float, int], Tensor]
 """(x, t, call) -> guided output."""
 
 
-def guided(network: Network, cond: Tensor, uncond: Tensor, cfg_scale: float, batch: int) -> Predict:
+def guided(network: Network, cond: Conditioning, uncond: Conditioning, cfg_scale: float, batch: int) -> Predict:
     """uncond + cfg_scale * (cond - uncond), for `batch` latents at once.
 
-    cond, uncond: (1, tokens, width). Both run at every scale, 1 too, as the field does. Prompts of as many tokens share one call;
-    others take a call each, since padding would change the picture.
+    Both run at every scale, 1 too, as the field does. Prompts of as many tokens share one call; others take a call each, since padding
+    would change the picture.
     """
-    conds, unconds = (context.expand(batch, -1, -1) for context in (cond, uncond))
-    both = torch.cat([conds, unconds]) if cond.shape == uncond.shape else None
+    together = cond.states.shape == uncond.states.shape
+    calls = [_context([cond, uncond], batch)] if together else [_context([cond], batch), _context([uncond], batch)]
 
     def predict(x: Tensor, t: float, call: int) -> Tensor:
-        if both is None:
-            with_prompt, without = network(x, t, conds), network(x, t, unconds)
+        if together:
+            with_prompt, without = network(torch.cat([x, x]), t, calls[0]).chunk(2)
         else:
-            with_prompt, without = network(torch.cat([x, x]), t, both).chunk(2)
+            with_prompt, without = (network(x, t, context) for context in calls)
         return torch.add(without, with_prompt - without, alpha=cfg_scale)
 
     return predict
+
+
+def _context(conds: Sequence[Conditioning], batch: int) -> Context:
+    """`batch` rows for the first prompt, then as many for the next."""
+
+    def rows(parts: Sequence[Tensor | None]) -> Tensor | None:
+        return None if parts[0] is None else torch.cat([part.expand(batch, *part.shape) for part in parts])
+
+    return Context(rows([c.states for c in conds]), rows([c.pooled for c in conds]), rows([c.sizes for c in conds]))

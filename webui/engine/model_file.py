@@ -14,10 +14,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from webui.core.errors import BadModelFile
 from webui.core.safetensors_header import TensorEntry, open_model_file, read_header, read_into
@@ -90,8 +90,8 @@ class SafetensorsFile:
 class UnpickledFile:
     """The tensors of a .ckpt, .pt or .bin, all in memory already."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], name: str) -> None:
-        self.name, self.metadata, self._tensors = name, {}, tensors
+    def __init__(self, tensors: Mapping[str, Tensor], metadata: dict[str, str], name: str) -> None:
+        self.name, self.metadata, self._tensors = name, metadata, tensors
         self.shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
     def read(self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU) -> Tensor:
@@ -109,7 +109,7 @@ def open_tensors(path: Path) -> Iterator[ModelFile]:
     with open_model_file(path) as file:
         start = file.read(512)
         if start[:4] == b"PK\x03\x04":
-            yield UnpickledFile(_unpickle(file, path.name), path.name)
+            yield UnpickledFile(*_unpickle(file, path.name), path.name)
             return
         _refuse_by_its_start(start, path.name)
         yield SafetensorsFile(file, path.name)
@@ -137,12 +137,17 @@ def _refuse_by_its_start(start: bytes, name: str) -> None:
         raise BadModelFile(f"{name} is an archive; unpack it, or convert what is in it to safetensors")
 
 
-def _unpickle(file: io.FileIO, name: str) -> dict[str, Tensor]:
-    """The named tensors of a torch zip file; nothing but torch's own list of harmless types is ever built."""
+def _unpickle(file: io.FileIO, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The named tensors of a torch zip file, and the texts and whole numbers beside them; nothing but harmless types is ever built.
+
+    Those are torch's own list, and the class of module parameters in which old embeddings keep their vectors. Tensors of a dict within
+    the dict are named "outer.inner".
+    """
     check_zip(file, name)
     file.seek(0)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([nn.ParameterDict]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile pickle provokes: unpickling, type, value, memory, recursion errors
         if isinstance(error, MemoryError):
             raise
@@ -151,10 +156,23 @@ def _unpickle(file: io.FileIO, name: str) -> dict[str, Tensor]:
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise BadModelFile(f"{name} is not a list of named tensors; convert it to safetensors")
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    tensors = _tensors_in(content)
+    for outer, value in content.items():
+        inner = vars(value).get("_parameters") if isinstance(value, nn.ParameterDict) else value
+        if isinstance(outer, str) and isinstance(inner, dict):
+            tensors |= {f"{outer}.{key}": tensor for key, tensor in _tensors_in(inner).items()}
     for key, tensor in tensors.items():
         _check_tensor(key, tensor, name)
-    return {key: tensor.detach() for key, tensor in tensors.items()}
+    facts = {key: str(value) for key, value in content.items() if isinstance(key, str) and _is_fact(value)}
+    return {key: tensor.detach() for key, tensor in tensors.items()}, facts
+
+
+def _tensors_in(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    return {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+
+
+def _is_fact(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and value.bit_length() < 64)
 
 
 def _check_tensor(key: str, tensor: Tensor, name: str) -> None:

@@ -19,7 +19,7 @@ from webui.core.choices import RESIZE_MODES
 from webui.core.errors import BadRequest
 from webui.core.request import MAX_SIDE, GenerationRequest, Outpaint
 from webui.engine import masking, outpainting
-from webui.engine.latents import FACTOR, encode_image
+from webui.engine.latents import FACTOR, encode_image, encode_masked, encode_nothing
 from webui.engine.masking import Region, Size
 from webui.engine.model import DiffusionModel
 
@@ -28,12 +28,16 @@ LATENT_UPSCALE = RESIZE_MODES[3]
 
 @dataclass(frozen=True)
 class Begin:
-    """size: of the latents, (height/8, width/8). init: (1 or batch, 4, *size), clean, or None; mask: (1, 1, *size), 1 = repaint."""
+    """size: of the latents, (height/8, width/8). init: (1 or batch, 4, *size), clean, or None; mask: (1, 1, *size), 1 = repaint.
+
+    shown: (1 or batch, 5, *size), what an inpainting UNet sees of picture and mask; None for other UNets.
+    """
 
     size: tuple[int, int]
     init: Tensor | None = None
     mask: Tensor | None = None
     content: str = "original"  # one of MASKED_CONTENT
+    shown: Tensor | None = None
 
 
 class Source(Protocol):
@@ -62,10 +66,15 @@ class OnePass:
 class FromNoise(OnePass):
     """txt2img."""
 
+    model: DiffusionModel
     size: Size
 
     def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
-        return Begin((self.size[1] // FACTOR, self.size[0] // FACTOR))
+        return Begin((self.size[1] // FACTOR, self.size[0] // FACTOR), shown=self._shown)
+
+    @cached_property
+    def _shown(self) -> Tensor | None:
+        return _shown_nothing(self.model, self.size)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,11 @@ class FromImage(OnePass):
     resize_mode: str
 
     def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
-        return Begin((self.size[1] // FACTOR, self.size[0] // FACTOR), self._init)
+        return Begin((self.size[1] // FACTOR, self.size[0] // FACTOR), self._init, shown=self._shown)
+
+    @cached_property
+    def _shown(self) -> Tensor | None:
+        return _shown_nothing(self.model, self.size)
 
     @cached_property
     def _init(self) -> Tensor:
@@ -99,7 +112,7 @@ class FromRegion(OnePass):
     content: str
 
     def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
-        return Begin(tuple(self._init.shape[2:]), self._init, self._mask, self.content)
+        return Begin(tuple(self._init.shape[2:]), self._init, self._mask, self.content, self._shown)
 
     def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]:
         return [self.region.paste_back(image) for image in made]
@@ -111,6 +124,10 @@ class FromRegion(OnePass):
     @cached_property
     def _mask(self) -> Tensor:
         return masking.latent_mask(self.region.mask).to(self.model.device)
+
+    @cached_property
+    def _shown(self) -> Tensor | None:
+        return encode_masked(self.model, [self.region.image], self.region.mask) if self.model.family.inpainting else None
 
 
 @dataclass(frozen=True)
@@ -128,8 +145,11 @@ class FromExtension:
     def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
         step = self._plan[number]
         windows = [outpainting.cut_window(canvas, step) for canvas in self._prefilled(number, canvases, seeds)]
-        mask = outpainting.latent_mask(outpainting.cut_window(self._blend(number), step)).to(self.model.device)
-        return Begin(tuple(mask.shape[2:]), torch.cat([encode_image(self.model, window) for window in windows]), mask)
+        blend = outpainting.cut_window(self._blend(number), step)
+        mask = outpainting.latent_mask(blend).to(self.model.device)
+        init = torch.cat([encode_image(self.model, window) for window in windows])
+        shown = encode_masked(self.model, windows, blend) if self.model.family.inpainting else None
+        return Begin(tuple(mask.shape[2:]), init, mask, shown=shown)
 
     def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]:
         before = canvases or [outpainting.place_on_canvas(self.image, self.outpaint)] * len(made)
@@ -154,11 +174,16 @@ class FromExtension:
         return outpainting.plan_passes(self.image.size, self.outpaint, self.model.family.native_size)
 
 
+def _shown_nothing(model: DiffusionModel, size: Size) -> Tensor | None:
+    """What an inpainting UNet sees where the whole picture is to be painted, in txt2img and img2img alike, as the field has it."""
+    return encode_nothing(model, size) if model.family.inpainting else None
+
+
 def make_source(request: GenerationRequest, model: DiffusionModel, open_input: Callable[[str], Image.Image]) -> Source:
     """The source that the request asks for. open_input: sha256 -> picture. Raises BadRequest where pictures or mask do not fit."""
     init, size = request.init, (request.width, request.height)
     if init is None:
-        return FromNoise(size)
+        return FromNoise(model, size)
     image = open_input(init.image)
     if init.inpaint is not None:
         region = masking.prepare_inpaint(image, open_input(init.inpaint.mask), init.inpaint, init.resize_mode, size)

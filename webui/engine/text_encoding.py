@@ -1,60 +1,127 @@
-"""Prompt -> what the UNet attends to: 75-token chunks, attention weights, CLIP skip."""
+"""Prompt -> what the UNet attends to: 75-token chunks, attention weights, embeddings, CLIP skip, SDXL's two text encoders."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from webui.core.errors import BadRequest
 from webui.core.prompt import BREAK, parse_attention
+from webui.engine.embeddings import Embedding, EmbeddingNames, spliced
 from webui.engine.model import DiffusionModel
 
 CHUNK = 75  # tokens between begin and end
 COMMA_BACKTRACK = 20  # a comma among the last so many tokens of a full chunk moves what follows into the next
 CHUNKS_AT_ONCE = 16  # encoded in one call
+PLACEHOLDER = 0  # the token id under an embedding's vector; any but those of begin, end and comma
+GOOD_SCORE, BAD_SCORE = 6.0, 2.5  # aesthetic scores that the refiner is told with prompt and negative prompt
+SDXL_LAYER = -2  # whose states SDXL was trained on; the last layer serves the pooled state alone
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """An encoded prompt, on the model's device.
+
+    states: (77 * chunks, width). For SDXL's UNets only, else None: pooled: (width,); sizes: (5,) or (6,), see `with_sizes`.
+    embeddings: those that the prompt calls, each once.
+    """
+
+    states: Tensor
+    pooled: Tensor | None = None
+    sizes: Tensor | None = None
+    embeddings: tuple[Embedding, ...] = ()
+
+
+class Token(NamedTuple):
+    """One place in a chunk: a token of the vocabulary, or vector `row` of an embedding."""
+
+    id: int
+    weight: float
+    embedding: Embedding | None = None
+    row: int = 0
 
 
 @dataclass
 class Chunk:
     """Up to CHUNK tokens, encoded by themselves: positions restart."""
 
-    ids: list[int] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
     after_comma: int = 0  # how many tokens there are up to and with the last comma; 0: no comma
 
 
-def encode_prompt(model: DiffusionModel, prompt: str, clip_skip: int) -> Tensor:
-    """The text states of a prompt with attention syntax: (1, 77 * chunks, width), on the model's device.
+def encode_prompt(model: DiffusionModel, prompt: str, clip_skip: int, embeddings: Mapping[str, Embedding] | None = None) -> Conditioning:
+    """A prompt with attention syntax, and with embeddings by their names, encoded.
 
-    clip_skip: 1 = the last layer; counted as the field does, one more than diffusers.
+    clip_skip: 1 = the last layer; counted as the field does, one more than diffusers. SD 1.x alone has the choice: in the field, that of
+    SD 2.x and SDXL is fixed by their training (the last but one). embeddings: name -> embedding; those of another width are not used.
     """
-    chunks = split_into_chunks(parse_attention(prompt), model.tokenizer)
+    chunks = split_into_chunks(parse_attention(prompt), model, embeddings or {})
     parts = [_encode(model, chunks[start : start + CHUNKS_AT_ONCE], clip_skip) for start in range(0, len(chunks), CHUNKS_AT_ONCE)]
-    states = torch.cat(parts).to(model.device)
-    return states.reshape(1, -1, states.shape[-1])
+    states = torch.cat([states for states, _ in parts]).to(model.device)
+    pooled = parts[0][1]
+    used = {token.embedding.name: token.embedding for chunk in chunks for token in chunk.tokens if token.embedding}
+    return Conditioning(states.flatten(0, 1), None if pooled is None else pooled[0].to(model.device), embeddings=tuple(used.values()))
 
 
-def split_into_chunks(pieces: Sequence[tuple[str, float]], tokenizer: Any) -> list[Chunk]:
-    """Tokens of all pieces in order, with their weights, in chunks of at most CHUNK; never none."""
-    comma = tokenizer.convert_tokens_to_ids(",</w>")
+def encode_negative_prompt(
+    model: DiffusionModel, prompt: str, clip_skip: int, embeddings: Mapping[str, Embedding] | None = None
+) -> Conditioning:
+    """As `encode_prompt`; but an empty one is all zeros for SDXL, whose UNets were trained so, and not the empty prompt's states."""
+    encoded = encode_prompt(model, prompt, clip_skip, embeddings)
+    if prompt or encoded.pooled is None:
+        return encoded
+    return replace(encoded, states=torch.zeros_like(encoded.states), pooled=torch.zeros_like(encoded.pooled))
+
+
+def with_sizes(conditioning: Conditioning, model: DiffusionModel, size: tuple[int, int], score: float) -> Conditioning:
+    """`conditioning` for a picture of (height, width) pixels that was not cropped; the same for models that are not told about it.
+
+    SDXL is told the size that a picture had, where it was cropped, and the size to make (arXiv:2307.01952, 2.2); its refiner in place of
+    the last the picture's aesthetic score, GOOD_SCORE or BAD_SCORE.
+    """
+    if conditioning.pooled is None:
+        return conditioning
+    wanted = (score,) if len(model.text_encoders) == 1 else size
+    return replace(conditioning, sizes=torch.tensor([*size, 0.0, 0.0, *wanted], device=model.device))
+
+
+def split_into_chunks(pieces: Sequence[tuple[str, float]], model: DiffusionModel, embeddings: Mapping[str, Embedding]) -> list[Chunk]:
+    """Tokens of all pieces in order, with their weights, in chunks of at most CHUNK; never none. No embedding lies in two chunks."""
+    comma = model.tokenizer.convert_tokens_to_ids(",</w>")
+    names = EmbeddingNames(model, embeddings)
     chunks = [Chunk()]
-    all_ids = tokenizer([text for text, _ in pieces], truncation=False, add_special_tokens=False, verbose=False)["input_ids"]
+    all_ids = model.tokenizer([text for text, _ in pieces], truncation=False, add_special_tokens=False, verbose=False)["input_ids"]
     for piece, ids in zip(pieces, all_ids, strict=True):
         if piece == BREAK:
             chunks.append(Chunk())
             continue
-        for token in ids:
-            if len(chunks[-1].ids) == CHUNK:
-                chunks.append(_overflow(chunks[-1], token == comma))
-            chunks[-1].ids.append(token)
-            chunks[-1].weights.append(piece[1])
-            if token == comma:
-                chunks[-1].after_comma = len(chunks[-1].ids)
-    if len(chunks) > 1 and not chunks[-1].ids:
+        for word in _words(ids, piece[1], names):
+            if len(chunks[-1].tokens) == CHUNK:
+                chunks.append(_overflow(chunks[-1], word[0].id == comma))
+            if len(chunks[-1].tokens) + len(word) > CHUNK:
+                chunks.append(Chunk())
+            chunks[-1].tokens += word
+            if word[0].id == comma:
+                chunks[-1].after_comma = len(chunks[-1].tokens)
+    if len(chunks) > 1 and not chunks[-1].tokens:
         chunks.pop()
     return chunks
+
+
+def _words(ids: Sequence[int], weight: float, names: EmbeddingNames) -> Iterator[list[Token]]:
+    """What must not be parted: single tokens, and the vectors of an embedding in place of its name."""
+    at = 0
+    while at < len(ids):
+        found = names.at(ids, at)
+        if found is None:
+            yield [Token(ids[at], weight)]
+            at += 1
+        else:
+            embedding, length = found
+            yield [Token(PLACEHOLDER, weight, embedding, row) for row in range(embedding.count)]
+            at += length
 
 
 def _overflow(full: Chunk, comma_follows: bool) -> Chunk:
@@ -62,21 +129,41 @@ def _overflow(full: Chunk, comma_follows: bool) -> Chunk:
     cut = full.after_comma
     if comma_follows or not cut or CHUNK - (cut - 1) > COMMA_BACKTRACK:
         return Chunk()
-    moved = Chunk(full.ids[cut:], full.weights[cut:])
-    del full.ids[cut:], full.weights[cut:]
+    moved = Chunk(full.tokens[cut:])
+    del full.tokens[cut:]
     return moved
 
 
-def _encode(model: DiffusionModel, chunks: Sequence[Chunk], clip_skip: int) -> Tensor:
-    """(chunks, 77, width), weighted."""
-    tokenizer, encoder = model.tokenizer, model.text_encoder
+def _encode(model: DiffusionModel, chunks: Sequence[Chunk], clip_skip: int) -> tuple[Tensor, Tensor | None]:
+    """Weighted states (chunks, 77, width), those of several text encoders side by side, and pooled states (chunks, width) if any."""
+    weights = torch.tensor([[1.0, *(token.weight for token in chunk.tokens), *[1.0] * (CHUNK + 1 - len(chunk.tokens))] for chunk in chunks])
+    all_states, pooled = [], None
+    for layout, encoder, tokenizer in zip(model.family.text_encoders, model.text_encoders, model.tokenizers, strict=True):
+        with spliced(encoder, _vectors(chunks, encoder.config.hidden_size)):
+            ids = torch.tensor(_rows(chunks, tokenizer), device=encoder.device)
+            if model.family.is_sdxl:
+                output = encoder(input_ids=ids, output_hidden_states=True)
+                states, pooled = output.hidden_states[SDXL_LAYER], output.get("text_embeds", pooled)
+            else:
+                states = _hidden_states(encoder, ids, clip_skip if layout.naming == "clip" else 1)
+        all_states.append(_emphasized(states, weights.to(states.device, states.dtype)) if bool((weights != 1.0).any()) else states)
+    return torch.cat(all_states, dim=-1), pooled
+
+
+def _rows(chunks: Sequence[Chunk], tokenizer: Any) -> list[list[int]]:
+    """77 token ids for each chunk."""
     begin, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    rows = [[begin, *chunk.ids, end, *[pad] * (CHUNK - len(chunk.ids))] for chunk in chunks]
-    states = _hidden_states(encoder, torch.tensor(rows, device=encoder.device), clip_skip)
-    weights = torch.tensor([[1.0, *chunk.weights, *[1.0] * (CHUNK + 1 - len(chunk.weights))] for chunk in chunks])
-    if not bool((weights != 1.0).any()):
-        return states
-    return _emphasized(states, weights.to(states.device, states.dtype))
+    return [[begin, *(token.id for token in chunk.tokens), end, *[pad] * (CHUNK - len(chunk.tokens))] for chunk in chunks]
+
+
+def _vectors(chunks: Sequence[Chunk], width: int) -> dict[tuple[int, int], Tensor]:
+    """(chunk, position in its row) -> the embedding's vector that belongs there."""
+    return {
+        (row, 1 + place): token.embedding.vectors[width][token.row]
+        for row, chunk in enumerate(chunks)
+        for place, token in enumerate(chunk.tokens)
+        if token.embedding
+    }
 
 
 def _hidden_states(encoder: Any, ids: Tensor, clip_skip: int) -> Tensor:
