@@ -97,15 +97,27 @@ def tuned_by_hand(clip: CLIPModel, ids: Tensor, target: Tensor, settings: Aesthe
     return clip
 
 
-def test_states_are_those_of_clip_tuned_by_hand_mixed_by_weight(model, clip, folder, embedding):
-    ids = ids_of(model, "a red circle", "a blue square on sand")
-    states = encode(model.text_encoder, ids)
-    target = unit(torch.load(embedding, weights_only=True))
-    made = drawn_states(make_guide(model, SETTINGS, embedding, folder), model.text_encoder, ids, states, encode)
-    for i in range(2):  # each chunk is tuned by itself
-        tuned = encode(tuned_by_hand(clip, ids[i : i + 1], target, SETTINGS).text_model, ids[i : i + 1])
-        assert torch.allclose(made[i], 0.1 * states[i] + 0.9 * tuned[0], atol=1e-4)
+@pytest.mark.parametrize("with_hook", [False, True])
+def test_states_are_those_of_clip_tuned_by_hand_mixed_by_weight(model, clip, folder, embedding, with_hook):
+    """The hook puts an embedding's vector in place of the second token."""
+
+    def replace_token(layer: Any, ids: Any, embedded: Tensor) -> Tensor:
+        return torch.cat([embedded[:, :1], torch.full_like(embedded[:, :1], 0.3), embedded[:, 2:]], dim=1)
+
+    parts = [encoder.get_input_embeddings() for encoder in (model.text_encoder, clip.text_model)]
+    handles = [part.register_forward_hook(replace_token) for part in parts if with_hook]
+    ids = ids_of(model, "a red circle")
+    try:
+        states = encode(model.text_encoder, ids)
+        target = unit(torch.load(embedding, weights_only=True))
+        tuned = encode(tuned_by_hand(clip, ids, target, SETTINGS).text_model, ids)
+        made = drawn_states(make_guide(model, SETTINGS, embedding, folder), model.text_encoder, ids, states, encode)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert torch.allclose(made, 0.1 * states + 0.9 * tuned, atol=1e-4)
     assert (made - states).abs().max() > 0.05
+    assert torch.equal(states, encode(model.text_encoder, ids)) != with_hook
 
 
 def test_tuning_brings_the_text_closer_step_by_step(model, folder, embedding):

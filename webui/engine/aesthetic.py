@@ -84,14 +84,14 @@ def _turned(target: Tensor, text: Tensor, settings: Aesthetic) -> Tensor:
 
 
 def drawn_states(guide: Guide, encoder: nn.Module, ids: Tensor, states: Tensor, encode: Encode) -> Tensor:
-    """The text states of a prompt, drawn to the guide's target; the encoder is left as it is.
+    """The text states of one chunk of a prompt, drawn to the guide's target; the encoder is left as it is.
 
-    ids: (chunks, 77), each chunk with a tuning of its own. states: (chunks, 77, width), the prompt's, weighted as it may be.
+    ids: (1, 77). states: (1, 77, width), what `encode` gives for them, weighted as they may be. Hooks of the encoder, such as those that
+    put embeddings' vectors in place, work in the tuned copy as well.
     """
     if guide.settings.changes_nothing:
         return states
-    tuned = torch.cat([encode(tuned_copy(guide, encoder, chunk), chunk).detach() for chunk in ids.split(1)])
-    low, high, weight = states.float(), tuned.float(), guide.settings.weight
+    low, high, weight = states.float(), encode(tuned_copy(guide, encoder, ids), ids).float(), guide.settings.weight
     return (slerp(low, high, weight) if guide.settings.slerp else torch.lerp(low, high, weight)).to(states.dtype)
 
 
