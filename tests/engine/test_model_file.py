@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from webui.core.errors import BadModelFile, MissingModel
 from webui.engine import model_file
-from webui.engine.model_file import open_tensors
+from webui.engine.model_file import open_tensors, read_plain
 
 TENSORS = {
     "a.weight": torch.arange(24, dtype=torch.float32).reshape(2, 3, 4),
@@ -43,6 +43,10 @@ class Touch:
 def opened(path: Path) -> dict[str, torch.Tensor]:
     with open_tensors(path) as file:
         return {key: file.read(key) for key in file.shapes}
+
+
+def read_plain_file(path: Path) -> Any:
+    return read_plain(path, 10_000_000)
 
 
 def header_file(path: Path, header: Any, data: bytes = b"") -> Path:
@@ -246,10 +250,11 @@ def test_no_pickle_is_ever_executed_whatever_its_container_and_name(tmp_path: Pa
     for name, content in hostile_files(mark).items():
         path = tmp_path / f"{name}.{ending}"
         path.write_bytes(content)
-        with pytest.raises(BadModelFile) as caught:
-            opened(path)
-        assert path.name in str(caught.value)
-        assert not mark.exists(), name
+        for read in (opened, read_plain_file):
+            with pytest.raises(BadModelFile) as caught:
+                read(path)
+            assert path.name in str(caught.value)
+            assert not mark.exists(), name
 
 
 def test_the_bombs_are_live(tmp_path: Path) -> None:
@@ -303,6 +308,66 @@ def test_the_pickle_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         opened(tmp_path / "x.pt")
 
 
+def test_plain_data_come_in_whole(tmp_path: Path) -> None:
+    content = {768: ({"w": torch.ones(2, 3)}, {}), "structure": [1, 0.5, 1], "name": "x", "norm": True, "nothing": None}
+    torch.save(content, tmp_path / "x.pt")
+    read = read_plain_file(tmp_path / "x.pt")
+    assert torch.equal(read[768][0].pop("w"), content[768][0].pop("w"))
+    assert read == content
+    torch.save(torch.ones(1, 768), tmp_path / "bare.pt")
+    assert torch.equal(read_plain_file(tmp_path / "bare.pt"), torch.ones(1, 768))
+    save_file(TENSORS, tmp_path / "x.safetensors")
+    assert all(torch.equal(tensor, TENSORS[key]) for key, tensor in read_plain_file(tmp_path / "x.safetensors").items())
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else 1
+
+
+def endless() -> Any:
+    endless: list[Any] = []
+    endless.append(endless)
+    return endless
+
+
+def wide(depth: int) -> Any:
+    """10 ** depth values in little space."""
+    values: Any = 1
+    for _ in range(depth):
+        values = [values] * 10
+    return values
+
+
+ODD_DATA: dict[str, tuple[Any, str]] = {
+    "deep": (nested(9), "nested too deeply"),
+    "a loop": (endless(), "nested too deeply"),
+    "wide": (wide(7), "too many values"),
+    "a set": ({"a": {1, 2}}, "holds a set"),
+    "a type of numbers": ({"a": torch.float16}, "holds a dtype"),
+    "one storage many times": (
+        [torch.ones(100_000).view(100_000 // size, size) for size in (1, 2, 4, 5)] * 100,
+        "smaller than its tensors",
+    ),
+    "a tensor without end": ({"a": torch.ones(1).expand(1_000_000, 1_000_000)}, "larger than its data"),
+    "a sparse tensor": ({"a": torch.eye(3).to_sparse()}, "larger than its data"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_DATA)
+def test_data_that_are_not_plain_are_refused(tmp_path: Path, name: str) -> None:
+    content, reason = ODD_DATA[name]
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(BadModelFile, match=rf"x\.pt.*{reason}"):
+        read_plain_file(tmp_path / "x.pt")
+
+
+def test_plain_files_larger_than_their_kind_are_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.pt").open("wb") as file:
+        file.truncate(10_000_001)
+    with pytest.raises(BadModelFile, match="at most 10000000"):
+        read_plain_file(tmp_path / "x.pt")
+
+
 def test_there_is_no_other_door() -> None:
     """No other file of Easel names a way to open pickles, or to run code that lies beside a model."""
     forbidden = ("torch.load(", "import pickle", "allow_pickle", "yaml.load(", "trust_remote_code", "custom_pipeline", "from_pretrained(")
@@ -312,8 +377,8 @@ def test_there_is_no_other_door() -> None:
     assert found <= allowed
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "ckpt"])
-def test_random_damage_is_refused_or_harmless(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize(("ending", "read"), [("safetensors", opened), ("ckpt", opened), ("pt", read_plain_file)])
+def test_random_damage_is_refused_or_harmless(tmp_path: Path, ending: str, read: Callable[[Path], Any]) -> None:
     """600 files with a few bytes changed or the end cut off: read, or a sentence, never another error."""
     path, rng = tmp_path / f"x.{ending}", random.Random(1)
     tensors = {f"t{i}": torch.randn(5, 3) for i in range(20)}
@@ -326,7 +391,7 @@ def test_random_damage_is_refused_or_harmless(tmp_path: Path, ending: str) -> No
             damaged[place % len(damaged)] = rng.choice([0, 255, rng.randrange(256)])
         path.write_bytes(damaged[: rng.randrange(len(damaged))] if rng.random() < 0.1 else damaged)
         try:
-            opened(path)
+            read(path)
         except BadModelFile:
             refused += 1
     assert 300 < refused < 600

@@ -61,6 +61,15 @@ def folder_parts(folder: Path, files: ExitStack) -> tuple[Family, dict[str, Part
     return family, parts
 
 
+def image_tower_part(folder: Path, files: ExitStack) -> tuple[Part, dict[str, Any]]:
+    """CLIP's image tower in a folder as transformers writes it (the whole CLIP, or the tower alone), and what its configuration says."""
+    config = _read_config(folder / "config.json")
+    said = config.get("vision_config", config)
+    if not isinstance(said, dict):
+        raise BadModelFile(f"{folder / 'config.json'} is not a configuration of CLIP")
+    return Part(_open_weights(folder, files), "image tower", "", _same_places), said
+
+
 def weight_file(folder: Path) -> Path:
     """The file with a component's weights in a diffusers folder."""
     for ending in WEIGHT_ENDINGS:

@@ -14,6 +14,8 @@ __all__ = [
     "CLIPTextConfig",
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
+    "CLIPVisionConfig",
+    "CLIPVisionModelWithProjection",
     "EulerDiscreteScheduler",
     "PNDMScheduler",
     "StableDiffusionPipeline",
@@ -42,4 +44,10 @@ with _quiet():
         StableDiffusionXLPipeline,
         UNet2DConditionModel,
     )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )

@@ -38,6 +38,8 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 MAX_PICKLE_BYTES = 64_000_000
+MAX_DEPTH = 8  # of lists and dictionaries within one another
+MAX_VALUES = 100_000  # in a file that is read as plain data
 LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a zip member: signature ... name length, extra length
 END_RECORD_BYTES = (22, 22 + 76)  # after the directory: plain, and with the 64-bit record and its locator
 DESCRIPTOR_BYTES = 24  # at most, after a member whose sizes were not known beforehand
@@ -115,6 +117,26 @@ def open_tensors(path: Path) -> Iterator[ModelFile]:
         yield SafetensorsFile(file, path.name)
 
 
+def read_plain(path: Path, most: int) -> Any:
+    """All that a small model file holds: safetensors as {name: tensor}, a torch file as it is, plain data with tensors among it.
+
+    Plain data are texts, numbers, truth values, None, and lists, tuples and dictionaries of them. most: bytes that a file of the wanted
+    kind can have; larger ones are refused unread. Tensors may have requires_grad.
+    """
+    with open_model_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise BadModelFile(f"{path.name} has {size} bytes; a file of its kind has at most {most}: is it another kind of model?")
+        start = file.read(512)
+        if start[:4] == b"PK\x03\x04":
+            content = _load_zip(file, path.name)
+            _check_plain(content, size, path.name)
+            return content
+        _refuse_by_its_start(start, path.name)
+        tensors = SafetensorsFile(file, path.name)
+        return {key: tensors.read(key) for key in tensors.shapes}
+
+
 def _third_of(entry: TensorEntry, third: int | None) -> TensorEntry:
     if third is None:
         return entry
@@ -137,21 +159,28 @@ def _refuse_by_its_start(start: bytes, name: str) -> None:
         raise BadModelFile(f"{name} is an archive; unpack it, or convert what is in it to safetensors")
 
 
-def _unpickle(file: io.FileIO, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The named tensors of a torch zip file, and the texts and whole numbers beside them; nothing but harmless types is ever built.
+def _load_zip(file: io.FileIO, name: str) -> Any:
+    """What a torch zip file holds; nothing but harmless types is ever built.
 
-    Those are torch's own list, and the class of module parameters in which old embeddings keep their vectors. Tensors of a dict within
-    the dict are named "outer.inner".
+    Those are torch's own list, and the class of module parameters in which old embeddings keep their vectors.
     """
     check_zip(file, name)
     file.seek(0)
     try:
         with torch.serialization.safe_globals([nn.ParameterDict]):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile pickle provokes: unpickling, type, value, memory, recursion errors
         if isinstance(error, MemoryError):
             raise
         raise BadModelFile(f"{name} holds more than plain tensors and is not opened; convert it to safetensors") from None
+
+
+def _unpickle(file: io.FileIO, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The named tensors of a torch zip file, and the texts and whole numbers beside them.
+
+    Tensors of a dict within the dict are named "outer.inner".
+    """
+    content = _load_zip(file, name)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
@@ -173,6 +202,28 @@ def _tensors_in(content: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 def _is_fact(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, int) and value.bit_length() < 64)
+
+
+def _check_plain(content: Any, size: int, name: str) -> None:
+    """Refuse what is not plain data, is nested without end, or has tensors that together claim more than the file's `size` in bytes."""
+    waiting, seen, claimed = [(content, 0)], 0, 0
+    while waiting:
+        value, depth = waiting.pop()
+        parts = len(value) * 2 if isinstance(value, (dict, list, tuple)) else 0
+        seen += 1 + parts
+        if depth > MAX_DEPTH or seen > MAX_VALUES:
+            raise BadModelFile(f"{name} is nested too deeply or holds too many values; it is damaged or hostile")
+        if isinstance(value, Tensor):
+            _check_tensor("", value, name)
+            claimed += value.numel() * value.itemsize
+        elif isinstance(value, dict):
+            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif parts:
+            waiting += [(part, depth + 1) for part in value]
+        elif value is not None and not isinstance(value, (str, int, float, list, tuple)):
+            raise BadModelFile(f"{name} holds a {type(value).__name__}, which no model file needs; convert it to safetensors")
+    if claimed > size:
+        raise BadModelFile(f"{name} is smaller than its tensors; the file is damaged or hostile")
 
 
 def _check_tensor(key: str, tensor: Tensor, name: str) -> None:

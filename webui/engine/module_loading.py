@@ -1,5 +1,6 @@
 """Building UNets, VAEs and text encoders from tensors on disk: no random start values, no memory used twice."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,15 @@ from webui.engine.diffusers_parts import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     UNet2DConditionModel,
 )
 from webui.engine.ldm_keys import Place
 from webui.engine.model_file import ModelFile
 
 MAX_BLOCKS = 8  # more than any VAE has, in depth and in layers
+MAX_TOWER_LAYERS = 64  # more than any of CLIP's image towers has
 MAX_DEPTH = 16  # more transformer layers than any block has
 HEAD_WIDTH = 64  # of CLIP's text models and of the UNets of SD 2.x and SDXL, at every width
 Config = dict[str, Any]
@@ -104,6 +108,29 @@ def load_text_encoder(part: Part, config: Config, dtype: torch.dtype, device: to
     model = _build(part, lambda: kind(CLIPTextConfig.from_dict(config)), config, dtype, device)
     positions = torch.arange(config["max_position_embeddings"], device=device)[None]
     (model.text_model if projected else model).embeddings.position_ids = positions  # (1, 77); a file may lack it
+    return model
+
+
+def load_image_encoder(part: Part, said: Config, dtype: torch.dtype, device: torch.device) -> CLIPVisionModelWithProjection:
+    """CLIP's image tower with the sizes of the file's tensors; from its configuration only what they do not show."""
+    embeddings = "vision_model.embeddings"
+    patch = part.size(f"{embeddings}.patch_embedding.weight", 2, said) or 0
+    places = part.size(f"{embeddings}.position_embedding.weight", 0, said) or 1  # one for the picture as a whole, one for each patch
+    layers = (part.size(f"vision_model.encoder.layers.{i}.layer_norm1.weight", 0, said) for i in range(MAX_TOWER_LAYERS))
+    config = {
+        "hidden_size": part.size(f"{embeddings}.class_embedding", 0, said),
+        "intermediate_size": part.size("vision_model.encoder.layers.0.mlp.fc1.weight", 0, said),
+        "projection_dim": part.size("visual_projection.weight", 0, said),
+        "num_hidden_layers": sum(size is not None for size in layers),
+        "patch_size": patch,
+        "image_size": patch * math.isqrt(places - 1),
+        "num_attention_heads": said.get("num_attention_heads", 12),  # where transformers leaves its defaults out
+        "layer_norm_eps": said.get("layer_norm_eps", 1e-5),
+        "hidden_act": "gelu" if said.get("hidden_act") == "gelu" else "quick_gelu",
+    }
+    model: CLIPVisionModelWithProjection
+    model = _build(part, lambda: CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config)), config, dtype, device)
+    model.vision_model.embeddings.position_ids = torch.arange(places, device=device)[None]
     return model
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from webui.engine.patches.forwards import replaced_forwards
+
 TEXTS = 2  # remembered at once: prompt and negative prompt, where they take a call each
 
 
@@ -16,16 +18,8 @@ def remembered_text_keys(unet: Any) -> Iterator[None]:
     SD 1.5 keeps 8 MB for a pair of prompts. Texts and weights must not be changed in place within the block.
     """
     layers = [layer for name, part in unet.named_modules() if name.endswith(".attn2") for layer in (part.to_k, part.to_v)]
-    before = [vars(layer).get("forward") for layer in layers]  # another patch's, if it holds the layer
-    for layer in layers:
-        layer.forward = _remembering(layer)
-    try:
+    with replaced_forwards([(layer, _remembering(layer)) for layer in layers]):
         yield
-    finally:
-        for layer, forward in zip(layers, before, strict=True):
-            del layer.forward
-            if forward is not None:
-                layer.forward = forward
 
 
 def _remembering(layer: nn.Module) -> Callable[[Tensor], Tensor]:
