@@ -1,0 +1,245 @@
+"""LoRA files and their relatives: read once, then added to a model's weights for the length of a `with` block.
+
+Within the block the weights are the changed ones, so a step costs what it costs without. Whatever happens, afterwards they are the very
+same bits as before: the changed weights are copied first and copied back, in place, so that nobody who knows where they lie is disturbed.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from webui.core.errors import BadModelFile, BadRequest
+from webui.core.family import FAMILIES
+from webui.core.lora_family import lora_family
+from webui.engine.model import DiffusionModel
+from webui.engine.model_file import ModelFile, open_tensors
+from webui.engine.patches.lora_keys import EMBEDDING, AdapterScales, layer, sites, split_key
+from webui.engine.patches.lora_kinds import Delta, Full, delta_of
+
+NAMED = 3  # names in a warning, at most
+PIECE = 1 << 18  # numbers compared at once
+NEWER = "a newer kind of model (FLUX, SD3 or the like)"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A file in memory, in the number type that it has.
+
+    layers: name of a layer as in lora_keys -> what changes its "weight" and "bias". family: what core.lora_family says.
+    embeddings: of files that bring some along, name -> key as in an embedding file -> tensor.
+    unread: keys of no kind that Easel knows.
+    """
+
+    name: str
+    layers: Mapping[str, Mapping[str, Delta]]
+    family: str | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    embeddings: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoraUse:
+    """A LoRA with its strengths for the text encoders and the UNet, 1 as trained; dyn: use the first so many ranks only."""
+
+    lora: Lora
+    te: float = 1.0
+    unet: float = 1.0
+    dyn: int | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one LoRA does to one weight."""
+
+    delta: Delta
+    strength: float
+    inputs: int  # of the weight's input channels, the first so many change; 0: all
+
+    def cut(self, weight: Tensor) -> Tensor:
+        """The part of the weight that changes."""
+        return weight[:, : self.inputs] if self.inputs else weight
+
+
+Plan = dict[int, tuple[Tensor, list[Change]]]  # by the weight's identity
+
+
+def read_lora(path: Path) -> Lora:
+    """Read a whole file. Raises BadModelFile where it is damaged, holds numbers that are none, or nothing that Easel can apply."""
+    with open_tensors(path) as file:
+        named, embeddings, unread = _sorted_keys(file)
+        scales = AdapterScales(file.metadata)
+        layers: dict[str, dict[str, Delta]] = {}
+        for name, keys in named.items():
+            parts = {part: _read(file, key) for part, key in keys.items()}
+            deltas = _deltas(name, parts, scales, path.name)
+            if deltas:
+                layers[name] = deltas
+            else:
+                unread += keys.values()
+        if not layers and not embeddings:
+            raise BadModelFile(f"{path.name} holds no LoRA or relative of it that Easel knows{_examples(unread)}")
+        family = lora_family(file.shapes, file.metadata)
+        return Lora(path.name, layers, family, dict(file.metadata), embeddings, tuple(unread))
+
+
+@contextmanager
+def applied_loras(model: DiffusionModel, uses: Sequence[LoraUse]) -> Iterator[tuple[str, ...]]:
+    """Within the block the weights of the model's UNet and text encoders are changed by all `uses`; gives sentences to warn the user with.
+
+    All is checked before anything is changed: raises BadRequest for a LoRA that does not fit the model. Takes memory for a copy of the
+    changed weights. Do not enter it twice at once for the same model.
+    """
+    plan, warnings = _plan(model, uses)
+    kept: list[tuple[Tensor, Tensor]] = []
+    try:
+        for weight, changes in plan.values():
+            _change(weight, changes, kept)
+        yield warnings
+    finally:
+        _restore(kept)
+
+
+def _sorted_keys(file: ModelFile) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, Tensor]], list[str]]:
+    """(layer -> part -> key, bundled embeddings, keys that say nothing to us)."""
+    named: dict[str, dict[str, str]] = {}
+    embeddings: dict[str, dict[str, Tensor]] = {}
+    unread: list[str] = []
+    for key in file.shapes:
+        if key.startswith(EMBEDDING):
+            name, _, rest = key.removeprefix(EMBEDDING).partition(".")
+            embeddings.setdefault(name, {})[rest] = _read(file, key)
+        elif (split := split_key(key)) is not None:
+            named.setdefault(split[0], {})[split[1]] = key
+        else:
+            unread.append(key)
+    return named, embeddings, unread
+
+
+def _read(file: ModelFile, key: str) -> Tensor:
+    """A tensor whose numbers are all finite."""
+    tensor = file.read(key)
+    if tensor.is_floating_point() and tensor.numel() and not math.isfinite(tensor.abs().amax().float()):
+        raise BadModelFile(
+            f"{file.name}: tensor {key[:80]!r} holds numbers that are not finite; the training failed or the file is damaged"
+        )
+    return tensor
+
+
+def _deltas(name: str, parts: dict[str, Tensor], scales: AdapterScales, file_name: str) -> dict[str, Delta]:
+    """What the tensors of one layer do to its weight and its bias; empty where they are of no kind, or not complete."""
+    if "down" in parts and "alpha" not in parts and parts["down"].ndim:
+        alpha = scales.alpha(name, parts["down"].shape[0])
+        parts |= {} if alpha is None else {"alpha": torch.tensor(alpha)}
+    try:
+        weight = delta_of(parts)
+    except (ValueError, RuntimeError, IndexError, ZeroDivisionError):
+        raise BadModelFile(f"{file_name}: the tensors of layer {name[:80]!r} do not belong together; the file is damaged") from None
+    bias = next((parts[part] for part in ("diff_b", "b_norm") if part in parts), None)
+    return ({} if weight is None else {"weight": weight}) | ({} if bias is None else {"bias": Full(bias)})
+
+
+def _plan(model: DiffusionModel, uses: Sequence[LoraUse]) -> tuple[Plan, tuple[str, ...]]:
+    """Each weight that changes, with its changes; and the warnings."""
+    known = sites(model)
+    plan: Plan = {}
+    warnings: list[str] = []
+    for use in uses:
+        _check_family(use.lora, model)
+        missing = list(use.lora.unread)
+        for name, deltas in use.lora.layers.items():
+            site = known.get(name)
+            owner = layer(model, site) if site else None
+            for kind, delta in deltas.items():
+                weight = getattr(owner, kind, None)
+                if site is None or weight is None:
+                    missing.append(name)
+                    continue
+                delta = delta if use.dyn is None else delta.cut(use.dyn)
+                change = Change(delta, use.unet if site[0] == "unet" else use.te, _inputs(delta, weight, name, use.lora, model))
+                if change.strength:
+                    plan.setdefault(id(weight), (weight, []))[1].append(change)
+        warnings += _warnings(use.lora, missing, model)
+    return plan, tuple(warnings)
+
+
+def _check_family(lora: Lora, model: DiffusionModel) -> None:
+    if lora.family in (None, model.family.config):
+        return
+    title = NEWER if lora.family == "newer" else FAMILIES[lora.family].title
+    raise BadRequest(
+        f"the LoRA {lora.name} was made for {title}, and {model.path.name} is {model.family.title}; "
+        "choose a checkpoint of that family, or leave the LoRA out"
+    )
+
+
+def _inputs(delta: Delta, weight: Tensor, name: str, lora: Lora, model: DiffusionModel) -> int:
+    """Change.inputs: 0, or the 4 of an inpainting model's 9 that other models have, too. Raises BadRequest."""
+    if _fits(delta, weight.shape):
+        return 0
+    if weight.ndim == 4 and weight.shape[1] == 9 and _fits(delta, (weight.shape[0], 4, *weight.shape[2:])):
+        return 4
+    raise BadRequest(
+        f"the LoRA {lora.name} does not fit {model.path.name}: the weight of layer {name[:120]} has the shape {tuple(weight.shape)}; "
+        "the LoRA was made for another kind of checkpoint, or it is damaged"
+    )
+
+
+def _fits(delta: Delta, shape: Sequence[int]) -> bool:
+    """Go through the change without numbers, which takes neither time nor memory, however much the file pretends to be."""
+    try:
+        delta.of(torch.empty(shape, device="meta"))
+    except (ValueError, RuntimeError, IndexError):
+        return False
+    return True
+
+
+def _warnings(lora: Lora, missing: Sequence[str], model: DiffusionModel) -> list[str]:
+    """Raises BadRequest where nothing at all matches."""
+    if not missing:
+        return []
+    count = sum(map(len, lora.layers.values())) + len(lora.unread)
+    if len(missing) == count and lora.layers:
+        raise BadRequest(
+            f"the LoRA {lora.name} changes no layer of {model.path.name}; it was made for another kind of model, "
+            f"or names its layers in a way that Easel does not know{_examples(missing)}"
+        )
+    return [f"{len(missing)} of the {count} layers in the LoRA {lora.name} match nothing in {model.path.name}{_examples(missing)}"]
+
+
+def _examples(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f": {', '.join(repr(name[:80]) for name in names[:NAMED])}{' ...' if len(names) > NAMED else ''}"
+
+
+@torch.no_grad()
+def _change(weight: Tensor, changes: Sequence[Change], kept: list[tuple[Tensor, Tensor]]) -> None:
+    """Add the changes, each worked out from the original, to `weight` in place; rounded once."""
+    original = _exact_copy(weight)
+    kept.append((weight, original))
+    total = weight if weight.dtype == torch.float32 else weight.float()
+    for change in changes:
+        change.delta.add_to(change.cut(total), lambda change=change: change.cut(original.float()), change.strength)
+    if total is not weight:
+        weight.copy_(total)
+
+
+def _exact_copy(weight: Tensor) -> Tensor:
+    """A copy that holds the same numbers to the last bit: fp32 weights that came from an fp16 file take half the memory."""
+    if weight.dtype == torch.float32:
+        pieces = weight.detach().flatten().split(PIECE)  # small ones stay in the processor's cache
+        if all(torch.equal(piece.half().float(), piece) for piece in pieces):
+            return weight.half()
+    return weight.clone()
+
+
+@torch.no_grad()
+def _restore(kept: list[tuple[Tensor, Tensor]]) -> None:
+    for weight, original in kept:
+        weight.copy_(original)
