@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tests.live import LiveTensors
 from tests.tiny import CPU, full_size_parts, tiny_checkpoint, tiny_parts
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.family import FAMILIES
@@ -209,6 +210,15 @@ def test_saving_gives_back_the_file_that_was_loaded(tmp_path: Path, family: str)
     first = small_file(tmp_path / "a.safetensors", family)
     save_model(load(first), tmp_path / "b.safetensors")
     assert_same_tensors(load_file(first), load_file(tmp_path / "b.safetensors"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_saving_holds_no_more_than_two_tensors(tmp_path: Path, layout: Any) -> None:
+    model = load(small_file(tmp_path / "x.safetensors", "sd2"))
+    with LiveTensors() as live:
+        save_model(model, tmp_path / "saved", torch.float16, layout)
+    largest = max(tensor.nbytes for module in parts_of(model).values() for tensor in module.state_dict().values())
+    assert 0 < live.peak < 2 * largest
 
 
 def test_saving_takes_no_existing_name_and_says_so(sd1_file: Path, tmp_path: Path) -> None:
