@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tests.live import LiveTensors
 from tests.tiny import CPU, full_size_parts, tiny_checkpoint, tiny_parts
-from webui.core.errors import BadModelFile, MissingModel
+from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.family import FAMILIES
-from webui.engine.checkpoint import load_checkpoint, load_vae, save_single_file
+from webui.engine.checkpoint import load_checkpoint, load_vae, save_model, save_single_file
 from webui.engine.diffusers_parts import (
     AutoencoderKL,
     CLIPTextConfig,
@@ -26,6 +27,7 @@ from webui.engine.diffusers_parts import (
 from webui.engine.family import load_family
 from webui.engine.model import DiffusionModel, alphas_cumprod, with_zero_terminal_snr
 from webui.engine.model_file import open_tensors
+from webui.engine.tensor_writer import PRECISIONS
 
 MODULES = ("unet", "vae", "text_encoder", "text_encoder_2")
 SMALL = 500  # tokens, where no prompt is encoded
@@ -141,12 +143,92 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path, family: str, dtype: t
         assert_same_weights(module, parts[name].to(dtype).float())
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_saving_gives_back_what_was_loaded(tmp_path: Path, family: str) -> None:
+LAYOUTS = ("single file", "diffusers folder")
+SAVED = [(family, {}) for family in sorted(FAMILIES)] + [("sd1", {"in_channels": 9}), ("sdxl", {"in_channels": 9})]
+
+
+@pytest.fixture(scope="module", params=SAVED, ids=lambda case: "-".join([case[0], *map(str, case[1].values())]))
+def random_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DiffusionModel:
+    """A model of each family, and inpainting ones, in fp32 with values that no 16-bit type holds."""
+    family, changes = request.param
+    return load(small_file(tmp_path_factory.mktemp("random") / "x.safetensors", family, torch.float32, **changes))
+
+
+@pytest.mark.parametrize(("dtype", "layout"), [*((dtype, "single file") for dtype in PRECISIONS), ("bf16", "diffusers folder")])
+def test_a_saved_model_comes_back_bit_for_bit_in_the_saved_type(
+    random_model: DiffusionModel, tmp_path: Path, dtype: Any, layout: Any
+) -> None:
+    dtype = PRECISIONS[dtype]
+    save_model(random_model, tmp_path / "saved", dtype, layout)
+    again = load(tmp_path / "saved")
+    assert again.family == random_model.family
+    assert parts_of(again).keys() == parts_of(random_model).keys()
+    for name, module in parts_of(again).items():
+        saved = {key: tensor.to(dtype) for key, tensor in parts_of(random_model)[name].state_dict().items()}
+        assert [key for key, tensor in module.state_dict().items() if not torch.equal(tensor, saved[key].float())] == []
+    weights = [tmp_path / "saved"] if layout == "single file" else list((tmp_path / "saved").rglob("*.safetensors"))
+    for path in weights:
+        assert {tensor.dtype for tensor in load_file(path).values()} - {torch.int64} == {dtype}
+
+
+def test_diffusers_reads_the_saved_file_and_the_saved_folder_as_the_same_model(
+    random_model: DiffusionModel, tmp_path: Path, no_network: None
+) -> None:
+    for layout in LAYOUTS:
+        save_model(random_model, tmp_path / layout, torch.float16, layout)  # type: ignore[arg-type]
+    (tmp_path / "single file").rename(tmp_path / "x.safetensors")
+    family = random_model.family.name.removesuffix("_inpainting")
+    pipelines = [type(random_model.pipeline).from_pretrained(tmp_path / "diffusers folder", local_files_only=True)]
+    if family not in ("miniature", "sdxl_refiner"):  # diffusers takes their text encoders for another kind's
+        config = config_folder(tmp_path / "config", family, parts_of(random_model))
+        pipelines.append(diffusers_loads(tmp_path / "x.safetensors", config, random_model))
+    for theirs in pipelines:
+        for name, module in parts_of(random_model).items():
+            saved = {key: tensor.half().float() for key, tensor in module.state_dict().items()}
+            found = getattr(theirs, name).state_dict()
+            assert found.keys() == saved.keys()
+            assert [key for key in saved if not torch.equal(found[key].float(), saved[key])] == []
+        assert theirs.scheduler.config.prediction_type == random_model.family.prediction_type
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+def test_what_a_model_predicts_is_saved_with_it(tmp_path: Path, family: str, layout: Any) -> None:
+    """The opposite of what the family does by itself."""
     first = small_file(tmp_path / "a.safetensors", family)
+    markers = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)} if family == "sdxl" else {}
+    metadata = {} if markers else {"modelspec.prediction_type": "epsilon"}
+    save_file(load_file(first) | markers, first, metadata=metadata)
     model = load(first)
-    save_single_file(tmp_path / "b.safetensors", **{"text_encoder": None, **parts_of(model)})
+    assert model.family.prediction_type != load_family(family).prediction_type
+    save_model(model, tmp_path / "b", layout=layout)
+    assert load(tmp_path / "b").family == model.family
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_saving_gives_back_the_file_that_was_loaded(tmp_path: Path, family: str) -> None:
+    first = small_file(tmp_path / "a.safetensors", family)
+    save_model(load(first), tmp_path / "b.safetensors")
     assert_same_tensors(load_file(first), load_file(tmp_path / "b.safetensors"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_saving_holds_no_more_than_two_tensors(tmp_path: Path, layout: Any) -> None:
+    model = load(small_file(tmp_path / "x.safetensors", "sd2"))
+    with LiveTensors() as live:
+        save_model(model, tmp_path / "saved", torch.float16, layout)
+    largest = max(tensor.nbytes for module in parts_of(model).values() for tensor in module.state_dict().values())
+    assert 0 < live.peak < 2 * largest
+
+
+def test_saving_takes_no_existing_name_and_says_so(sd1_file: Path, tmp_path: Path) -> None:
+    model, before = load(sd1_file), sd1_file.read_bytes()
+    with pytest.raises(BadRequest, match=r"x\.safetensors exists already in sd10/; choose another name"):
+        save_model(model, sd1_file)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BadRequest, match="folder exists already"):
+        save_model(model, tmp_path / "folder", layout="diffusers folder")
+    assert sd1_file.read_bytes() == before
 
 
 def assert_same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:

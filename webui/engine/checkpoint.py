@@ -1,16 +1,15 @@
 """Checkpoint files -> DiffusionModel, and back: single files in LDM layout, diffusers folders, VAE files. Never a network."""
 
-import os
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from webui.core.errors import BadModelFile, StorageError
+from webui.core.errors import BadModelFile
 from webui.core.family import family_of_unet
 from webui.engine.component_places import folder_parts, single_file_parts, vae_part, weight_file
 from webui.engine.diffusers_parts import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler
@@ -19,8 +18,10 @@ from webui.engine.ldm_keys import Place, text_places, unet_places, vae_places
 from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.model_file import open_tensors
 from webui.engine.module_loading import Part, load_autoencoder, load_text_encoder, load_unet
+from webui.engine.tensor_writer import Outgoing, new_place, write_tensors
 from webui.engine.tokenizers import load_tokenizer
 
+Layout = Literal["single file", "diffusers folder"]
 SCHEDULERS = {"PNDMScheduler": PNDMScheduler, "EulerDiscreteScheduler": EulerDiscreteScheduler}
 NO_VAE = "{} has no VAE; choose one for it (VAE files belong into models/VAE/)"
 
@@ -83,6 +84,35 @@ def _build_vae(part: Part, family: Family, dtype: torch.dtype, device: torch.dev
     return load_autoencoder(part, config, safe, device)
 
 
+def save_model(
+    model: DiffusionModel,
+    path: Path,
+    dtype: torch.dtype = torch.float16,
+    layout: Layout = "single file",
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a model in memory as one file in the field's layout (.safetensors), or as a diffusers folder, with weights of `dtype`.
+
+    Prediction type and zero terminal SNR are written as markers that loading, ours and others', understands. No more memory is taken
+    than one tensor and the header. Raises BadRequest where `path` exists, StorageError where the disk refuses.
+    """
+    family = model.family
+    encoders = {layout.component: encoder for layout, encoder in zip(family.text_encoders, model.text_encoders, strict=True)}
+    modules = {"unet": model.unet, "vae": model.vae, **encoders}
+    with new_place(path) as part:
+        if layout == "diffusers folder":
+            _write_folder(part, model, modules, dtype)
+            return
+        tensors = _in_ldm_layout(family, modules, dtype)
+        if family.zero_terminal_snr:
+            tensors["ztsnr"] = _constant(torch.zeros(0))
+        if family.prediction_type == "v_prediction" and load_family(family.config).prediction_type != "v_prediction":
+            tensors["v_pred"] = _constant(torch.zeros(0))
+        predicts = {"modelspec.prediction_type": "v" if family.prediction_type == "v_prediction" else "epsilon"}
+        _write(part, tensors, {**predicts, **(metadata or {})})
+
+
 def save_single_file(
     path: Path,
     *,
@@ -93,53 +123,91 @@ def save_single_file(
     dtype: torch.dtype = torch.float16,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the field's single-file layout as safetensors; the file appears whole or not at all.
+    """Write modules that are in training, or were just made, in the field's single-file layout; takes the place of an older file.
 
     dtype: of all weights in the file. The text encoders are those that the UNet's family has.
     """
     family = complete(family_of_unet(unet.config.cross_attention_dim, unet.config.in_channels, path.name))
-    encoders = {"text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
-    tensors = _in_ldm_layout(unet, unet_places(unet.state_dict(), unet.config), UNET_PREFIX)
-    tensors |= _in_ldm_layout(vae, vae_places(vae.state_dict(), vae.config), VAE_PREFIX)
+    given = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
+    modules = {name: module for name, module in given.items() if module is not None}
     for layout in family.text_encoders:
-        encoder = encoders[layout.component]
-        if encoder is None:
+        if layout.component not in modules:
             raise ValueError(f"a model of the family {family.name} needs its {layout.component}")
-        tensors |= _in_ldm_layout(encoder, text_places(encoder.state_dict(), layout.naming), layout.prefix)
+    with new_place(path, replace=True) as part:
+        _write(part, _in_ldm_layout(family, modules, dtype), metadata or {})
+
+
+def _in_ldm_layout(family: Family, modules: Mapping[str, nn.Module], dtype: torch.dtype) -> dict[str, Outgoing]:
+    """All weights under their names in a single file."""
+    unet, vae = modules["unet"], modules["vae"]
+    tensors = _renamed(unet, unet_places(unet.state_dict(), unet.config), UNET_PREFIX, dtype)
+    tensors |= _renamed(vae, vae_places(vae.state_dict(), vae.config), VAE_PREFIX, dtype)
+    for layout in family.text_encoders:
+        encoder = modules[layout.component]
+        tensors |= _renamed(encoder, text_places(encoder.state_dict(), layout.naming), layout.prefix, dtype)
         if layout.naming == "clip":  # older programs look for this constant
-            tensors[f"{layout.prefix}embeddings.position_ids"] = torch.arange(encoder.config.max_position_embeddings)[None]
-    cast = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
-    _write(path, {key: tensor.cpu().contiguous() for key, tensor in cast.items()}, dict(metadata or {}))
+            positions = torch.arange(encoder.config.max_position_embeddings)[None]
+            tensors[f"{layout.prefix}embeddings.position_ids"] = _constant(positions)
+    return tensors
 
 
-def _in_ldm_layout(module: nn.Module, places: Mapping[str, Place], prefix: str) -> dict[str, Tensor]:
-    """The module's weights under their names in a single file; q, k and v joined where the layout joins them."""
-    tensors: dict[str, Tensor] = {}
+def _renamed(module: nn.Module, places: Mapping[str, Place], prefix: str, dtype: torch.dtype) -> dict[str, Outgoing]:
+    """The module's weights at their places; q, k and v as rows of one matrix where the layout joins them."""
+    tensors: dict[str, Outgoing] = {}
     thirds: dict[str, list[Tensor]] = {}
     for key, tensor in module.state_dict().items():
         place = places[key]
         if place.third is not None:
             thirds.setdefault(place.key, [tensor] * 3)[place.third] = tensor
-        elif place.as_convolution and tensor.ndim == 2:
-            tensors[prefix + place.key] = tensor[:, :, None, None]
-        else:
-            tensors[prefix + place.key] = tensor.T if place.transposed else tensor
-    return tensors | {prefix + key: torch.cat(parts) for key, parts in thirds.items()}
+            continue
+        stored = tensor.T if place.transposed else tensor
+        shape = (*stored.shape, 1, 1) if place.as_convolution and tensor.ndim == 2 else tuple(stored.shape)
+        tensors[prefix + place.key] = _outgoing([stored], shape, dtype)
+    for key, rows in thirds.items():
+        tensors[prefix + key] = _outgoing(rows, (3 * len(rows[0]), *rows[0].shape[1:]), dtype)
+    return tensors
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Beside the final place first, on disk for certain, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} could not be written: {error.strerror}; free some space or choose another folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+def _outgoing(pieces: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Outgoing:
+    """Numbers with a fraction are written in `dtype`."""
+    return Outgoing(dtype if pieces[0].is_floating_point() else pieces[0].dtype, shape, lambda: pieces)
+
+
+def _constant(tensor: Tensor) -> Outgoing:
+    return Outgoing(tensor.dtype, tuple(tensor.shape), lambda: [tensor])
+
+
+def _write_folder(folder: Path, model: DiffusionModel, modules: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
+    """A diffusers folder: a folder with configuration and weights for each component, and the index of them."""
+    pipeline, family = model.pipeline, model.family
+    pipeline.save_config(folder)
+    for layout, tokenizer in zip(family.text_encoders, model.tokenizers, strict=True):
+        tokenizer.save_pretrained(folder / layout.tokenizer)
+    scheduler: dict[str, Any] = {"prediction_type": family.prediction_type}
+    if family.zero_terminal_snr:
+        scheduler["rescale_betas_zero_snr"] = True
+    _write_config(folder / "scheduler" / "scheduler_config.json", pipeline.scheduler.to_json_string(), scheduler)
+    for name, module in modules.items():
+        place, is_text = folder / name, name not in ("unet", "vae")
+        config = module.config.to_json_string(use_diff=False) if is_text else module.to_json_string()
+        facts = {"dtype": str(dtype).removeprefix("torch.")} if is_text else {}
+        if name == "unet":
+            facts["sample_size"] = family.native_size // 8  # in latents; it tells the native size
+        _write_config(place / "config.json", config, facts)
+        level = "text_model." if is_text else ""  # older programs know no other names; "text_projection" lies beside it
+        keys = {key: key if key.startswith(("text_model.", "text_projection.")) else level + key for key in module.state_dict()}
+        tensors = {keys[key]: _outgoing([tensor], tuple(tensor.shape), dtype) for key, tensor in module.state_dict().items()}
+        _write(place / ("model.safetensors" if is_text else "diffusion_pytorch_model.safetensors"), tensors, {})
+
+
+def _write_config(path: Path, text: str, changes: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({**json.loads(text), **changes}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write(path: Path, tensors: Mapping[str, Outgoing], metadata: Mapping[str, str]) -> None:
+    for _ in write_tensors(path, tensors, metadata):
+        pass
 
 
 def _scheduler(family: Family) -> Any:

@@ -86,9 +86,10 @@ def _family_of_folder(folder: Path) -> Family:
     if not isinstance(width, int) or not isinstance(channels, int):
         raise BadModelFile(f"{folder.name} is a model of a kind that Easel does not know")
     family = complete(family_of_unet(width, channels, folder.name))
-    said = _read_config(folder / "scheduler" / "scheduler_config.json").get("prediction_type")
-    if said in ("epsilon", "v_prediction"):
+    schedule = _read_config(folder / "scheduler" / "scheduler_config.json")
+    if (said := schedule.get("prediction_type")) in ("epsilon", "v_prediction"):
         family = replace(family, prediction_type=said)
+    family = replace(family, zero_terminal_snr=schedule.get("rescale_betas_zero_snr") is True)
     if isinstance(size, int) and 8 <= size <= 256:
         family = replace(family, native_size=size * 8)
     return family

@@ -52,10 +52,13 @@ class ModelFile(Protocol):
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
 
-    def read(self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU) -> Tensor:
+    def read(
+        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+    ) -> Tensor:
         """One tensor in memory of its own, on `device`; numbers with a fraction are cast to `dtype`.
 
-        third: 0, 1 or 2 takes that third of the rows, as of the joined q, k and v of open_clip's attention.
+        third: 0, 1 or 2 takes that third of the rows, as of the joined q, k and v of open_clip's attention. rows: takes these alone,
+        so that no more than they are in memory.
         """
 
 
@@ -69,8 +72,10 @@ class SafetensorsFile:
         self._file, self._entries = file, header.tensors
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
-    def read(self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU) -> Tensor:
-        entry = _third_of(self._entries[key], third)
+    def read(
+        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+    ) -> Tensor:
+        entry = _rows_of(self._entries[key], _wanted_rows(self.shapes[key], third, rows))
         if entry.dtype not in DTYPES:
             raise BadModelFile(f"{self.name} holds numbers of the type {entry.dtype}, which Easel cannot use")
         stored = DTYPES[entry.dtype]
@@ -96,11 +101,11 @@ class UnpickledFile:
         self.name, self.metadata, self._tensors = name, metadata, tensors
         self.shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
-    def read(self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU) -> Tensor:
-        tensor = self._tensors[key]
-        if third is not None:
-            rows = len(tensor) // 3
-            tensor = tensor[third * rows : (third + 1) * rows]
+    def read(
+        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+    ) -> Tensor:
+        wanted = _wanted_rows(self.shapes[key], third, rows)
+        tensor = self._tensors[key] if wanted is None else self._tensors[key][wanted]
         target = dtype if dtype and tensor.is_floating_point() else tensor.dtype
         return tensor.to(device, target, copy=True, memory_format=torch.contiguous_format)
 
@@ -137,12 +142,20 @@ def read_plain(path: Path, most: int) -> Any:
         return {key: tensors.read(key) for key in tensors.shapes}
 
 
-def _third_of(entry: TensorEntry, third: int | None) -> TensorEntry:
+def _wanted_rows(shape: tuple[int, ...], third: int | None, rows: slice | None) -> slice | None:
+    """The part of the first axis to read; None is all of the tensor."""
     if third is None:
+        return rows
+    size = shape[0] // 3
+    return slice(third * size, (third + 1) * size)
+
+
+def _rows_of(entry: TensorEntry, rows: slice | None) -> TensorEntry:
+    if rows is None:
         return entry
-    size = (entry.end - entry.start) // 3
-    start = entry.start + third * size
-    return TensorEntry(entry.dtype, (entry.shape[0] // 3, *entry.shape[1:]), start, start + size)
+    first, last, _ = rows.indices(entry.shape[0])
+    row = (entry.end - entry.start) // max(1, entry.shape[0])
+    return TensorEntry(entry.dtype, (last - first, *entry.shape[1:]), entry.start + first * row, entry.start + last * row)
 
 
 def _refuse_by_its_start(start: bytes, name: str) -> None:

@@ -1,0 +1,66 @@
+"""What a merge of checkpoints is asked to do: plain data, checked before any file is opened."""
+
+import math
+from dataclasses import dataclass
+
+from webui.core.errors import BadRequest
+
+METHODS = ("No interpolation", "Weighted sum", "Add difference")
+PRECISIONS = ("fp16", "bf16", "fp32")
+CONFIG_SOURCES = ("A, B or C", "B", "C", "Don't")
+MAX_PATTERN = 500  # characters
+FORBIDDEN = frozenset('/\\:*?"<>|')  # in file names, on one system or another
+MAX_NAME = 200  # bytes, as many as every file system takes with an ending
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeRecipe:
+    """One new checkpoint out of one to three others; `primary` is A, `secondary` B, `tertiary` C.
+
+    method: "No interpolation" A as it is; "Weighted sum" A * (1 - multiplier) + B * multiplier;
+    "Add difference" A + (B - C) * multiplier. The checkpoints and the VAE are named as everywhere: name, title, hash.
+    """
+
+    primary: str
+    secondary: str = ""
+    tertiary: str = ""
+    method: str = "Weighted sum"
+    multiplier: float = 0.3  # 0 .. 1
+    name: str = ""  # of the new file, without ending; "": made of the others' names
+    precision: str = "fp16"
+    bake_in_vae: str = "None"  # a VAE that takes the place of A's own
+    config_source: str = "A, B or C"  # whose .yaml, which other programs may want, is copied beside the new file
+    discard_weights: str = ""  # a regular expression; tensors in whose names it is found are left out
+    copy_metadata: bool = True  # of the merged files; where they differ, A's
+    add_recipe: bool = True  # to the metadata: sd_merge_recipe, sd_merge_models, modelspec.*
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Those that the method uses."""
+        return (self.primary, self.secondary, self.tertiary)[: METHODS.index(self.method) + 1]
+
+    def validate(self) -> None:
+        """Raises BadRequest with the field, its value and what to do."""
+        for field, value, choices in (
+            ("method", self.method, METHODS),
+            ("precision", self.precision, PRECISIONS),
+            ("config source", self.config_source, CONFIG_SOURCES),
+        ):
+            if value not in choices:
+                raise BadRequest(f"the merge's {field} is {value!r}; choose one of: {'; '.join(choices)}")
+        for letter, checkpoint in zip("ABC", self.checkpoints, strict=False):
+            if not checkpoint:
+                raise BadRequest(f"{self.method} needs a checkpoint {letter}; choose one")
+        if not math.isfinite(self.multiplier) or not 0 <= self.multiplier <= 1:
+            raise BadRequest(f"the multiplier is {self.multiplier}; it goes from 0 to 1")
+        _check_name(self.name)
+        if len(self.discard_weights) > MAX_PATTERN:
+            what = f"the pattern of the weights to discard has {len(self.discard_weights)} characters"
+            raise BadRequest(f"{what}; use at most {MAX_PATTERN}")
+
+
+def _check_name(name: str) -> None:
+    if FORBIDDEN & set(name) or not name.isprintable() or name.startswith(".") or name != name.strip():
+        raise BadRequest(f"{name!r} cannot be the name of a file; use letters, digits, spaces, - and _")
+    if len(name.encode("utf-8", "replace")) > MAX_NAME:
+        raise BadRequest(f"the new checkpoint's name is too long; use at most {MAX_NAME} characters")
