@@ -1,29 +1,25 @@
-"""What lies in the model folders: names, hashes, families. Files are listed without being trusted, and found by any name users know."""
+"""The models that Easel has, and which of them a text names: over folders that are listed without being trusted."""
 
 import hashlib
 import os
-import stat
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from webui.core.errors import BadModelFile, EaselError, MissingModel
-from webui.core.family import Family, detect_family
-from webui.core.safetensors_header import open_model_file, read_header
+from webui.core.errors import EaselError, MissingModel
+from webui.core.family import Family
+from webui.core.model_details import read_details
+from webui.core.model_listing import ENDINGS, KIND_TITLES, VAE_BESIDE, ModelFile, folders_of, list_kind, model_at, model_in, same_file
+from webui.core.model_names import find_listed, find_mentioned, missing, old_hash_of
+from webui.core.safetensors_header import open_model_file
 from webui.core.settings import Settings
 
-CHECKPOINT_ENDINGS = (".safetensors", ".ckpt")
-VAE_ENDINGS = (".safetensors", ".ckpt", ".pt")
-LORA_ENDINGS = (".safetensors", ".ckpt", ".pt", ".bin")
-EMBEDDING_ENDINGS = (".safetensors", ".pt", ".bin")
-HYPERNETWORK_ENDINGS = (".safetensors", ".pt", ".ckpt")
-VAE_BESIDE = (".vae.safetensors", ".vae.pt", ".vae.ckpt")  # a checkpoint's own VAE: its stem and one of these
-MAX_DEPTH = 8  # folders within folders
-MAX_ENTRIES = 50_000  # files and folders looked at below one model folder
+__all__ = ["Catalog", "HashStore", "MemoryHashes", "ModelFile", "ModelIndex", "old_hash_of", "sha256_of"]
+
 HASHED_AT_ONCE = 64_000_000  # bytes: files up to this size get their sha256 when they are listed
+Verdict = tuple[Family | None, str]  # family and problem of a checkpoint
 
 
 class HashStore(Protocol):
@@ -32,6 +28,19 @@ class HashStore(Protocol):
     def get(self, path: Path, mtime: float, size: int) -> str | None: ...
 
     def put(self, path: Path, mtime: float, size: int, sha256: str) -> None: ...
+
+
+class ModelIndex(Protocol):
+    """What an earlier look into the folders found, kept somewhere: of LoRAs, embeddings, hypernetworks, and of the checkpoints' headers."""
+
+    def files(self, kind: str) -> Sequence[ModelFile]:
+        """All files of a kind, in order of names."""
+
+    def named(self, kind: str, text: str) -> Sequence[ModelFile]:
+        """At least those whose path, name, stem or alias is `text` in any spelling."""
+
+    def verdict(self, model: ModelFile) -> Verdict | None:
+        """What the header of this checkpoint said when it was last read, if the file is still the same."""
 
 
 class MemoryHashes:
@@ -47,79 +56,58 @@ class MemoryHashes:
         self._sums[path, mtime, size] = sha256
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """One model file. name: its path below the model folder, with /; family: of checkpoints in safetensors, else None;
-    problem: why a checkpoint cannot be used, "" if nothing is known against it; size: bytes; mtime: unix seconds."""
+class FolderIndex:
+    """A ModelIndex that lists the folders at every question and knows no aliases: for programs without a database."""
 
-    path: Path
-    name: str
-    size: int
-    mtime: float
-    sha256: str | None = None
-    family: Family | None = None
-    problem: str = ""
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
-    @property
-    def stem(self) -> str:
-        """File name without its ending (and without .vae)."""
-        return _without_ending(self.path.name)
+    def files(self, kind: str) -> Sequence[ModelFile]:
+        return list_kind(kind, self._settings)
 
-    @property
-    def model_name(self) -> str:
-        """The wire protocol's model_name: `name` without its ending, / as _."""
-        return _without_ending(self.name).replace("/", "_")
+    def named(self, kind: str, text: str) -> Sequence[ModelFile]:
+        return self.files(kind)
 
-    @property
-    def short_hash(self) -> str:
-        """First 10 hex digits of the sha256, "" while unknown."""
-        return (self.sha256 or "")[:10]
-
-    @property
-    def title(self) -> str:
-        """ "folder/file.safetensors [0123456789]"; without brackets while the hash is unknown."""
-        return f"{self.name} [{self.short_hash}]" if self.sha256 else self.name
-
-
-@dataclass(frozen=True)
-class _Lists:
-    checkpoints: tuple[ModelFile, ...]
-    vaes: tuple[ModelFile, ...]
-    loras: tuple[ModelFile, ...]
-    embeddings: tuple[ModelFile, ...]
-    hypernetworks: tuple[ModelFile, ...]
+    def verdict(self, model: ModelFile) -> Verdict | None:
+        return None
 
 
 class Catalog:
-    """The lists of model files; made at first use, renewed by `refresh`. Safe to use from several threads."""
+    """Finds models. Checkpoints and VAEs are listed at first use and renewed by `refresh`; all others are the index's.
 
-    def __init__(self, settings: Settings, hashes: HashStore | None = None) -> None:
+    Safe to use from several threads.
+    """
+
+    def __init__(self, settings: Settings, hashes: HashStore | None = None, index: ModelIndex | None = None) -> None:
         self._settings = settings
         self._hashes: HashStore = hashes if hashes is not None else MemoryHashes()
+        self._index: ModelIndex = index if index is not None else FolderIndex(settings)
         self._lock = threading.Lock()
-        self._lists: _Lists | None = None
+        self._lists: dict[str, tuple[ModelFile, ...]] = {}
+        self._verdicts: dict[tuple[Path, float, int], Verdict] = {}
 
     def checkpoints(self) -> list[ModelFile]:
         """All checkpoints by name; the miniature is always among them."""
-        return list(self._current().checkpoints)
+        return list(self._listed("checkpoint"))
 
     def vaes(self) -> list[ModelFile]:
         """VAEs of the VAE folders, then those that lie beside checkpoints."""
-        return list(self._current().vaes)
+        return list(self._listed("vae"))
 
     def loras(self) -> list[ModelFile]:
-        return list(self._current().loras)
+        return list(self._index.files("lora"))
 
     def embeddings(self) -> list[ModelFile]:
-        return list(self._current().embeddings)
+        return list(self._index.files("embedding"))
 
     def hypernetworks(self) -> list[ModelFile]:
-        return list(self._current().hypernetworks)
+        return list(self._index.files("hypernetwork"))
 
     def refresh(self) -> None:
-        """Look into the folders again."""
+        """Look for checkpoints and VAEs again; files that did not change are not opened."""
+        found = {kind: self._read(kind) for kind in ("checkpoint", "vae")}
         with self._lock:
-            self._lists = self._read()
+            self._lists = found
 
     def default_checkpoint(self) -> ModelFile:
         """The one of --ckpt, else the miniature, else the first. Raises MissingModel."""
@@ -128,17 +116,33 @@ class Catalog:
         models = self.checkpoints()
         if not models:
             raise MissingModel(f"there is no checkpoint: put one into {self._settings.checkpoint_dirs[0]}")
-        return next((model for model in models if _same_file(model.path, self._settings.builtin_checkpoint)), models[0])
+        return next((model for model in models if same_file(model.path, self._settings.builtin_checkpoint)), models[0])
 
     def find_checkpoint(self, text: str) -> ModelFile:
-        """By title, name, "name [hash]", file name, model name, path, stem or hash (8, 10, 64 digits); "" is the default one."""
-        if not text.strip():
-            return self.default_checkpoint()
-        return _find("checkpoint", text, self.checkpoints(), self._settings.checkpoint_dirs[0])
+        """By title, name, "name [hash]", file name, model name, path, stem or hash (8, 10, 64 digits); "" is the default one.
+
+        A file that came after the last look is found by its name as well.
+        """
+        return self._find("checkpoint", text) if text.strip() else self.default_checkpoint()
 
     def find_vae(self, text: str) -> ModelFile:
         """By the same names as checkpoints. "Automatic" and "None" are no files: the caller knows them."""
-        return _find("VAE", text, self.vaes(), self._settings.vae_dirs[0])
+        return self._find("vae", text)
+
+    def find_lora(self, text: str) -> ModelFile:
+        """The LoRA that a prompt mentions: by file name with or without ending and folder, or by the name it was given in training.
+
+        Raises MissingModel, also where the name fits several; the error says what comes close.
+        """
+        return self._find_mentioned("lora", text)
+
+    def find_embedding(self, text: str) -> ModelFile:
+        """By file name with or without ending and folder; errors as for find_lora."""
+        return self._find_mentioned("embedding", text)
+
+    def find_hypernetwork(self, text: str) -> ModelFile:
+        """By file name with or without ending and folder; errors as for find_lora."""
+        return self._find_mentioned("hypernetwork", text)
 
     def automatic_vae(self, checkpoint: ModelFile) -> ModelFile | None:
         """The VAE with the checkpoint's stem and .vae.safetensors, .vae.pt or .vae.ckpt, beside it or in a VAE folder."""
@@ -155,53 +159,73 @@ class Catalog:
         """`model` with its sha256, worked out (seconds for large files) and remembered if it was not known."""
         if model.sha256:
             return model
-        known = self._hashes.get(model.path, model.mtime, model.size)
+        return replace(model, sha256=self._sum(model.path, model, sha256_of))
+
+    def network_hash(self, model: ModelFile) -> str:
+        """The 12 digits by which infotexts name a LoRA: its metadata's own hash, else that of its tensors, else of the whole file."""
+        said = read_details("lora", replace(model, beside=())).network_hash
+        return (said or self._sum(tensors_key(model.path), model, tensors_hash_of))[:12]
+
+    def _sum(self, key: Path, model: ModelFile, work_out: Callable[[Path], str]) -> str:
+        """The sum that is remembered under `key`, worked out over the model's file if there is none."""
+        known = self._hashes.get(key, model.mtime, model.size)
         if known is None:
-            known = sha256_of(model.path)
-            self._hashes.put(model.path, model.mtime, model.size, known)
-        return replace(model, sha256=known)
+            known = work_out(model.path)
+            self._hashes.put(key, model.mtime, model.size, known)
+        return known
 
-    def _current(self) -> _Lists:
+    def _find(self, kind: str, text: str) -> ModelFile:
+        models = self._listed(kind)
+        found = find_listed(text, models)
+        if found is None:
+            folders = folders_of(kind, self._settings)
+            fresh = model_in(folders, ENDINGS[kind], text.strip())
+            if fresh is None:
+                raise missing(kind, text, models, folders[0])
+            return self._looked_at(kind, fresh)
+        present = model_at(found.name, found.path)
+        if present is None:
+            raise MissingModel(f"the file of {KIND_TITLES[kind]} {found.name} is not there any more; refresh the list")
+        same = (present.mtime, present.size) == (found.mtime, found.size)
+        return found if same else self._looked_at(kind, present)
+
+    def _find_mentioned(self, kind: str, text: str) -> ModelFile:
+        wanted, folders = text.strip(), folders_of(kind, self._settings)
+        there = [model for model in self._index.named(kind, wanted) if model_at(model.name, model.path) is not None]
+        found = find_mentioned(kind, wanted, there) or model_in(folders, ENDINGS[kind], wanted)
+        if found is None:
+            raise missing(kind, text, self._index.files(kind), folders[0])
+        return found
+
+    def _listed(self, kind: str) -> tuple[ModelFile, ...]:
         with self._lock:
-            if self._lists is None:
-                self._lists = self._read()
-            return self._lists
+            if kind not in self._lists:
+                self._lists[kind] = self._read(kind)
+            return self._lists[kind]
 
-    def _read(self) -> _Lists:
-        s = self._settings
-        return _Lists(
-            tuple(map(self._checkpoint, self._all_checkpoints())),
-            tuple(map(self._hashed, (*_listed(s.vae_dirs, VAE_ENDINGS), *_listed(s.checkpoint_dirs, VAE_BESIDE)))),
-            tuple(map(self._remembered, _listed(s.lora_dirs, LORA_ENDINGS))),
-            tuple(map(self._remembered, _listed(s.embeddings_dirs, EMBEDDING_ENDINGS))),
-            tuple(map(self._remembered, _listed(s.hypernetwork_dirs, HYPERNETWORK_ENDINGS))),
-        )
+    def _read(self, kind: str) -> tuple[ModelFile, ...]:
+        return tuple(self._looked_at(kind, model) for model in list_kind(kind, self._settings))
 
-    def _all_checkpoints(self) -> list[ModelFile]:
-        models = [m for m in _listed(self._settings.checkpoint_dirs, CHECKPOINT_ENDINGS) if not m.name.lower().endswith(VAE_BESIDE)]
-        named = Path(self._settings.checkpoint).expanduser() if self._settings.checkpoint else None
-        for path in filter(None, (self._settings.builtin_checkpoint, named)):
-            if not any(_same_file(path, model.path) for model in models):
-                models += _models(path.name, [path.absolute()])
-        return models
-
-    def _checkpoint(self, model: ModelFile) -> ModelFile:
+    def _looked_at(self, kind: str, model: ModelFile) -> ModelFile:
+        """`model` with its hash, and a checkpoint with its family or problem."""
         model = self._hashed(model)
-        if not model.name.lower().endswith(".safetensors"):
+        if kind != "checkpoint":
             return model
-        try:
-            with open_model_file(model.path) as file:
-                header = read_header(file, model.path.name)
-            shapes = {name: entry.shape for name, entry in header.tensors.items()}
-            return replace(model, family=detect_family(shapes, header.metadata, model.path.name))
-        except (BadModelFile, MissingModel) as error:
-            return replace(model, problem=str(error))
+        family, problem = self._verdict(model)
+        return replace(model, family=family, problem=problem)
 
-    def _remembered(self, model: ModelFile) -> ModelFile:
-        return replace(model, sha256=self._hashes.get(model.path, model.mtime, model.size))
+    def _verdict(self, model: ModelFile) -> Verdict:
+        key = (model.path, model.mtime, model.size)
+        if key not in self._verdicts:
+            told = self._index.verdict(model)
+            if told is None:
+                details = read_details("checkpoint", replace(model, beside=()))
+                told = details.family, details.problem
+            self._verdicts[key] = told
+        return self._verdicts[key]
 
     def _hashed(self, model: ModelFile) -> ModelFile:
-        model = self._remembered(model)
+        model = replace(model, sha256=self._hashes.get(model.path, model.mtime, model.size))
         try:
             return self.with_hash(model) if model.size <= HASHED_AT_ONCE else model
         except EaselError:
@@ -214,143 +238,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def old_hash_of(path: Path) -> str:
-    """The 8 hex digits of pictures made before 2023: sha256 over 64 KiB at 1 MiB, "" for shorter files. Files collide: only to look up."""
-    with open_model_file(path) as file:
-        file.seek(0x100000)
-        part = file.read(0x10000)
-    return hashlib.sha256(part).hexdigest()[:8] if part else ""
+def tensors_hash_of(path: Path) -> str:
+    """64 hex digits over what follows a safetensors file's header, so that edited metadata change nothing; over all of another file.
 
-
-def _listed(folders: Iterable[Path], endings: tuple[str, ...]) -> list[ModelFile]:
-    """The regular files below the folders with these endings, each folder in the order of names; names are unique."""
-    models: list[ModelFile] = []
-    taken: set[str] = set()
-    for folder in dict.fromkeys(folders):
-        found = [model for name, path in _walk(folder) if name.lower().endswith(endings) for model in _models(name, [path])]
-        for model in sorted(found, key=lambda model: model.name.casefold()):
-            name = model.name if model.name not in taken else f"{folder.name}/{model.name}"
-            if name not in taken:
-                taken.add(name)
-                models.append(replace(model, name=name))
-    return models
-
-
-def _models(name: str, paths: list[Path]) -> list[ModelFile]:
-    """The model files among `paths`: regular files (links are followed), called `name`."""
-    models = []
-    for path in paths:
-        try:
-            status = path.stat()
-        except (OSError, ValueError):
-            continue
-        if stat.S_ISREG(status.st_mode):
-            models.append(ModelFile(path, name, status.st_size, status.st_mtime))
-    return models
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(path below `folder` with /, path) of everything that is not a folder; links are followed, loops and hidden folders are not.
-
-    Names that cannot be shown (not UTF-8, control characters) are left out. Folders that cannot be read count as empty.
+    Raises MissingModel or BadModelFile.
     """
-    seen: set[tuple[int, int]] = set()
-    waiting = [(folder, "", 0)]
-    left = MAX_ENTRIES
-    while waiting:
-        here, prefix, depth = waiting.pop()
-        try:
-            status = here.stat()
-            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
-        except OSError:
-            continue
-        if (status.st_dev, status.st_ino) in seen or depth > MAX_DEPTH:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in entries[:left]:
-            left -= 1
-            if entry.name.isprintable() and not entry.name.startswith("."):
-                if _is_folder(entry):
-                    waiting.append((Path(entry.path), f"{prefix}{entry.name}/", depth + 1))
-                else:
-                    yield prefix + entry.name, Path(entry.path)
+    with open_model_file(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+        behind = 8 + length < os.fstat(file.fileno()).st_size and file.read(1) == b"{"
+        file.seek(8 + length if behind else 0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _find(kind: str, text: str, models: list[ModelFile], folder: Path) -> ModelFile:
-    """The model that `text` names, exact names before file names before hashes. Raises MissingModel with what comes close."""
-    wanted = text.strip()
-    name, bracket, rest = wanted.rpartition(" [")
-    found = _by_name(wanted, models)
-    if found is None and bracket and rest.endswith("]"):
-        found = _by_hash(rest[:-1], models) or _by_name(name.strip(), models)
-    if found is None:
-        found = _by_hash(wanted, models)
-    if found is None:
-        raise MissingModel(f"{kind} {wanted[:200]!r} is not there{_suggestion(wanted, models, folder)}")
-    if not found.path.is_file():
-        raise MissingModel(f"the file of {kind} {found.name} is not there any more; refresh the list")
-    return found
-
-
-def _by_name(wanted: str, models: list[ModelFile]) -> ModelFile | None:
-    for fold in (str, str.casefold):
-        for names in (_full_names, _short_names):
-            for model in models:
-                if fold(wanted) in map(fold, names(model)):
-                    return model
-    return None
-
-
-def _full_names(model: ModelFile) -> tuple[str, ...]:
-    return model.title, model.name, str(model.path), _without_ending(model.name)
-
-
-def _short_names(model: ModelFile) -> tuple[str, ...]:
-    return model.path.name, model.stem, model.model_name
-
-
-def _by_hash(wanted: str, models: list[ModelFile]) -> ModelFile | None:
-    """By 10 or 64 digits of the sha256 where it is known, or by the 8 digits of old pictures."""
-    digits = wanted.lower()
-    if len(digits) not in (8, 10, 64) or not set(digits) <= set("0123456789abcdef"):
-        return None
-    if len(digits) > 8:
-        return next((model for model in models if model.sha256 and model.sha256.startswith(digits)), None)
-    return next((model for model in models if _has_old_hash(model, digits)), None)
-
-
-def _has_old_hash(model: ModelFile, digits: str) -> bool:
-    try:
-        return old_hash_of(model.path) == digits
-    except EaselError:
-        return False
-
-
-def _suggestion(wanted: str, models: list[ModelFile], folder: Path) -> str:
-    names = {name: model.name for model in models for name in (model.name.casefold(), model.stem.casefold())}
-    close = dict.fromkeys(names[name] for name in get_close_matches(wanted[:200].casefold(), names, n=3, cutoff=0.5))
-    if close:
-        return f"; did you mean {' or '.join(close)}?"
-    return f"; put the file into {folder} and refresh the list"
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except (OSError, ValueError):
-        return False
-
-
-def _without_ending(name: str) -> str:
-    lower = name.lower()
-    for ending in (*VAE_BESIDE, ".safetensors", ".ckpt", ".pt", ".bin"):
-        if lower.endswith(ending):
-            return name[: -len(ending)]
-    return name
+def tensors_key(path: Path) -> Path:
+    """Under which a HashStore keeps the sum of a file's tensors: a path that no file can have."""
+    return path / "tensors"

@@ -64,7 +64,7 @@ def detect_family(shapes: Shapes, metadata: Mapping[str, str], name: str) -> Fam
     """
     first = shapes.get(FIRST_CONV)
     if first is None or len(first) != 4:
-        raise BadModelFile(f"{name} is not a Stable Diffusion checkpoint: {_other_kind(shapes)}")
+        raise BadModelFile(f"{name} is not a Stable Diffusion checkpoint: {other_kind(shapes)}")
     return _marked(family_of_unet(_text_width(shapes), first[1], name), shapes, metadata)
 
 
@@ -103,9 +103,11 @@ def _text_width(shapes: Shapes) -> int | None:
     return None
 
 
-def _other_kind(shapes: Shapes) -> str:
-    """What a file without an LDM UNet seems to be."""
+def other_kind(shapes: Shapes) -> str:
+    """What a file without an LDM UNet seems to be, as half a sentence."""
     names = "\n".join(shapes)
+    if FIRST_CONV in shapes:
+        return "it is a checkpoint; put it into models/Stable-diffusion/"
     for parts, kind in OTHER_KINDS:
         if any(part in names for part in parts):
             return kind

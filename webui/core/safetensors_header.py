@@ -67,6 +67,20 @@ def open_model_file(path: Path) -> io.FileIO:
     return io.FileIO(descriptor, "rb")
 
 
+def refuse_by_its_start(start: bytes, name: str) -> None:
+    """Files that are often taken for models, each with its own advice."""
+    if not start:
+        raise BadModelFile(f"{name} is empty; download or copy it again")
+    if start.lstrip()[:1] == b"<":
+        raise BadModelFile(f"{name} is a web page, not a model; open it in a text editor to see why the download failed")
+    if start.startswith(b"version https://git-lfs"):
+        raise BadModelFile(f"{name} only points to the model (Git LFS); download the file itself")
+    if start[:1] == b"\x80" and start[1:2] <= b"\x05" and start[8:9] != b"{":
+        raise BadModelFile(f"{name} is in torch's old format, which can run code; convert it to safetensors")
+    if start[257:262] == b"ustar" or start[:6] == b"7z\xbc\xaf\x27\x1c" or start[:2] == b"\x1f\x8b":
+        raise BadModelFile(f"{name} is an archive; unpack it, or convert what is in it to safetensors")
+
+
 def read_header(file: io.FileIO, name: str) -> Header:
     """The header, checked: every tensor's bytes lie in the file, side by side, none twice, and none is left over."""
     size = os.fstat(file.fileno()).st_size

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from webui.core.errors import BadModelFile
-from webui.core.safetensors_header import TensorEntry, open_model_file, read_header, read_into
+from webui.core.safetensors_header import TensorEntry, open_model_file, read_header, read_into, refuse_by_its_start
 
 CPU = torch.device("cpu")
 DTYPES = {
@@ -118,7 +118,7 @@ def open_tensors(path: Path) -> Iterator[ModelFile]:
         if start[:4] == b"PK\x03\x04":
             yield UnpickledFile(*_unpickle(file, path.name), path.name)
             return
-        _refuse_by_its_start(start, path.name)
+        refuse_by_its_start(start, path.name)
         yield SafetensorsFile(file, path.name)
 
 
@@ -137,7 +137,7 @@ def read_plain(path: Path, most: int) -> Any:
             content = _load_zip(file, path.name)
             _check_plain(content, size, path.name)
             return content
-        _refuse_by_its_start(start, path.name)
+        refuse_by_its_start(start, path.name)
         tensors = SafetensorsFile(file, path.name)
         return {key: tensors.read(key) for key in tensors.shapes}
 
@@ -156,20 +156,6 @@ def _rows_of(entry: TensorEntry, rows: slice | None) -> TensorEntry:
     first, last, _ = rows.indices(entry.shape[0])
     row = (entry.end - entry.start) // max(1, entry.shape[0])
     return TensorEntry(entry.dtype, (last - first, *entry.shape[1:]), entry.start + first * row, entry.start + last * row)
-
-
-def _refuse_by_its_start(start: bytes, name: str) -> None:
-    """Files that are often taken for models, each with its own advice."""
-    if not start:
-        raise BadModelFile(f"{name} is empty; download or copy it again")
-    if start.lstrip()[:1] == b"<":
-        raise BadModelFile(f"{name} is a web page, not a model; open it in a text editor to see why the download failed")
-    if start.startswith(b"version https://git-lfs"):
-        raise BadModelFile(f"{name} only points to the model (Git LFS); download the file itself")
-    if start[:1] == b"\x80" and start[1:2] <= b"\x05" and start[8:9] != b"{":
-        raise BadModelFile(f"{name} is in torch's old format, which can run code; convert it to safetensors")
-    if start[257:262] == b"ustar" or start[:6] == b"7z\xbc\xaf\x27\x1c" or start[:2] == b"\x1f\x8b":
-        raise BadModelFile(f"{name} is an archive; unpack it, or convert what is in it to safetensors")
 
 
 def _load_zip(file: io.FileIO, name: str) -> Any:
