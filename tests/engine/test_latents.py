@@ -3,9 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.families import family_model
 from tests.tiny import tiny_model
 from webui.core.errors import EngineError
-from webui.engine.latents import decode_latents, encode_image, to_image
+from webui.engine.latents import decode_latents, encode_image, encode_masked, encode_nothing, to_image
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8))
 
@@ -40,3 +41,31 @@ def test_a_picture_does_not_depend_on_the_batch_it_is_decoded_in():
 def test_not_a_number_is_an_error_that_blames_the_file_in_full_precision():
     with pytest.raises(EngineError, match="not-a-number: the model file may be damaged"):
         decode_latents(tiny_model("sd1"), torch.full((1, 4, 2, 3), float("nan")))
+
+
+def test_sdxls_latents_have_their_own_scale():
+    model = family_model("sdxl")
+    pixels = torch.from_numpy(np.array(PHOTO)).permute(2, 0, 1)[None] / 127.5 - 1
+    latents = model.vae.encode(pixels).latent_dist.mode()
+    torch.testing.assert_close(encode_image(model, PHOTO), latents * 0.13025)
+    expected = to_image((model.vae.decode(latents).sample[0] + 1) / 2)
+    difference = np.asarray(decode_latents(model, latents * 0.13025)[0]).astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 1
+
+
+def test_an_inpainting_unet_sees_the_mask_and_the_picture_with_grey_under_it():
+    model = tiny_model("sd1")
+    mask = Image.fromarray(np.array([[0] * 8 + [128] * 8 + [127] * 8] * 16, dtype=np.uint8))
+    pixels = torch.from_numpy(np.array(PHOTO)).permute(2, 0, 1)[None] / 127.5 - 1
+    pixels[..., 8:16] = 0
+    shown = encode_masked(model, [PHOTO, PHOTO], mask)
+    assert shown[:, 0].tolist() == [[[0, 1, 0]] * 2] * 2
+    torch.testing.assert_close(shown[1:, 1:], model.vae.encode(pixels).latent_dist.mode() * 0.18215)
+
+
+def test_nothing_is_a_grey_picture_that_is_masked_all_over():
+    model = tiny_model("sd1")
+    shown = encode_nothing(model, (24, 16))
+    assert shown.shape == (1, 5, 2, 3)
+    assert bool((shown[:, 0] == 1).all())
+    torch.testing.assert_close(shown[:, 1:], model.vae.encode(torch.zeros(1, 3, 16, 24)).latent_dist.mode() * 0.18215)

@@ -77,6 +77,17 @@ def test_ckpt_come_in_bit_for_bit(tmp_path: Path, wrapped: bool) -> None:
     assert all(torch.equal(found[key], TENSORS[key]) for key in TENSORS)
 
 
+@pytest.mark.parametrize("as_parameters", [False, True])
+def test_tensors_of_a_dict_within_the_dict_come_in_with_both_names_and_facts_as_texts(tmp_path: Path, as_parameters: bool) -> None:
+    inner = {"*": torch.nn.Parameter(torch.randn(2, 3))}
+    content = {"string_to_param": torch.nn.ParameterDict(inner) if as_parameters else inner, "name": "x", "step": 3, "huge": 10**30}
+    torch.save(content, tmp_path / "x.pt")
+    with open_tensors(tmp_path / "x.pt") as file:
+        assert file.shapes == {"string_to_param.*": (2, 3)}
+        assert file.metadata == {"name": "x", "step": "3"}
+        assert torch.equal(file.read("string_to_param.*"), inner["*"])
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "ckpt"])
 def test_reading_casts_fractions_but_no_whole_numbers_and_takes_thirds_of_rows(tmp_path: Path, ending: str) -> None:
     tensors = {"joined": torch.randn(6, 2), "ids": torch.arange(3)}

@@ -3,18 +3,25 @@ import copy
 import pytest
 import torch
 
-from tests.tiny import tiny_model
+from tests.families import family_model
 from webui.core.errors import BadRequest
 from webui.core.prompt import parse_attention
 from webui.engine.model import DiffusionModel, make_pipeline
-from webui.engine.text_encoding import encode_prompt, split_into_chunks
+from webui.engine.text_encoding import (
+    BAD_SCORE,
+    GOOD_SCORE,
+    encode_negative_prompt,
+    encode_prompt,
+    split_into_chunks,
+    with_sizes,
+)
 
 COMMA = 267
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model("sd1")
+    return family_model("sd1")
 
 
 @pytest.fixture(autouse=True)
@@ -122,8 +129,76 @@ def test_a_very_long_prompt_is_encoded_in_parts(model):
     assert states(model, words(75 * 17)).shape[1] == 77 * 17
 
 
+@pytest.mark.parametrize("theirs_skip", [None, 1])
+def test_sd1_with_and_without_clip_skip_equals_diffusers_encoding(model, monkeypatch, theirs_skip):
+    level = property(lambda encoder: encoder)  # diffusers 0.42 looks for a level that transformers 5 has no more
+    monkeypatch.setattr(type(model.text_encoder), "text_model", level, raising=False)
+    theirs, _ = model.pipeline.encode_prompt("a red circle", model.device, 1, False, clip_skip=theirs_skip)
+    torch.testing.assert_close(states(model, "a red circle", 1 + (theirs_skip or 0)), theirs, rtol=0, atol=1e-5)
+
+
+def test_sd1s_unet_is_told_nothing_but_states(model):
+    assert encode_prompt(model, "a red circle", 1).pooled is None
+    assert with_sizes(encode_prompt(model, "a", 1), model, (64, 72), GOOD_SCORE).sizes is None
+
+
 def test_sd2_pads_with_zeros_after_the_end():
-    sd2 = tiny_model("sd2")
+    sd2 = family_model("sd2")
     ids = [sd2.tokenizer.bos_token_id, *sd2.tokenizer("cat", add_special_tokens=False).input_ids, sd2.tokenizer.eos_token_id, *[0] * 74]
     expected = sd2.text_encoder(torch.tensor([ids])).last_hidden_state
     torch.testing.assert_close(states(sd2, "cat"), expected)
+    theirs, _ = sd2.pipeline.encode_prompt("cat", sd2.device, 1, False)
+    torch.testing.assert_close(states(sd2, "cat"), theirs)
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl", "sdxl_refiner"])
+def test_clip_skip_is_fixed_but_for_sd1(family):
+    """Their layer is the last but one, whatever the request says, as in the field: 24 - 1 for SD 2.x, whose last one no file holds."""
+    model = family_model(family)
+    torch.testing.assert_close(states(model, "cat", 12), states(model, "cat", 1), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sdxl_refiner"])
+@pytest.mark.parametrize("prompt", ["a red circle on a blue background", ""])
+def test_sdxl_equals_diffusers_encoding(family, prompt):
+    model = family_model(family)
+    theirs, _, pooled, _ = model.pipeline.encode_prompt(prompt, device=model.device, do_classifier_free_guidance=False)
+    ours = encode_prompt(model, prompt, 1)
+    torch.testing.assert_close(ours.states[None], theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours.pooled[None], pooled, rtol=0, atol=1e-5)
+
+
+def test_sdxls_empty_negative_prompt_is_zeros_as_diffusers_has_it():
+    model = family_model("sdxl")
+    _, theirs, _, pooled = model.pipeline.encode_prompt("cat", device=model.device)
+    ours = encode_negative_prompt(model, "", 1)
+    torch.testing.assert_close(ours.states[None], theirs)
+    torch.testing.assert_close(ours.pooled[None], pooled)
+    assert not ours.states.any()
+
+
+def test_other_negative_prompts_are_encoded(model):
+    xl = family_model("sdxl")
+    torch.testing.assert_close(encode_negative_prompt(xl, "blurry", 1).pooled, encode_prompt(xl, "blurry", 1).pooled)
+    torch.testing.assert_close(encode_negative_prompt(model, "", 1).states, encode_prompt(model, "", 1).states)
+
+
+def test_sdxls_pooled_state_is_the_first_chunks():
+    model = family_model("sdxl")
+    torch.testing.assert_close(encode_prompt(model, "cat BREAK dog", 1).pooled, encode_prompt(model, "cat", 1).pooled)
+
+
+def test_weights_leave_sdxls_pooled_state_alone_and_restore_each_encoders_mean():
+    model = family_model("sdxl")
+    plain, weighted = (encode_prompt(model, prompt, 1) for prompt in ("a red circle", "a (red:1.5) circle"))
+    torch.testing.assert_close(weighted.pooled, plain.pooled)
+    for part in (slice(None, 768), slice(768, None)):
+        ratio = (weighted.states[:, part] / plain.states[:, part]).median(dim=1).values
+        assert float(ratio[2] / ratio[1]) == pytest.approx(1.5, rel=1e-3)
+        assert float(weighted.states[:, part].mean()) == pytest.approx(float(plain.states[:, part].mean()), rel=1e-2)
+
+
+def test_sdxl_is_told_sizes_and_its_refiner_a_score():
+    for family, sizes in (("sdxl", [64, 72, 0, 0, 64, 72]), ("sdxl_refiner", [64, 72, 0, 0, 2.5])):
+        model = family_model(family)
+        assert with_sizes(encode_prompt(model, "a", 1), model, (64, 72), BAD_SCORE).sizes.tolist() == sizes

@@ -32,8 +32,8 @@ def encode_masked(model: DiffusionModel, images: Sequence[Image.Image], mask: Im
 
 
 def encode_nothing(model: DiffusionModel, size: tuple[int, int]) -> Tensor:
-    """As `encode_masked` of one picture that is masked all over. size: (height, width) in pixels."""
-    return encode_masked(model, [Image.new("RGB", size[::-1])], Image.new("L", size[::-1], 255))
+    """As `encode_masked` of one picture that is masked all over. size: (width, height) in pixels."""
+    return encode_masked(model, [Image.new("RGB", size)], Image.new("L", size, 255))
 
 
 def to_pixels(image: Image.Image) -> Tensor:
