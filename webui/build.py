@@ -30,6 +30,7 @@ from webui.service.worker import MemoryQuestion
 if TYPE_CHECKING:
     from webui.engine.device import Device
     from webui.engine.model import DiffusionModel
+    from webui.engine.networks import EmbeddingStore, NetworkStore
 
 GRACE = 3  # seconds that open requests get when the server stops
 log = logging.getLogger("easel")
@@ -91,15 +92,27 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
     catalog = Catalog(settings)
     load = _loader(catalog, ModelCache(), device)
+    networks, embeddings = _networks(catalog)
     inputs = InputStore(inputs_folder(settings.data_dir))
     try:
         load(GenerationRequest(checkpoint=catalog.default_checkpoint().name, vae="None"))
     except EaselError as error:  # a damaged first checkpoint must not keep the others from being used
         log.warning("%s", error)
     return {
-        GenerationRequest: lambda request, control: generate(request, control, load=load, open_input=inputs.open),
+        GenerationRequest: lambda request, control: generate(
+            request, control, load=load, open_input=inputs.open, networks=networks.of, embeddings=embeddings.now
+        ),
         MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),
     }
+
+
+def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
+    """What prompts may call: LoRAs and hypernetworks by their tags, embeddings by their names."""
+    from webui.core.lora_hash import lora_hash
+    from webui.engine.networks import EmbeddingStore, NetworkStore
+
+    find = {"lora": catalog.find_lora, "hypernet": catalog.find_hypernetwork}
+    return NetworkStore(lambda kind, name: find[kind](name).path, lora_hash), EmbeddingStore(catalog.embeddings)
 
 
 def _loader(catalog: Catalog, cache: Any, device: "Device") -> "Callable[[GenerationRequest], DiffusionModel]":

@@ -16,6 +16,13 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """A sentence that the user should read; the job goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """Step `step` of `steps` of batch `batch` of `batches` is done (step and batch count from 1; step 0: it begins)."""
 
@@ -68,7 +75,7 @@ class Failed:
     status: int = 500
 
 
-Event = Loading | Progress | Preview | Pictures | Finished | Failed
+Event = Loading | Notice | Progress | Preview | Pictures | Finished | Failed
 
 
 class Control(Protocol):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from webui.core.errors import BadModelFile
 from webui.engine.model import DiffusionModel
-from webui.engine.model_file import ModelFile, open_tensors
+from webui.engine.model_file import ModelFile, UnpickledFile, open_tensors
 
 MAX_VECTORS = 75  # of one embedding: those of a whole chunk
 MAX_WIDTH = 8192  # of a vector; SDXL's widest have 1280
@@ -50,12 +50,20 @@ class Embedding:
 def read_embedding(path: Path, sha256: str = "") -> Embedding:
     """Read an embedding file of any kind; what it is, its content says. Raises BadModelFile with the reason for anything else."""
     with open_tensors(path) as file:
-        vectors = [_read_vectors(file, key) for key in _vector_keys(file)]
-        facts = file.metadata
+        return _embedding(file, path.stem, sha256)
+
+
+def embedding_from(name: str, tensors: Mapping[str, Tensor]) -> Embedding:
+    """The embedding that another kind of file brings along. Raises BadModelFile."""
+    return _embedding(UnpickledFile(tensors, {}, name), name, "")
+
+
+def _embedding(file: ModelFile, name: str, sha256: str) -> Embedding:
+    vectors, facts = [_read_vectors(file, key) for key in _vector_keys(file)], file.metadata
     if len({len(part) for part in vectors}) > 1:
-        raise BadModelFile(f"{path.name} has not as many vectors for one text encoder of SDXL as for the other; the file is damaged")
+        raise BadModelFile(f"{file.name} has not as many vectors for one text encoder of SDXL as for the other; the file is damaged")
     return Embedding(
-        path.stem,
+        name,
         {part.shape[1]: part for part in vectors},
         int(facts["step"]) if facts.get("step", "").isdecimal() else None,
         facts.get("sd_checkpoint_name", ""),

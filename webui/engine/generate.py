@@ -1,5 +1,6 @@
 """The one path from a request to pictures: load, encode, start, denoise, decode. Nothing runs between two steps but the consumer."""
 
+from collections import ChainMap
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from webui.core import infotext
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import find_sampler
 from webui.core.errors import OutOfMemory
-from webui.core.event import Control, Event, Finished, Loading, Picture, Pictures, Preview, Progress
+from webui.core.event import Control, Event, Finished, Loading, Notice, Picture, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.embeddings import Embedding
 from webui.engine.guidance import guided
 from webui.engine.latents import FACTOR, decode_latents
 from webui.engine.model import DiffusionModel
+from webui.engine.networks import Networks, applied
 from webui.engine.patches.text_keys import remembered_text_keys
 from webui.engine.preview import preview_jpeg
 from webui.engine.rng import BrownianNoise, ImageNoise
@@ -38,19 +40,25 @@ def generate(
     *,
     load: Callable[[GenerationRequest], DiffusionModel],
     open_input: Callable[[str], Image.Image],
-    embeddings: Callable[[DiffusionModel], Mapping[str, Embedding]] = lambda model: {},
+    networks: Callable[[str], Networks] = Networks,
+    embeddings: Callable[[], Mapping[str, Embedding]] = dict,
 ) -> Iterator[Event]:
     """Make the pictures of a complete request; yields what happens, Finished last. To stop, close it or let `control` say so.
 
-    load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. embeddings: model -> those that its
-    prompts may call, by name; only those that are called are looked up, and those that do not fit the model are not used.
+    load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
+    calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
+    model are not used.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
+    called = networks(request.prompt)
     yield Loading(f"loading {request.checkpoint or 'the checkpoint'}")
     model = load(request)
     try:
-        yield from _batches(Job(request, model, make_source(request, model, open_input), embeddings(model)), control)
+        with applied(called, model) as notices:
+            yield from map(Notice, notices)
+            words = ChainMap(called.embeddings, embeddings())  # type: ignore[arg-type]
+            yield from _batches(Job(request, model, make_source(request, model, open_input), called, words), control)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(_memory_advice(request)) from error
     except RuntimeError as error:
@@ -66,6 +74,7 @@ class Job:
     request: GenerationRequest
     model: DiffusionModel
     source: Source
+    networks: Networks
     embeddings: Mapping[str, Embedding]
 
     @cached_property
@@ -84,7 +93,7 @@ class Job:
 
     @cached_property
     def cond(self) -> Conditioning:
-        return encode_prompt(self.model, self.request.prompt, self.request.clip_skip, self.embeddings)
+        return encode_prompt(self.model, self.networks.prompt, self.request.clip_skip, self.embeddings)
 
     @cached_property
     def uncond(self) -> Conditioning:
@@ -94,7 +103,7 @@ class Job:
         """What the pictures' infotext says beyond the request."""
         hashes = {used.name: used.sha256[:HASH_DIGITS] for used in self.cond.embeddings + self.uncond.embeddings if used.sha256}
         extra = {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())} if hashes else {}
-        return infotext.Facts(extra=extra | ({"Interrupted": "True"} if interrupted else {}))
+        return infotext.Facts(extra={**self.networks.facts, **extra} | ({"Interrupted": "True"} if interrupted else {}))
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from PIL import Image
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import find_sampler
 from webui.core.errors import BadModelFile
+from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.request import GenerationRequest
 
 SMALLEST_SIDE = 64  # pixels
@@ -24,6 +25,7 @@ def complete(
     open_input: Callable[[str], Image.Image],
 ) -> GenerationRequest:
     """The request with nothing left open; what is set already stays. Raises BadRequest, MissingModel."""
+    _check_networks(request.prompt, catalog)
     checkpoint = _usable(catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"]))
     vae = _vae(request, checkpoint, catalog, preferences)
     size = _size(request, checkpoint, open_input)
@@ -45,6 +47,17 @@ def complete(
     )
     done.validate()
     return done
+
+
+def _check_networks(prompt: str, catalog: Catalog) -> None:
+    """Tell now, not after minutes in the queue, that a network is missing or its tag is wrong."""
+    for use in extract_networks(prompt)[1]:
+        if use.kind == "lora":
+            lora_strengths(use)
+            catalog.find_lora(use.name)
+        elif use.kind == "hypernet":
+            hypernetwork_strength(use)
+            catalog.find_hypernetwork(use.name)
 
 
 def _storable(text: str) -> str:

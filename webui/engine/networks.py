@@ -1,0 +1,123 @@
+"""The extra networks that a prompt calls with `<lora:name:1>` or `<hypernet:name:1>`: found, read, and applied for one job."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from webui.core.errors import MissingModel
+from webui.core.lora_hash import write_lora_hashes
+from webui.core.model_listing import ModelFile
+from webui.core.networks import NetworkUse, extract_networks, hypernetwork_strength, lora_strengths
+from webui.engine.embeddings import Embedding, embedding_from, read_embedding
+from webui.engine.model import DiffusionModel
+from webui.engine.patches.hypernetwork import HypernetworkUse, applied_hypernetworks, read_hypernetwork
+from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
+
+KEPT = 4  # files that stay in memory between jobs
+READERS: dict[str, Callable[[Path], Any]] = {"lora": read_lora, "hypernet": read_hypernetwork}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a prompt calls. prompt: its text without the tags; facts: for the infotext; notices: sentences for the user."""
+
+    prompt: str
+    loras: tuple[LoraUse, ...] = ()
+    hypernetworks: tuple[HypernetworkUse, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def embeddings(self) -> dict[str, Embedding]:
+        """Those that the LoRAs bring along, by name."""
+        return {name: embedding_from(name, tensors) for use in self.loras for name, tensors in use.lora.embeddings.items()}
+
+
+@contextmanager
+def applied(networks: Networks, model: DiffusionModel) -> Iterator[tuple[str, ...]]:
+    """Within the block the model works with all of them; gives sentences for the user. Raises BadRequest for those that do not fit it."""
+    with applied_loras(model, networks.loras) as warnings, applied_hypernetworks(model, networks.hypernetworks):
+        yield networks.notices + warnings
+
+
+class NetworkStore:
+    """Reads the networks of prompts, and keeps the last KEPT files in memory, so that another strength costs no reading."""
+
+    def __init__(self, find: Callable[[str, str], Path], hash_of: Callable[[Path], str]) -> None:
+        """find: (one of READERS, name) -> its file; raises MissingModel. hash_of: a LoRA file -> the hash by which infotexts name it."""
+        self._find, self._hash_of = find, hash_of
+        self._kept: OrderedDict[tuple[str, Path, int, int], tuple[Any, str]] = OrderedDict()  # the network and its hash
+
+    def of(self, prompt: str) -> Networks:
+        """Raises BadRequest, MissingModel, BadModelFile where a network cannot be used."""
+        text, uses = extract_networks(prompt)
+        loras: list[LoraUse] = []
+        hypernetworks: list[HypernetworkUse] = []
+        hashes: list[tuple[str, str]] = []
+        for use in (use for use in uses if use.kind in READERS):
+            network, digest = self._read(use.kind, self._find(use.kind, use.name))
+            if use.kind == "lora":
+                strengths = lora_strengths(use)
+                loras.append(LoraUse(network, strengths.te, strengths.unet, strengths.dyn))
+                hashes.append((use.name, digest))
+            else:
+                hypernetworks.append(HypernetworkUse(network, hypernetwork_strength(use)))
+        facts = {"Lora hashes": write_lora_hashes(hashes)} if any(digest for _, digest in hashes) else {}
+        return Networks(text, tuple(loras), tuple(hypernetworks), facts, tuple(_unknown(use) for use in uses if use.kind not in READERS))
+
+    def _read(self, kind: str, path: Path) -> tuple[Any, str]:
+        key = (kind, path, *_state(path))
+        if key not in self._kept:
+            self._kept[key] = READERS[kind](path), self._hash_of(path) if kind == "lora" else ""
+        self._kept.move_to_end(key)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+class EmbeddingStore:
+    """The embeddings that prompts may call, each read when it is first called, and anew when its file has changed."""
+
+    def __init__(self, files: Callable[[], Iterable[ModelFile]]) -> None:
+        self._files = files
+        self._kept: dict[tuple[Path, float, int], Embedding] = {}
+
+    def now(self) -> Mapping[str, Embedding]:
+        """Those whose files are there at this moment, by name; of two files of one name the first."""
+        return _Embeddings({file.stem: file for file in reversed(list(self._files()))}, self._read)
+
+    def _read(self, file: ModelFile) -> Embedding:
+        key = (file.path, file.mtime, file.size)
+        if key not in self._kept:
+            self._kept[key] = read_embedding(file.path, file.sha256 or "")
+        return self._kept[key]
+
+
+class _Embeddings(Mapping[str, Embedding]):
+    def __init__(self, files: Mapping[str, ModelFile], read: Callable[[ModelFile], Embedding]) -> None:
+        self._files, self._read = files, read
+
+    def __getitem__(self, name: str) -> Embedding:
+        return self._read(self._files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _unknown(use: NetworkUse) -> str:
+    return f"{use.tag[:100]} was left out of the prompt: Easel knows <lora:...> and <hypernet:...>"
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """By which a file that has changed is known. Raises MissingModel."""
+    try:
+        state = path.stat()
+    except OSError:
+        raise MissingModel(f"{path.name} is not there any more; refresh the list, or take it out of the prompt") from None
+    return state.st_mtime_ns, state.st_size
