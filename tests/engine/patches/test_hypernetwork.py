@@ -242,6 +242,16 @@ def test_weights_that_a_lora_changes_within_the_block_count(model, use):
     assert not torch.equal(inside, plain)
 
 
+def test_nets_go_to_the_models_device_as_copies(use):
+    """The "meta" device stands for a GPU: what is on it meets nothing that is elsewhere."""
+    attention = Attention(query_dim=32, cross_attention_dim=48, heads=1, dim_head=32).to("meta")
+    model = around(attention)
+    model.device = torch.device("meta")
+    with applied_hypernetworks(model, [use]):
+        assert attention(torch.ones(1, 4, 32, device="meta"), TEXT.to("meta")).shape == (1, 4, 32)
+    assert {weight.device.type for weight in use.hypernetwork.nets[48][0].parameters()} == {"cpu"}
+
+
 def test_gradients_reach_the_nets(model, use):
     net = use.hypernetwork.nets[48][0]
     net.requires_grad_(True)
