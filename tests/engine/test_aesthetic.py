@@ -1,7 +1,9 @@
 """Aesthetic gradients against CLIP as transformers has it: a tiny random one, in a local folder."""
 
 import copy
+import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -288,6 +290,35 @@ def test_an_embedding_of_pictures_is_the_mean_of_clips_answers(clip, folder):
     made = make_aesthetic_embedding(iter(pictures), folder)
     assert made.shape == (1, SPACE)
     assert torch.allclose(made, expected.mean(0, keepdim=True), atol=2e-3 * float(expected.abs().max()))
+
+
+TOWER_CONFIGS: dict[str, tuple[Any, str]] = {
+    "no JSON": (b"{", "not valid JSON"),
+    "a list": ([], "not a configuration"),
+    "no tower": ({"vision_config": 3}, "not a configuration of CLIP"),
+    "heads that do not fit": ({"vision_config": {"num_attention_heads": 5}}, "image tower"),
+    "no heads": ({"vision_config": {"num_attention_heads": 0}}, "image tower"),
+    "heads in words": ({"vision_config": {"num_attention_heads": "three"}}, "image tower"),
+    "another epsilon": ({"vision_config": {"layer_norm_eps": {}}}, "image tower"),
+}
+
+
+@pytest.mark.parametrize("name", TOWER_CONFIGS)
+def test_folders_with_damaged_configurations_are_refused(folder, tmp_path, name):
+    content, reason = TOWER_CONFIGS[name]
+    (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    with pytest.raises(BadModelFile, match=reason):
+        make_aesthetic_embedding([picture(30, 30, 0)], tmp_path)
+
+
+@pytest.mark.parametrize("left_out", ["vision_model.", "visual_projection.", "vision_model.encoder.layers.0.", "vision_model.embeddings."])
+def test_folders_without_the_whole_image_tower_are_refused(clip, folder, tmp_path, left_out):
+    shutil.copy(folder / "config.json", tmp_path)
+    tensors = {key: tensor for key, tensor in clip.state_dict().items() if not key.startswith(left_out)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(BadModelFile, match="image tower"):
+        make_aesthetic_embedding([picture(30, 30, 0)], tmp_path)
 
 
 def test_a_very_long_picture_takes_no_more_memory_than_a_short_one(folder, monkeypatch):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import transformers
+from huggingface_hub.errors import StrictDataclassError  # what transformers' configurations raise for values of the wrong kind
 
 __all__ = [
     "AutoencoderKL",
@@ -20,6 +21,7 @@ __all__ = [
     "PNDMScheduler",
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
+    "StrictDataclassError",
     "UNet2DConditionModel",
 ]
 

@@ -16,6 +16,7 @@ from webui.engine.diffusers_parts import (
     CLIPTextModelWithProjection,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    StrictDataclassError,
     UNet2DConditionModel,
 )
 from webui.engine.ldm_keys import Place
@@ -114,11 +115,14 @@ def load_text_encoder(part: Part, config: Config, dtype: torch.dtype, device: to
 def load_image_encoder(part: Part, said: Config, dtype: torch.dtype, device: torch.device) -> CLIPVisionModelWithProjection:
     """CLIP's image tower with the sizes of the file's tensors; from its configuration only what they do not show."""
     embeddings = "vision_model.embeddings"
+    width = part.size(f"{embeddings}.class_embedding", 0, said)
+    if not width:
+        raise BadModelFile(f"{part.file.name} has no {part.title} (no tensor {embeddings}.class_embedding)")
     patch = part.size(f"{embeddings}.patch_embedding.weight", 2, said) or 0
     places = part.size(f"{embeddings}.position_embedding.weight", 0, said) or 1  # one for the picture as a whole, one for each patch
     layers = (part.size(f"vision_model.encoder.layers.{i}.layer_norm1.weight", 0, said) for i in range(MAX_TOWER_LAYERS))
     config = {
-        "hidden_size": part.size(f"{embeddings}.class_embedding", 0, said),
+        "hidden_size": width,
         "intermediate_size": part.size("vision_model.encoder.layers.0.mlp.fc1.weight", 0, said),
         "projection_dim": part.size("visual_projection.weight", 0, said),
         "num_hidden_layers": sum(size is not None for size in layers),
@@ -141,7 +145,7 @@ def _build(part: Part, make: Callable[[], nn.Module], config: Config, dtype: tor
     try:
         with torch.device("meta"):
             module = make()
-    except (ValueError, TypeError, ZeroDivisionError, RuntimeError):
+    except (ValueError, TypeError, ZeroDivisionError, RuntimeError, StrictDataclassError):
         raise BadModelFile(f"{part.file.name}: the {part.title}'s tensors have shapes that do not fit together") from None
     module.load_state_dict(_read_all(part, module, config, dtype, device), assign=True)
     return module.eval().requires_grad_(False)

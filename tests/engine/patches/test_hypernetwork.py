@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from tests.tiny import tiny_model
 from webui.core.errors import BadModelFile, BadRequest
+from webui.engine.diffusers_parts import UNet2DConditionModel
 from webui.engine.patches.hypernetwork import (
     ACTIVATIONS,
     HypernetworkUse,
@@ -26,8 +26,9 @@ from webui.engine.patches.hypernetwork import (
 from webui.engine.patches.text_keys import remembered_text_keys
 
 X = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-TEXT, OTHER = (torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
-WIDTHS = (32, 64, 768)  # of the tiny SD 1.x UNet's self-attention and of its text
+TEXT, OTHER = (torch.randn(1, 9, 48, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+WIDE_TEXT = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(3))
+WIDTHS = (32, 64, 48)  # of the UNet's self-attention and of its text
 
 
 def weights(width: int, shapes: dict[str, float | tuple[float, float]], generator: torch.Generator) -> OrderedDict[str, Tensor]:
@@ -100,9 +101,19 @@ class ByHand:
         return attn.to_out[0]((shares @ v).transpose(1, 2).flatten(2))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> Any:
-    return tiny_model("sd1")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D",) * 2,
+            up_block_types=("CrossAttnUpBlock2D",) * 2,
+            cross_attention_dim=48,
+            attention_head_dim=2,
+        )
+    return SimpleNamespace(unet=unet.eval().requires_grad_(False), device=torch.device("cpu"))
 
 
 def test_the_unet_attends_by_the_fields_formula_in_self_and_cross_attention(model, tmp_path):
@@ -146,7 +157,7 @@ def around(attention: Attention, name: str = "attn2") -> Any:
 @pytest.mark.parametrize("name", ["attn1", "attn2"])
 def test_a_full_width_attention_equals_the_formula(tmp_path, name):
     content = write(tmp_path / "x.pt", widths=(768, 320))
-    text = {"encoder_hidden_states": TEXT} if name == "attn2" else {}
+    text = {"encoder_hidden_states": WIDE_TEXT} if name == "attn2" else {}
     attention = Attention(query_dim=320, cross_attention_dim=768 if text else None, heads=8, dim_head=40)
     states = torch.randn(1, 9, 320, generator=torch.Generator().manual_seed(3))
     use = HypernetworkUse(read_hypernetwork(tmp_path / "x.pt"), 0.5)
@@ -160,7 +171,7 @@ def test_half_precision_texts_go_through_the_nets_in_float32(tmp_path):
     attention = Attention(query_dim=32, cross_attention_dim=768, heads=1, dim_head=32).bfloat16()
     seen: list[Tensor] = []
     attention.to_k.forward = lambda x: seen.append(x) or x[..., :32]
-    text = TEXT.bfloat16()
+    text = WIDE_TEXT.bfloat16()
     with torch.no_grad(), applied_hypernetworks(around(attention), [HypernetworkUse(read_hypernetwork(tmp_path / "x.pt"))]):
         attention(torch.ones(1, 9, 32, dtype=torch.bfloat16), text)
     expected = two_layers(content[768][0], text.float(), 1.0).bfloat16()
@@ -205,7 +216,7 @@ def test_remembered_keys_are_the_changed_ones_in_either_order_of_nesting(model, 
 
 def test_within_remembered_keys_each_texts_nets_run_once(model, use, monkeypatch):
     calls = []
-    net = use.hypernetwork.nets[768][0]
+    net = use.hypernetwork.nets[48][0]
     compute = net.forward
     monkeypatch.setattr(net, "forward", lambda *arguments: calls.append(1) or compute(*arguments))
     with applied_hypernetworks(model, [use]), remembered_text_keys(model.unet):
@@ -231,8 +242,18 @@ def test_weights_that_a_lora_changes_within_the_block_count(model, use):
     assert not torch.equal(inside, plain)
 
 
+def test_nets_go_to_the_models_device_as_copies(use):
+    """The "meta" device stands for a GPU: what is on it meets nothing that is elsewhere."""
+    attention = Attention(query_dim=32, cross_attention_dim=48, heads=1, dim_head=32).to("meta")
+    model = around(attention)
+    model.device = torch.device("meta")
+    with applied_hypernetworks(model, [use]):
+        assert attention(torch.ones(1, 4, 32, device="meta"), TEXT.to("meta")).shape == (1, 4, 32)
+    assert {weight.device.type for weight in use.hypernetwork.nets[48][0].parameters()} == {"cpu"}
+
+
 def test_gradients_reach_the_nets(model, use):
-    net = use.hypernetwork.nets[768][0]
+    net = use.hypernetwork.nets[48][0]
     net.requires_grad_(True)
     with applied_hypernetworks(model, [use]):
         model.unet(X, 500, encoder_hidden_states=TEXT, return_dict=False)[0].square().mean().backward()
@@ -240,7 +261,7 @@ def test_gradients_reach_the_nets(model, use):
 
 
 def test_widths_that_the_model_lacks_do_nothing(model, tmp_path):
-    for name, widths in (("few", (768,)), ("many", (768, 320, 1280))):
+    for name, widths in (("few", (48,)), ("many", (48, 320, 1280))):
         write(tmp_path / f"{name}.pt", widths=widths)
     made = []
     for name in ("few", "many"):
@@ -253,7 +274,7 @@ def test_a_hypernetwork_for_another_kind_of_model_is_refused_by_name(model, tmp_
     write(tmp_path / "wide.pt", widths=(1024, 320))
     use = HypernetworkUse(read_hypernetwork(tmp_path / "wide.pt"))
     with (
-        pytest.raises(BadRequest, match=r"wide .* its widths are 320, 1024, this model's 32, 64, 768"),
+        pytest.raises(BadRequest, match=r"wide .* its widths are 320, 1024, this model's 32, 48, 64"),
         applied_hypernetworks(model, [use]),
     ):
         pass
