@@ -216,6 +216,7 @@ class _PageChannel:
             "preview_seq": job.preview_seq,
             "seq": job.seq,
             "error": job.error,
+            "notices": job.notices,
             "step": progress.step if progress else 0,
             "steps": progress.steps if progress else 0,
             "batch": progress.batch if progress else 0,

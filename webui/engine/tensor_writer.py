@@ -76,6 +76,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Outgoing], metadata: Mapping
         os.fsync(file.fileno())
 
 
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, replace: bool = False) -> None:
+    """Write tensors that are in memory already. Raises BadRequest where `path` is taken (unless `replace`), StorageError."""
+    outgoing = {name: Outgoing(tensor.dtype, tuple(tensor.shape), lambda tensor=tensor: [tensor]) for name, tensor in tensors.items()}
+    with new_place(path, replace=replace) as part:
+        for _ in write_tensors(part, outgoing, metadata):
+            pass
+
+
 def _header(tensors: Iterable[tuple[str, Outgoing]], metadata: Mapping[str, str]) -> bytes:
     """8 bytes of length, then JSON; see core/safetensors_header.py."""
     content: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}

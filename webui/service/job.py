@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from webui.core.event import Event, Loading, Preview, Progress
+from webui.core.event import Event, Loading, Notice, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.service.gallery import SavedPicture
 from webui.service.queue import ENDED, JobRow
@@ -28,6 +28,7 @@ class Job:
     pictures: tuple[SavedPicture, ...] = ()
     error: str = ""
     error_status: int = 0  # HTTP status that tells the error
+    notices: tuple[str, ...] = ()  # sentences that the user should read although the job goes on
     interrupt_asked: bool = False
     skips_asked: int = 0
     seq: int = 0  # rises with every change
@@ -53,6 +54,7 @@ class LiveJob:
         self._error = ""
         self._error_status = 0
         self._seq = row.seq
+        self._notices: tuple[str, ...] = ()
         self.interrupt_asked = False
         self.skips_asked = 0
 
@@ -60,6 +62,11 @@ class LiveJob:
     def seq(self) -> int:
         """The seq of the last change."""
         return self._seq
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was told so far that the user should read."""
+        return self._notices
 
     @property
     def preview(self) -> bytes | None:
@@ -73,6 +80,8 @@ class LiveJob:
             self._status = "running"
             if isinstance(event, Loading):
                 self._text = event.text
+            elif isinstance(event, Notice):
+                self._notices = (*self._notices, event.text)
             elif isinstance(event, Preview):
                 self._preview = event.jpeg
                 self._preview_seq += 1
@@ -122,6 +131,7 @@ class LiveJob:
                 error_status=self._error_status,
                 interrupt_asked=self.interrupt_asked,
                 skips_asked=self.skips_asked,
+                notices=self._notices,
                 seq=self._seq,
             )
 
@@ -156,6 +166,7 @@ def stored_job(row: JobRow, pictures: tuple[SavedPicture, ...], ahead: int, work
         pictures=pictures,
         error=row.error,
         error_status=row.error_status,
+        notices=row.notices,
         seq=row.seq,
     )
 

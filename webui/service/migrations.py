@@ -40,6 +40,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE preferences (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE TABLE hashes (path TEXT PRIMARY KEY, mtime REAL NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL);
     """,
+    "ALTER TABLE jobs ADD COLUMN notices TEXT NOT NULL DEFAULT '';",
 )
 
 

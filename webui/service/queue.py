@@ -33,6 +33,7 @@ class JobRow:
     seq: int
     error: str
     error_status: int
+    notices: tuple[str, ...] = ()
 
 
 class JobQueue:
@@ -77,12 +78,11 @@ class JobQueue:
             sql = "UPDATE jobs SET status = 'interrupted', seq = seq + 1 WHERE id = ? AND status = 'queued'"
             return connection.execute(sql, (job_id,)).rowcount == 1
 
-    def finish(self, job_id: str, status: str, seq: int, error: str = "", error_status: int = 0) -> None:
+    def finish(self, job_id: str, status: str, seq: int, error: str = "", error_status: int = 0, notices: Sequence[str] = ()) -> None:
         """Store how a running job ended."""
+        sql = "UPDATE jobs SET status = ?, seq = ?, error = ?, error_status = ?, notices = ? WHERE id = ?"
         with self._database.write() as connection:
-            connection.execute(
-                "UPDATE jobs SET status = ?, seq = ?, error = ?, error_status = ? WHERE id = ?", (status, seq, error, error_status, job_id)
-            )
+            connection.execute(sql, (status, seq, error, error_status, "\n".join(notices), job_id))
 
     def give_back(self, job_id: str, seq: int, died: bool) -> None:
         """Let a running job wait again, with the same request; `died`: its worker died of it."""
@@ -164,4 +164,5 @@ def _row(row: sqlite3.Row) -> JobRow:
         seq=row["seq"],
         error=row["error"],
         error_status=row["error_status"],
+        notices=tuple(row["notices"].splitlines()),
     )

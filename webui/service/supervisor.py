@@ -231,7 +231,7 @@ class Supervisor:
         """Show and store how the job ended. While the disk refuses, the queue pauses and storing is tried again."""
         live.end(status, error, error_status)
         self._changed(live)
-        while not self._stored(lambda: self._queue.finish(live.row.id, status, live.seq, error, error_status)):
+        while not self._stored(lambda: self._queue.finish(live.row.id, status, live.seq, error, error_status, live.notices)):
             if self._stopping.wait(RETRY):
                 break
         self._let_go(live)

@@ -58,6 +58,7 @@ class ResultView {
     const merged = { ...known, ...job };
     this.jobs.set(job.id, merged);
     if (merged.pictures.length > known.pictures.length) this.addPictures(merged, known.pictures.length);
+    if (!past) for (const sentence of job.notices.slice(known.notices?.length ?? 0)) easel.toast(sentence);
     const ended = ["done", "failed", "interrupted"].includes(job.status);
     if (job.status === "failed" && !past && before?.status !== "failed") this.showError(job.error);
     if (!ended && !before) this.error.hidden = true;

@@ -1,0 +1,64 @@
+"""Trains a LoRA (arXiv:2106.09685) on the attention layers of a UNet, and saves it as kohya's scripts do."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from webui.engine.model import DiffusionModel
+from webui.engine.patches.forwards import replaced_forwards
+from webui.engine.tensor_writer import save_tensors
+
+TRAINED = (".to_q", ".to_k", ".to_v", ".to_out.0")  # endings of the layers' names
+
+
+class LoraTraining:
+    """Pairs of small matrices beside the UNet's attention layers: W + up @ down * alpha / rank."""
+
+    def __init__(self, model: DiffusionModel, rank: int = 4, alpha: float = 4.0, seed: int = 1) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.rank, self.alpha = rank, alpha
+        self._layers = {name: layer for name, layer in model.unet.named_modules() if name.endswith(TRAINED)}
+        self._pairs = {name: _pair(layer, rank, generator) for name, layer in self._layers.items()}
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [part for pair in self._pairs.values() for part in pair]
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        with replaced_forwards([(layer, self._beside(name, layer)) for name, layer in self._layers.items()]):
+            yield
+
+    def encode(self, caption: str) -> None:
+        """The text encoder is not trained."""
+
+    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the file, fp16. Raises BadRequest where there is one already, StorageError."""
+        tensors: dict[str, Tensor] = {}
+        for name, (down, up) in self._pairs.items():
+            layer = f"lora_unet_{name.replace('.', '_')}"
+            tensors |= {f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up, f"{layer}.alpha": torch.tensor(self.alpha)}
+        facts = {"ss_network_module": "networks.lora", "ss_network_dim": str(self.rank), "ss_network_alpha": str(self.alpha), **metadata}
+        save_tensors(path, {name: tensor.detach().half() for name, tensor in tensors.items()}, facts)
+
+    def _beside(self, name: str, layer: nn.Module) -> Callable[[Tensor], Any]:
+        compute, (down, up) = layer.forward, self._pairs[name]
+
+        def forward(x: Tensor) -> Tensor:
+            added: Tensor = F.linear(F.linear(x, down.to(x.dtype)), up.to(x.dtype)) * (self.alpha / self.rank)
+            return compute(x) + added
+
+        return forward
+
+
+def _pair(layer: nn.Linear, rank: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter]:
+    """(rank, in) at random, (out, rank) of zeros: nothing changes at first."""
+    bound = 1 / math.sqrt(layer.in_features)
+    down = (torch.rand(rank, layer.in_features, generator=generator) * 2 - 1) * bound
+    device = layer.weight.device
+    return nn.Parameter(down.to(device)), nn.Parameter(torch.zeros(layer.out_features, rank, device=device))
