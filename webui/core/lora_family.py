@@ -51,7 +51,7 @@ def lora_family(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
 def _text_widths(shapes: Shapes) -> Iterable[int]:
     """How wide the text states are that the changed cross-attention layers take."""
     for key, shape in shapes.items():
-        if not any(part in key for part in OF_TEXT):
+        if not shape or not any(part in key for part in OF_TEXT):
             continue
         for ending, axis in IN_AXIS.items():
             if key.endswith(ending) and len(shape) > axis:
