@@ -192,6 +192,14 @@ def test_weights_come_back_bit_for_bit_after_an_error_within_the_block(model, wr
         raise ZeroDivisionError
 
 
+def test_jobs_may_run_in_inference_mode(model, write):
+    """As generate does: weights are ordinary tensors again afterwards, which the fixture compares."""
+    file, before = write(only=ATTN), weights(model)
+    with torch.inference_mode():
+        assert changed(weights_with(model, LoraUse(file)), before)
+    assert not any(parameter.is_inference() for parameter in model.unet.parameters())
+
+
 def test_weights_stay_where_they_are_in_memory(model, write):
     """CUDA graphs and whoever else knows addresses go on working."""
     places = [tensor.data_ptr() for tensor in model.unet.parameters()]
@@ -326,6 +334,18 @@ def test_pickled_files_are_read_too(tmp_path, model, write):
     file = write()
     torch.save(load_file(tmp_path / "x.safetensors"), tmp_path / "x.pt")
     assert_same_bits(weights_with(model, LoraUse(read_lora(tmp_path / "x.pt"))), weights_with(model, LoraUse(file)))
+
+
+def test_numbers_of_eight_bits_are_read(tmp_path):
+    change = torch.randn(2, 2).to(torch.float8_e4m3fn)
+    file = read_lora(tensors_file(tmp_path, {f"{LAYER}.diff": change}))
+    assert torch.equal(file.layers[LAYER]["weight"].of(torch.zeros(2, 2)), change.float())
+
+
+def test_of_a_checkpoint_among_the_loras_nothing_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(lora, "_read", None)
+    with pytest.raises(BadModelFile, match="holds no LoRA"):
+        read_lora(tensors_file(tmp_path, {"a.weight": torch.ones(2), "a.bias": torch.ones(2), "b.c.weight": torch.ones(2)}))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

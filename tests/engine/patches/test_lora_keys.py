@@ -102,6 +102,8 @@ def test_ldm_names_lead_to_the_weights_that_single_files_have_under_them(family,
         ),
         ("sd1", "lora_unet_down_blocks_0_downsamplers_0_conv", "unet.down_blocks.0.downsamplers.0.conv"),
         ("sd1", "lora_unet_up_blocks_1_resnets_0_conv_shortcut", "unet.up_blocks.1.resnets.0.conv_shortcut"),
+        ("sd1", f"lycoris_{ATTENTION}", f"unet.{DOTTED}"),
+        ("sd1", f"base_model_model_{ATTENTION}", f"unet.{DOTTED}"),
         ("sd1", "lora_te_text_model_encoder_layers_11_self_attn_q_proj", "text_encoder.encoder.layers.11.self_attn.q_proj"),
         (
             "sd1",

@@ -76,8 +76,9 @@ def read_lora(path: Path) -> Lora:
         scales = AdapterScales(file.metadata)
         layers: dict[str, dict[str, Delta]] = {}
         for name, keys in named.items():
-            parts = {part: _read(file, key) for part, key in keys.items()}
-            deltas = _deltas(name, parts, scales, path.name)
+            deltas = {}
+            if keys.keys() != {"weight"}:  # which is what a whole checkpoint consists of
+                deltas = _deltas(name, {part: _read(file, key) for part, key in keys.items()}, scales, path.name)
             if deltas:
                 layers[name] = deltas
             else:
@@ -122,8 +123,10 @@ def _sorted_keys(file: ModelFile) -> tuple[dict[str, dict[str, str]], dict[str, 
 
 
 def _read(file: ModelFile, key: str) -> Tensor:
-    """A tensor whose numbers are all finite."""
+    """A tensor whose numbers are all finite; those of 8 bits become ones that can be computed with."""
     tensor = file.read(key)
+    if tensor.is_floating_point() and tensor.itemsize == 1:
+        tensor = tensor.half()
     if tensor.is_floating_point() and tensor.numel() and not math.isfinite(tensor.abs().amax().float()):
         raise BadModelFile(
             f"{file.name}: tensor {key[:80]!r} holds numbers that are not finite; the training failed or the file is damaged"
