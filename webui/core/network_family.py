@@ -7,19 +7,23 @@ cross-attention reads: 768 for SD 1.x, 1024 for SD 2.x, 2048 for SDXL.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from webui.core.errors import BadModelFile
 from webui.core.family import FAMILIES, TEXT_WIDTHS, Family, Shapes, other_kind
 
 LORA_PARTS = (
+    *("lora_unet_", "lora_te", ".lora_mid", ".alpha", "_lora.up", "_lora.down"),
     *("lora_up", "lora_down", "lora_A.", "lora_B.", ".lora.up.", ".lora.down.", "lora_linear_layer", "dora_scale"),
     *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".diff", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
     *(".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
 )
 NEWER_PARTS = ("double_blocks", "single_blocks", "joint_blocks", "single_transformer_blocks", "joint_attn", "lora_transformer_", "t5xxl")
 CONTEXT_READERS = ("attn2_to_k.", "attn2_to_v.", "attn2.to_k.", "attn2.to_v.", "attn2.processor.to_k", "attn2.processor.to_v")
-INNER = ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight", "hada_w1_b", "hada_w2_b")  # (rank, in), ...
+INNER = (  # endings of tensors whose second axis runs over what goes into the layer
+    *("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight", "lora_linear_layer.down.weight"),
+    *("hada_w1_b", "hada_w2_b", ".diff", ".b2.weight"),
+)
 TEXT_READERS = ("self_attn_q_proj.", "self_attn.q_proj.", "self_attn.to_q_lora.", "self_attn_k_proj.", "mlp_fc1.", "mlp.fc1.")
 SPOKEN: tuple[tuple[str, str], ...] = (  # what metadata call a family, small letters; the first that fits
     ("flux", ""),
@@ -85,32 +89,26 @@ def base_in_words(metadata: Mapping[str, str]) -> str:
 def _of_width(width: int) -> str:
     if width in TEXT_WIDTHS:
         return TEXT_WIDTHS[width].replace("_refiner", "")  # 1280: the second text encoder, which SDXL has too
-    return "miniature" if width < 768 and width % 64 == 0 else ""
+    return "miniature" if 0 < width < 768 and width % 64 == 0 else ""
 
 
 def _by_context(shapes: Shapes) -> str:
-    """By the width of the text states that cross-attention reads."""
+    """By the width of the text states that cross-attention reads; "" where layers do not agree."""
+    found = {"sdxl_refiner" if width == 1280 else _of_width(width) for width in _context_widths(shapes)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _context_widths(shapes: Shapes) -> Iterator[int]:
     for key, shape in shapes.items():
-        if any(reader in key for reader in CONTEXT_READERS) and "lora_te" not in key:
-            width = shape[1] if len(shape) >= 2 and key.endswith(INNER) else _full_width(key, shapes)
-            family = "sdxl_refiner" if width == 1280 else _of_width(width)
-            if family:
-                return family
-    return ""
-
-
-def _full_width(key: str, shapes: Shapes) -> int:
-    """Columns of a whole difference, or of a Kronecker product with the columns of w1 times those of w2; 0 for others."""
-    shape, stem = shapes[key], key.rpartition(".")[0]
-    if key.endswith((".diff", ".a1.weight")) and len(shape) >= 2:
-        return math.prod(shape[1:])
-    columns = [_columns(stem, factor, shapes) for factor in ("lokr_w1", "lokr_w2")] if ".lokr_w" in key else [0]
-    return math.prod(columns)
-
-
-def _columns(stem: str, factor: str, shapes: Shapes) -> int:
-    shape = shapes.get(f"{stem}.{factor}") or shapes.get(f"{stem}.{factor}_b") or ()
-    return shape[1] if len(shape) >= 2 else 0
+        if "lora_te" in key or not any(reader in key for reader in CONTEXT_READERS):
+            continue
+        if key.endswith(INNER) and len(shape) >= 2:
+            yield shape[1]
+        elif key.endswith(("lokr_w2", "lokr_w2_b")):  # a Kronecker product has the columns of w1 times those of w2
+            stem = key.removesuffix("_b").removesuffix("lokr_w2")
+            yield math.prod(
+                (shapes.get(f"{stem}{factor}") or shapes.get(f"{stem}{factor}_b") or (0,))[-1] for factor in ("lokr_w1", "lokr_w2")
+            )
 
 
 def _by_text_encoder(shapes: Shapes) -> str:

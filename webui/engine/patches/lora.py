@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from webui.core.errors import BadModelFile, BadRequest
-from webui.core.family import FAMILIES
-from webui.core.lora_family import lora_family
+from webui.core.family import Family
+from webui.core.network_family import lora_family
 from webui.engine.model import DiffusionModel
 from webui.engine.model_file import ModelFile, open_tensors
 from webui.engine.patches.lora_keys import EMBEDDING, AdapterScales, layer, sites, split_key
@@ -23,21 +23,20 @@ from webui.engine.patches.lora_kinds import Delta, Full, delta_of
 
 NAMED = 3  # names in a warning, at most
 PIECE = 1 << 18  # numbers compared at once
-NEWER = "a newer kind of model (FLUX, SD3 or the like)"
 
 
 @dataclass(frozen=True)
 class Lora:
     """A file in memory, in the number type that it has.
 
-    layers: name of a layer as in lora_keys -> what changes its "weight" and "bias". family: what core.lora_family says.
+    layers: name of a layer as in lora_keys -> what changes its "weight" and "bias". family: None where nothing tells it.
     embeddings: of files that bring some along, name -> key as in an embedding file -> tensor.
     unread: keys of no kind that Easel knows.
     """
 
     name: str
     layers: Mapping[str, Mapping[str, Delta]]
-    family: str | None
+    family: Family | None
     metadata: Mapping[str, str] = field(default_factory=dict)
     embeddings: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
@@ -76,15 +75,16 @@ def read_lora(path: Path) -> Lora:
         scales = AdapterScales(file.metadata)
         layers: dict[str, dict[str, Delta]] = {}
         for name, keys in named.items():
-            parts = {part: _read(file, key) for part, key in keys.items()}
-            deltas = _deltas(name, parts, scales, path.name)
+            deltas = {}
+            if keys.keys() != {"weight"}:  # which is what a whole checkpoint consists of
+                deltas = _deltas(name, {part: _read(file, key) for part, key in keys.items()}, scales, path.name)
             if deltas:
                 layers[name] = deltas
             else:
                 unread += keys.values()
         if not layers and not embeddings:
             raise BadModelFile(f"{path.name} holds no LoRA or relative of it that Easel knows{_examples(unread)}")
-        family = lora_family(file.shapes, file.metadata)
+        family = lora_family(file.shapes, file.metadata, path.name)
         return Lora(path.name, layers, family, dict(file.metadata), embeddings, tuple(unread))
 
 
@@ -122,8 +122,10 @@ def _sorted_keys(file: ModelFile) -> tuple[dict[str, dict[str, str]], dict[str, 
 
 
 def _read(file: ModelFile, key: str) -> Tensor:
-    """A tensor whose numbers are all finite."""
+    """A tensor whose numbers are all finite; those of 8 bits become ones that can be computed with."""
     tensor = file.read(key)
+    if tensor.is_floating_point() and tensor.itemsize == 1:
+        tensor = tensor.half()
     if tensor.is_floating_point() and tensor.numel() and not math.isfinite(tensor.abs().amax().float()):
         raise BadModelFile(
             f"{file.name}: tensor {key[:80]!r} holds numbers that are not finite; the training failed or the file is damaged"
@@ -169,11 +171,10 @@ def _plan(model: DiffusionModel, uses: Sequence[LoraUse]) -> tuple[Plan, tuple[s
 
 
 def _check_family(lora: Lora, model: DiffusionModel) -> None:
-    if lora.family in (None, model.family.config):
+    if lora.family is None or lora.family.config == model.family.config:
         return
-    title = NEWER if lora.family == "newer" else FAMILIES[lora.family].title
     raise BadRequest(
-        f"the LoRA {lora.name} was made for {title}, and {model.path.name} is {model.family.title}; "
+        f"the LoRA {lora.name} was made for {lora.family.title}, and {model.path.name} is {model.family.title}; "
         "choose a checkpoint of that family, or leave the LoRA out"
     )
 
