@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from webui.engine.denoiser import denoiser, keep_unmasked, lcm_denoiser, show_unmasked
+from webui.engine.denoiser import denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
+from webui.engine.guidance import Context
 from webui.engine.model import alphas_cumprod
 from webui.engine.schedules import NoiseSchedule
 
@@ -55,3 +56,39 @@ def test_shown_latents_are_clean_outside_the_mask_in_unit_variance():
     torch.testing.assert_close(seen[0][..., :3], x[..., :3])
     torch.testing.assert_close(seen[0][..., 3:] / math.hypot(1, 2), CLEAN[..., 3:])
     torch.testing.assert_close(out, x - 2 * NOISE)  # the noise that was found is taken from the true x
+
+
+class Unet:
+    """Remembers how it was asked."""
+
+    dtype = torch.float16
+
+    def __call__(self, x, timestep, **given):
+        self.x, self.timestep, self.given = x, timestep, given
+        return (x[:, :4],)
+
+
+def test_the_unet_is_asked_in_its_own_number_type_at_the_very_timestep():
+    unet, states = Unet(), torch.zeros(1, 77, 2)
+    answer = unet_network(unet)(CLEAN, 749.25, Context(states))
+    assert (unet.x.dtype, answer.dtype, float(unet.timestep)) == (torch.float16, torch.float32, 749.25)
+    assert unet.given["encoder_hidden_states"] is states
+    assert unet.given["added_cond_kwargs"] is None
+
+
+def test_sdxls_unet_is_told_pooled_states_and_sizes():
+    unet = Unet()
+    context = Context(torch.zeros(1, 77, 2), pooled=torch.ones(1, 3), sizes=torch.ones(1, 6))
+    unet_network(unet)(CLEAN, 10.0, context)
+    assert unet.given["added_cond_kwargs"] == {"text_embeds": context.pooled, "time_ids": context.sizes}
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_an_inpainting_unet_is_shown_the_same_with_and_without_the_prompt(rows):
+    """Two pictures, with their prompt and then without it: the latents are followed by mask and masked picture, each by its own."""
+    unet = Unet()
+    shown = torch.arange(rows * 5 * 36, dtype=torch.float32).reshape(rows, 5, 6, 6)
+    unet_network(unet, shown)(CLEAN.expand(4, -1, -1, -1), 10.0, Context(torch.zeros(4, 77, 2)))
+    assert unet.x.shape == (4, 9, 6, 6)
+    for row in range(4):
+        torch.testing.assert_close(unet.x[row, 4:].float(), shown[row % rows])

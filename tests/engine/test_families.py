@@ -217,8 +217,7 @@ def test_img2img_with_an_inpainting_model_shows_it_nothing_of_the_picture(monkey
     assert bool((shown[0][:, :1] == 1).all())
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
-@pytest.mark.parametrize("in_channels", [4, 9])
+@pytest.mark.parametrize(("family", "in_channels"), [("sd1", 9), ("sdxl", 4)])
 @pytest.mark.parametrize(
     "init",
     [None, InitImage(image="photo", inpaint=Inpaint(mask="mask")), InitImage(image="photo", outpaint=Outpaint(right=8))],

@@ -4,7 +4,6 @@ import torch
 from PIL import Image
 
 from tests.families import family_model
-from tests.tiny import tiny_model
 from webui.core.errors import EngineError
 from webui.engine.latents import decode_latents, encode_image, encode_masked, encode_nothing, to_image
 
@@ -23,7 +22,7 @@ def test_eight_bits_are_truncated_not_rounded():
 
 
 def test_encoding_is_the_scaled_mean_of_the_posterior():
-    model = tiny_model("sd1")
+    model = family_model("sd1")
     pixels = torch.from_numpy(np.array(PHOTO)).permute(2, 0, 1)[None] / 127.5 - 1
     expected = model.vae.encode(pixels).latent_dist.mode() * 0.18215
     torch.testing.assert_close(encode_image(model, PHOTO), expected)
@@ -31,7 +30,7 @@ def test_encoding_is_the_scaled_mean_of_the_posterior():
 
 
 def test_a_picture_does_not_depend_on_the_batch_it_is_decoded_in():
-    model = tiny_model("sd1")
+    model = family_model("sd1")
     latents = torch.randn(3, 4, 2, 3, generator=torch.Generator().manual_seed(0))
     together = decode_latents(model, latents)
     assert [image.size for image in together] == [(24, 16)] * 3
@@ -40,7 +39,7 @@ def test_a_picture_does_not_depend_on_the_batch_it_is_decoded_in():
 
 def test_not_a_number_is_an_error_that_blames_the_file_in_full_precision():
     with pytest.raises(EngineError, match="not-a-number: the model file may be damaged"):
-        decode_latents(tiny_model("sd1"), torch.full((1, 4, 2, 3), float("nan")))
+        decode_latents(family_model("sd1"), torch.full((1, 4, 2, 3), float("nan")))
 
 
 def test_sdxls_latents_have_their_own_scale():
@@ -54,7 +53,7 @@ def test_sdxls_latents_have_their_own_scale():
 
 
 def test_an_inpainting_unet_sees_the_mask_and_the_picture_with_grey_under_it():
-    model = tiny_model("sd1")
+    model = family_model("sd1")
     mask = Image.fromarray(np.array([[0] * 8 + [128] * 8 + [127] * 8] * 16, dtype=np.uint8))
     pixels = torch.from_numpy(np.array(PHOTO)).permute(2, 0, 1)[None] / 127.5 - 1
     pixels[..., 8:16] = 0
@@ -64,7 +63,7 @@ def test_an_inpainting_unet_sees_the_mask_and_the_picture_with_grey_under_it():
 
 
 def test_nothing_is_a_grey_picture_that_is_masked_all_over():
-    model = tiny_model("sd1")
+    model = family_model("sd1")
     shown = encode_nothing(model, (24, 16))
     assert shown.shape == (1, 5, 2, 3)
     assert bool((shown[:, 0] == 1).all())

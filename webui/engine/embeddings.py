@@ -81,12 +81,13 @@ def unfit_reason(embedding: Embedding, model: DiffusionModel) -> str | None:
 
 
 class EmbeddingNames:
-    """Finds the names of embeddings in a prompt's tokens. Only those that are found are looked up, so the mapping may read files late."""
+    """Finds the names of embeddings in the tokens of a prompt. Only those that are found are looked up: the mapping may read files late."""
 
-    def __init__(self, model: DiffusionModel, embeddings: Mapping[str, Embedding]) -> None:
+    def __init__(self, model: DiffusionModel, embeddings: Mapping[str, Embedding], prompt: str) -> None:
         self._model, self._embeddings = model, embeddings
         self._by_first: dict[int, list[tuple[list[int], str]]] = {}  # first token -> (all tokens, name), the longest first
-        names = list(embeddings)
+        said = _compact(model, prompt)
+        names = [name for name in embeddings if _compact(model, name) in said]  # few; tokens of all would take a second for 10,000
         found = model.tokenizer(names, truncation=False, add_special_tokens=False, verbose=False)["input_ids"] if names else []
         for ids, name in zip(found, names, strict=True):
             if ids:
@@ -122,6 +123,11 @@ def spliced(encoder: nn.Module, vectors: Mapping[tuple[int, int], Tensor]) -> It
         yield
     finally:
         handle.remove()
+
+
+def _compact(model: DiffusionModel, text: str) -> str:
+    """`text` as the tokenizer sees it, without its spaces: where tokens are found in others, so is this in theirs."""
+    return "".join(model.tokenizer.backend_tokenizer.normalizer.normalize_str(text).split())
 
 
 def _widths(model: DiffusionModel) -> tuple[int, ...]:

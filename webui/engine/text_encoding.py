@@ -90,7 +90,7 @@ def with_sizes(conditioning: Conditioning, model: DiffusionModel, size: tuple[in
 def split_into_chunks(pieces: Sequence[tuple[str, float]], model: DiffusionModel, embeddings: Mapping[str, Embedding]) -> list[Chunk]:
     """Tokens of all pieces in order, with their weights, in chunks of at most CHUNK; never none. No embedding lies in two chunks."""
     comma = model.tokenizer.convert_tokens_to_ids(",</w>")
-    names = EmbeddingNames(model, embeddings)
+    names = EmbeddingNames(model, embeddings, " ".join(text for text, _ in pieces))
     chunks = [Chunk()]
     all_ids = model.tokenizer([text for text, _ in pieces], truncation=False, add_special_tokens=False, verbose=False)["input_ids"]
     for piece, ids in zip(pieces, all_ids, strict=True):
