@@ -91,7 +91,8 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
 
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
     catalog = Catalog(settings)
-    load = _loader(catalog, ModelCache(), device)
+    memory = device.memory()
+    load = _loader(catalog, ModelCache(max_bytes=memory["cuda"].get("system", memory["ram"])["total"] // 2), device)
     networks, embeddings = _networks(catalog)
     inputs = InputStore(inputs_folder(settings.data_dir))
     try:

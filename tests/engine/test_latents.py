@@ -1,10 +1,14 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tests.families import family_model
-from webui.core.errors import EngineError
+from tests.tiny import tiny_model
+from webui.core.errors import EngineError, OutOfMemory
+from webui.engine.diffusers_parts import AutoencoderKL
 from webui.engine.latents import decode_latents, encode_image, encode_masked, encode_nothing, to_image
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8))
@@ -68,3 +72,63 @@ def test_nothing_is_a_grey_picture_that_is_masked_all_over():
     assert shown.shape == (1, 5, 2, 3)
     assert bool((shown[:, 0] == 1).all())
     torch.testing.assert_close(shown[:, 1:], model.vae.encode(torch.zeros(1, 3, 16, 24)).latent_dist.mode() * 0.18215)
+
+
+def overflowing(vae: AutoencoderKL) -> AutoencoderKL:
+    """A VAE whose first layers answer beyond fp16's 65504; group norm brings it back to the same picture."""
+    vae = copy.deepcopy(vae)
+    for layer in (vae.decoder.conv_in, vae.encoder.conv_in):
+        layer.weight *= 60_000
+    return vae
+
+
+def test_a_vae_that_overflows_in_fp16_is_run_again_in_a_wider_type(caplog: pytest.LogCaptureFixture):
+    model = tiny_model("sd1")
+    vae, latents = overflowing(model.vae), torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(0))
+    exact, half = model.with_vae(vae), model.with_vae(copy.deepcopy(vae).half())
+    assert not torch.isfinite(half.vae.decode(latents.half() / model.scaling_factor).sample).all()
+    difference = np.asarray(decode_latents(half, latents)[0], int) - np.asarray(decode_latents(exact, latents)[0], int)
+    assert np.abs(difference).mean() < 2  # of 255: bfloat16 has 8 bits
+    assert "run again in torch.bfloat16" in caplog.text
+    assert half.vae.dtype == torch.float16
+    encoded = encode_image(half, PHOTO)
+    assert encoded.dtype == torch.float32
+    torch.testing.assert_close(encoded, encode_image(exact, PHOTO), rtol=0.05, atol=0.05)
+
+
+def without_memory(vae: AutoencoderKL, monkeypatch: pytest.MonkeyPatch) -> AutoencoderKL:
+    """A VAE that cannot work on a whole picture."""
+
+    def fail(*_: object, **how: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    vae = copy.copy(vae)
+    monkeypatch.setattr(vae, "decode", fail, raising=False)
+    monkeypatch.setattr(vae, "encode", fail, raising=False)
+    return vae
+
+
+def test_without_memory_for_the_whole_picture_it_is_made_in_tiles(monkeypatch: pytest.MonkeyPatch):
+    model = tiny_model("sd1")
+    latents = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(0))
+    poor = model.with_vae(without_memory(model.vae, monkeypatch))
+    difference = np.asarray(decode_latents(poor, latents)[0], int) - np.asarray(decode_latents(model, latents)[0], int)
+    assert np.abs(difference).max() <= 1  # of 255: truncation shows a rounding now and then
+    torch.testing.assert_close(encode_image(poor, PHOTO), encode_image(model, PHOTO), rtol=1e-4, atol=1e-5)
+
+
+def test_without_memory_for_tiles_the_size_is_told(monkeypatch: pytest.MonkeyPatch):
+    poor = tiny_model("sd1").with_vae(without_memory(tiny_model("sd1").vae, monkeypatch))
+    monkeypatch.setattr("webui.engine.latents.decode_tiled", lambda *_, **how: poor.vae.decode())
+    with pytest.raises(OutOfMemory, match="memory ran out in the VAE, in tiles too, at 24x16 pixels; make the picture smaller"):
+        decode_latents(poor, torch.zeros(1, 4, 2, 3))
+
+
+def test_large_pictures_are_not_tried_whole(monkeypatch: pytest.MonkeyPatch):
+    model, called = tiny_model("sd1"), []
+    monkeypatch.setattr("webui.engine.latents.TILED_ABOVE", 16 * 24)
+    monkeypatch.setattr("webui.engine.latents.decode_tiled", lambda vae, latents, **how: called.append(how) or torch.zeros(1, 3, 8, 8))
+    decode_latents(model, torch.zeros(1, 4, 2, 3))
+    assert called == []
+    decode_latents(model, torch.zeros(1, 4, 2, 4))
+    assert called == [{"keep_on": torch.device("cpu")}]

@@ -1,29 +1,40 @@
 """The cache of models: what is held, what goes first, and what an error leaves behind."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from tests.tiny import CPU, tiny_checkpoint, tiny_parts
+from tests.tiny import CPU, tiny_parts
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.engine import model_cache
+from webui.engine.checkpoint import load_checkpoint, save_single_file
 from webui.engine.model import DiffusionModel
-from webui.engine.model_cache import ModelCache
+from webui.engine.model_cache import ModelCache, bytes_of
+
+PLENTY = 10**12  # bytes: everything stays
+
+
+def checkpoint(path: Path, seed: int, family: str, vocabulary: int) -> Path:
+    """The vocabulary makes it small or large."""
+    save_single_file(path, **tiny_parts(family, seed=seed, vocabulary=vocabulary))
+    return path
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    found = {name: tiny_checkpoint(folder / f"{name}.safetensors", seed=i) for i, name in enumerate("abc")}
+    found = {name: checkpoint(folder / f"{name}.safetensors", i, "miniature", 9) for i, name in enumerate("abc")}
     for seed, name in enumerate(("vae", "vae2", "vae3", "vae4")):
         found[name] = folder / f"{name}.safetensors"
         save_file(tiny_parts("miniature", seed=seed, vocabulary=9)["vae"].state_dict(), found[name])
     found["broken"] = folder / "broken.safetensors"
-    found["broken"].write_bytes(found["a"].read_bytes()[:5_000_000])
+    found["broken"].write_bytes(found["a"].read_bytes()[:500_000])
     return found
 
 
@@ -31,14 +42,25 @@ def load(cache: ModelCache, checkpoint: Path, vae: Path | None = None, **how: An
     return cache.load(checkpoint, vae, torch.float32, CPU, **how)
 
 
+@pytest.fixture(scope="module")
+def size(files: dict[str, Path]) -> int:
+    """Bytes of one model; all have the same shapes."""
+    return bytes_of([load_checkpoint(files["a"], torch.float32, CPU)])
+
+
 def test_the_same_checkpoint_is_the_same_object(files: dict[str, Path]) -> None:
-    cache = ModelCache()
+    cache = ModelCache(PLENTY)
     assert load(cache, files["a"]) is load(cache, files["a"])
     assert len(cache) == 1
 
 
-def test_the_least_recently_used_goes_first(files: dict[str, Path]) -> None:
-    cache = ModelCache(max_models=2)
+def test_bytes_are_those_of_all_weights(files: dict[str, Path], size: int) -> None:
+    weights = [tensor for tensor in load_file(files["a"]).values() if tensor.is_floating_point()]
+    assert size == sum(4 * tensor.numel() for tensor in weights) + 77 * 8  # and the text encoder's position ids
+
+
+def test_the_least_recently_used_goes_first(files: dict[str, Path], size: int) -> None:
+    cache = ModelCache(2 * size)
     a, b = load(cache, files["a"]), load(cache, files["b"])
     assert load(cache, files["a"]) is a
     load(cache, files["c"])  # b goes
@@ -47,14 +69,23 @@ def test_the_least_recently_used_goes_first(files: dict[str, Path]) -> None:
     assert len(cache) == 2
 
 
-def test_room_is_made_before_loading(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = ModelCache(max_models=1)
+def test_as_many_are_kept_as_fit(files: dict[str, Path], size: int) -> None:
+    for limit, kept in [(3 * size, 3), (1, 1)]:
+        cache = ModelCache(limit)
+        models = [load(cache, files[name]) for name in "abc"]
+        assert len(cache) == kept
+        assert cache.held_bytes == kept * size
+        assert load(cache, files["c"]) is models[-1]  # the newest stays, whatever its size
+
+
+def test_room_is_made_before_loading(files: dict[str, Path], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ModelCache(2 * size - 1000)  # the header tells nearly all of it
     load(cache, files["a"])
     held = []
     real = model_cache.load_checkpoint
 
     def watched(*arguments: Any, **how: Any) -> DiffusionModel:
-        held.append(len(cache))
+        held.append(cache.held_bytes)
         return real(*arguments, **how)
 
     monkeypatch.setattr(model_cache, "load_checkpoint", watched)
@@ -62,8 +93,10 @@ def test_room_is_made_before_loading(files: dict[str, Path], monkeypatch: pytest
     assert held == [0]
 
 
-def test_changing_the_vae_reads_no_unet_again(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = ModelCache()
+def test_changing_the_vae_reads_no_unet_again_and_counts_it_once(
+    files: dict[str, Path], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ModelCache(PLENTY)
     own = load(cache, files["a"])
     monkeypatch.setattr(model_cache, "load_checkpoint", None)
     other = load(cache, files["a"], files["vae2"])
@@ -72,29 +105,32 @@ def test_changing_the_vae_reads_no_unet_again(files: dict[str, Path], monkeypatc
     assert other.vae_path == files["vae2"]
     assert load(cache, files["a"], files["vae2"]) is other
     assert load(cache, files["a"]) is own
-    assert len(cache) == 1
+    assert cache.held_bytes == size + sum(parameter.nbytes for parameter in own.vae.parameters())
 
 
 def test_the_checkpoints_own_vae_is_found_again_after_another_came_first(files: dict[str, Path]) -> None:
-    cache = ModelCache()
+    cache = ModelCache(PLENTY)
     other = load(cache, files["a"], files["vae2"])
     own = load(cache, files["a"])
     assert own.unet is other.unet
     assert own.vae_path is None
-    expected = load(ModelCache(), files["a"]).vae.state_dict()
+    expected = load(ModelCache(PLENTY), files["a"]).vae.state_dict()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in own.vae.state_dict().items())
 
 
-def test_only_a_few_vaes_are_kept(files: dict[str, Path]) -> None:
-    cache = ModelCache()
-    first = load(cache, files["a"], files["vae"])
-    for name in ("vae2", "vae3", "vae4"):
-        load(cache, files["a"], files[name])
-    assert load(cache, files["a"], files["vae"]) is not first
+def test_vaes_are_kept_as_long_as_there_is_room(files: dict[str, Path], size: int) -> None:
+    vae_bytes = sum(parameter.nbytes for parameter in load(ModelCache(PLENTY), files["a"]).vae.parameters())
+    cache = ModelCache(size + 2 * vae_bytes)
+    models = [load(cache, files["a"], files[name]) for name in ("vae", "vae2", "vae3", "vae4")]
+    assert len(cache) == 3
+    assert load(cache, files["a"], files["vae2"]) is models[1]
+    again = load(cache, files["a"], files["vae"])
+    assert again is not models[0]
+    assert again.unet is models[0].unet
 
 
 def test_a_file_that_changed_is_loaded_again(files: dict[str, Path], tmp_path: Path) -> None:
-    cache, path = ModelCache(), tmp_path / "x.safetensors"
+    cache, path = ModelCache(PLENTY), tmp_path / "x.safetensors"
     path.write_bytes(files["a"].read_bytes())
     before = load(cache, path)
     path.write_bytes(files["b"].read_bytes())
@@ -105,7 +141,7 @@ def test_a_file_that_changed_is_loaded_again(files: dict[str, Path], tmp_path: P
 
 
 def test_number_types_are_kept_apart(files: dict[str, Path]) -> None:
-    cache = ModelCache()
+    cache = ModelCache(PLENTY)
     assert load(cache, files["a"]).vae.dtype == torch.float32
     assert load(cache, files["a"], vae_dtype=torch.bfloat16).vae.dtype == torch.bfloat16
     assert load(cache, files["a"]).vae.dtype == torch.float32
@@ -113,7 +149,7 @@ def test_number_types_are_kept_apart(files: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(("name", "error"), [("broken", BadModelFile), ("gone", MissingModel)])
 def test_errors_leave_the_present_model_and_nothing_half_loaded(files: dict[str, Path], name: str, error: type[Exception]) -> None:
-    cache = ModelCache()
+    cache = ModelCache(PLENTY)
     a = load(cache, files["a"])
     bad = files.get(name, Path("gone.safetensors"))
     with pytest.raises(error):
@@ -125,13 +161,44 @@ def test_errors_leave_the_present_model_and_nothing_half_loaded(files: dict[str,
 
 
 def test_forget_lets_go_of_everything(files: dict[str, Path]) -> None:
-    cache = ModelCache()
+    cache = ModelCache(PLENTY)
     a = load(cache, files["a"])
     cache.forget()
     assert len(cache) == 0
     assert load(cache, files["a"]) is not a
 
 
+def test_a_file_that_is_refused_drives_no_model_out(files: dict[str, Path], size: int) -> None:
+    cache = ModelCache(size)
+    a = load(cache, files["a"])
+    with pytest.raises(BadModelFile):
+        load(cache, files["broken"])
+    assert load(cache, files["a"]) is a
+
+
 def test_a_cache_of_nothing_is_refused() -> None:
-    with pytest.raises(BadRequest, match="use 1 or more"):
-        ModelCache(max_models=0)
+    with pytest.raises(BadRequest, match="holds no model"):
+        ModelCache(max_bytes=0)
+
+
+SWITCHING = """
+import sys, psutil, torch
+from pathlib import Path
+from webui.engine.model_cache import ModelCache
+torch.set_num_threads(1)
+cache, sizes = ModelCache(max_bytes=70_000_000), []
+for i in range(20):
+    cache.load(Path(sys.argv[1 + i % 2]), None, torch.float32, torch.device("cpu"))
+    assert len(cache) == 1
+    sizes.append(psutil.Process().memory_info().rss)
+print(*sizes)
+"""
+
+
+def test_memory_is_flat_while_two_checkpoints_take_turns(tmp_path: Path) -> None:
+    """Ten times there and back, each time from the disk: 60 MB of weights, so that one leaked text encoder would show at once."""
+    files = [str(checkpoint(tmp_path / f"{seed}.safetensors", seed, "sd1", 12_000)) for seed in range(2)]
+    done = subprocess.run([sys.executable, "-c", SWITCHING, *files], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    sizes = [int(size) for size in done.stdout.split()]
+    assert max(sizes[4:]) - sizes[3] < 30_000_000

@@ -1,6 +1,7 @@
 """Pictures <-> latents, through the VAE."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,10 +9,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from webui.core.errors import EngineError
+from webui.engine.diffusers_parts import AutoencoderKL
+from webui.engine.ladders import check_unet, with_less_memory, with_more_precision
 from webui.engine.model import DiffusionModel
+from webui.engine.tiling import decode_tiled, encode_tiled
 
 FACTOR = 8  # pixels a side for one latent
+TILED_ABOVE = 1536 * 1536  # pixels; larger pictures go through the VAE in tiles without being tried whole
+CPU = torch.device("cpu")
 
 
 def encode_image(model: DiffusionModel, image: Image.Image) -> Tensor:
@@ -47,8 +52,8 @@ def _encode(model: DiffusionModel, pixels: Tensor) -> Tensor:
 
     (The field's sample is drawn from no seed that a request names, and lies within the posterior's tiny spread of the mean.)
     """
-    mean = model.vae.encode(pixels.to(model.vae.dtype)).latent_dist.mean
-    return mean.float() * model.scaling_factor
+    mean = with_more_precision(model.vae, lambda vae: _mean(vae, pixels))
+    return mean.to(model.device, torch.float32) * model.scaling_factor
 
 
 def decode_latents(model: DiffusionModel, latents: Tensor) -> list[Image.Image]:
@@ -57,12 +62,36 @@ def decode_latents(model: DiffusionModel, latents: Tensor) -> list[Image.Image]:
 
 
 def _decode(model: DiffusionModel, latents: Tensor) -> Image.Image:
-    decoded = model.vae.decode((latents / model.scaling_factor).to(model.vae.dtype), return_dict=False)[0][0].float()
-    if not bool(torch.isfinite(decoded).all()):
-        half = model.unet.dtype != torch.float32 or model.vae.dtype != torch.float32
-        why = "16-bit arithmetic overflowed; start Easel with --no-half-vae or --no-half" if half else "the model file may be damaged"
-        raise EngineError(f"the picture came out as not-a-number: {why}")
+    check_unet(latents, model.unet.dtype)
+    scaled = latents / model.scaling_factor
+    decoded = with_more_precision(model.vae, lambda vae: _pixels(vae, scaled))[0].float()
     return to_image((decoded + 1) / 2)
+
+
+def _pixels(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """(1, 3, height, width), -1 .. 1; whole where memory allows, else in tiles."""
+    given = latents.to(vae.dtype)
+    size = (latents.shape[3] * FACTOR, latents.shape[2] * FACTOR)
+    return _whole_or_tiled(
+        vae, lambda: vae.decode(given, return_dict=False)[0], lambda place: decode_tiled(vae, given, keep_on=place), size
+    )
+
+
+def _mean(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """(1, channels, height/8, width/8), in the VAE's scale; whole where memory allows, else in tiles."""
+    given = pixels.to(vae.dtype)
+    size = (pixels.shape[3], pixels.shape[2])
+    return _whole_or_tiled(vae, lambda: vae.encode(given).latent_dist.mean, lambda place: encode_tiled(vae, given, keep_on=place), size)
+
+
+def _whole_or_tiled(
+    vae: AutoencoderKL, whole: Callable[[], Tensor], tiled: Callable[[torch.device], Tensor], size: tuple[int, int]
+) -> Tensor:
+    """size: of the picture in pixels, width and height."""
+    attempts = [whole] if size[0] * size[1] <= TILED_ABOVE else []
+    attempts += [partial(tiled, place) for place in dict.fromkeys((vae.device, CPU))]
+    advice = f"memory ran out in the VAE, in tiles too, at {size[0]}x{size[1]} pixels; make the picture smaller, or close other programs"
+    return with_less_memory(attempts, advice)
 
 
 def to_image(rgb: Tensor) -> Image.Image:

@@ -1,28 +1,34 @@
 """The models in memory, the only holder of weights between jobs: the least recently used one goes first."""
 
-import gc
+import math
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from webui.core.errors import BadRequest, MissingModel
+from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.safetensors_header import open_model_file, read_header
 from webui.engine.checkpoint import load_checkpoint, load_vae
+from webui.engine.ladders import give_memory_back
 from webui.engine.model import DiffusionModel
 
 Identity = tuple[tuple[str, int, int], ...]  # path, time of change in ns, size in bytes, of each file
 Key = tuple[Identity, torch.dtype, torch.device, torch.dtype]
-MAX_VAES = 3  # kept for one checkpoint
 
 
 class ModelCache:
-    """Keeps the last checkpoints, each with the VAEs it was used with; a file that has changed is loaded anew."""
+    """Keeps the last models, each pair of checkpoint and VAE for itself; a file that has changed is loaded anew.
 
-    def __init__(self, max_models: int = 2) -> None:
-        if max_models < 1:
-            raise BadRequest(f"a cache of {max_models} models holds none; use 1 or more")
-        self._max_models = max_models
-        self._models: OrderedDict[Key, OrderedDict[Identity | None, DiffusionModel]] = OrderedDict()
+    max_bytes: of weights in all, those that several models share counted once. The newest model is always kept, whatever its size.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        if max_bytes < 1:
+            raise BadRequest(f"a cache of {max_bytes} bytes holds no model; give it as many as two checkpoints have")
+        self._max_bytes = max_bytes
+        self._models: OrderedDict[tuple[Key, Identity | None], DiffusionModel] = OrderedDict()
 
     def load(
         self,
@@ -33,40 +39,60 @@ class ModelCache:
         *,
         vae_dtype: torch.dtype | None = None,
     ) -> DiffusionModel:
-        """The model, from memory where it is there. If loading fails, whatever else is held stays as it was."""
+        """The model, from memory where it is there. If its file is refused, whatever else is held stays as it was."""
         key = (identity(checkpoint_path), dtype, device, vae_dtype or dtype)
-        vae_key = identity(vae_path) if vae_path else None
-        models = self._models.get(key)
-        if models is None:
-            self._make_room()
+        place = (key, identity(vae_path) if vae_path else None)
+        if place in self._models:
+            self._models.move_to_end(place)
+            return self._models[place]
+        same_unet = [model for (held, _), model in self._models.items() if held == key]
+        if same_unet:
+            vae = load_vae(vae_path or checkpoint_path, vae_dtype or dtype, device, same_unet[-1].family)
+            model = same_unet[-1].with_vae(vae, vae_path)
+        else:
+            self._make_room(_expected_bytes(checkpoint_path, dtype))
             model = load_checkpoint(checkpoint_path, dtype, device, vae_path, vae_dtype=vae_dtype)
-            self._models[key] = OrderedDict({vae_key: model})
-            return model
-        self._models.move_to_end(key)
-        if vae_key not in models:
-            some = next(iter(models.values()))
-            vae = load_vae(vae_path or checkpoint_path, vae_dtype or dtype, device, some.family)
-            models[vae_key] = some.with_vae(vae, vae_path)
-        models.move_to_end(vae_key)
-        while len(models) > MAX_VAES:
-            models.popitem(last=False)
-        return models[vae_key]
+        self._models[place] = model
+        self._shrink()
+        return model
 
     def forget(self) -> None:
         """Let go of every model."""
         self._models.clear()
-        _give_memory_back()
+        give_memory_back()
 
     def __len__(self) -> int:
+        """Pairs of checkpoint and VAE."""
         return len(self._models)
 
-    def _make_room(self) -> None:
-        """Before a load, so that no more than `max_models` are ever in memory at once."""
-        full = len(self._models) >= self._max_models
-        while len(self._models) >= self._max_models:
+    @property
+    def held_bytes(self) -> int:
+        """Of all weights in memory."""
+        return bytes_of(self._models.values())
+
+    def _make_room(self, expected: int) -> None:
+        """Before a load, so that not even during it more than `max_bytes` are in memory."""
+        self._drop_while(lambda: bool(self._models) and self.held_bytes + expected > self._max_bytes)
+
+    def _shrink(self) -> None:
+        """After a load, by what the models truly take."""
+        self._drop_while(lambda: len(self._models) > 1 and self.held_bytes > self._max_bytes)
+
+    def _drop_while(self, too_much: Callable[[], bool]) -> None:
+        dropped = False
+        while too_much():
             self._models.popitem(last=False)
-        if full:
-            _give_memory_back()
+            dropped = True
+        if dropped:
+            give_memory_back()
+
+
+def bytes_of(models: Iterable[DiffusionModel]) -> int:
+    """Of the models' weights; memory that several tensors share is counted once."""
+    modules = [part for model in models for part in model.pipeline.components.values() if isinstance(part, nn.Module)]
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    storages = {(tensor.device, tensor.untyped_storage().data_ptr()): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
 
 
 def identity(path: Path) -> Identity:
@@ -79,8 +105,15 @@ def identity(path: Path) -> Identity:
     return tuple((str(file), fact.st_mtime_ns, fact.st_size) for file, fact in facts)
 
 
-def _give_memory_back() -> None:
-    """Modules refer to themselves in circles, and CUDA's allocator keeps what was freed."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def _expected_bytes(path: Path, dtype: torch.dtype) -> int:
+    """About as many as the model will take: by a safetensors file's header, by the size of others; 0 for a file that will be refused."""
+    if path.is_dir():
+        return sum(size for _, _, size in identity(path))
+    with open_model_file(path) as file:
+        if file.read(4) == b"PK\x03\x04":
+            return path.stat().st_size
+        try:
+            tensors = read_header(file, path.name).tensors
+        except BadModelFile:  # the door says it better
+            return 0
+    return dtype.itemsize * sum(math.prod(entry.shape) for name, entry in tensors.items() if not name.startswith("model_ema."))
