@@ -78,14 +78,15 @@ def failing(error: Exception, log: list[str]) -> object:
 
 def test_attempts_are_made_until_memory_is_enough() -> None:
     log: list[str] = []
-    errors = [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
-    ]
+    texts = (
+        "DefaultCPUAllocator: can't allocate memory: 9 bytes",
+        "MPS backend out of memory (MPS allocated: 9 GB)",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    )
+    errors = [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), *map(RuntimeError, texts)]
     attempts = [lambda error=error: failing(error, log) for error in errors]
     assert with_less_memory([*attempts, lambda: "made", lambda: log.append("not reached")], "") == "made"
-    assert log == ["OutOfMemoryError", "MemoryError", "RuntimeError"]
+    assert log == ["OutOfMemoryError", "MemoryError", *["RuntimeError"] * 3]
     with pytest.raises(OutOfMemory, match="make it smaller"):
         with_less_memory(attempts, "make it smaller")
 

@@ -15,6 +15,7 @@ from webui.engine.diffusers_parts import AutoencoderKL
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 WIDER = {torch.float16: (torch.bfloat16, torch.float32), torch.bfloat16: (torch.float32,)}  # bfloat16: fewer digits, but fp32's range
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")  # in RuntimeErrors: of the CPU, of Apple's GPU, of cuBLAS
 
 
 def check_unet(latents: Tensor, dtype: torch.dtype) -> None:
@@ -56,7 +57,7 @@ def with_less_memory(attempts: Iterable[Callable[[], Result]], advice: str) -> R
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Of the device or of the machine, in all the ways in which torch says so."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def give_memory_back() -> None:
