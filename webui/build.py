@@ -23,7 +23,10 @@ from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
+from webui.service.database import DatabaseReader
+from webui.service.hashing import HashReader
 from webui.service.inputs import InputStore, inputs_folder
+from webui.service.model_rows import ModelIndexRows
 from webui.service.service import Service, open_service
 from webui.service.worker import MemoryQuestion
 
@@ -89,7 +92,8 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.model_cache import ModelCache
 
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
-    catalog = Catalog(settings)
+    index = DatabaseReader(settings.database)  # what the server's process has listed and hashed, so that no folder is listed here
+    catalog = Catalog(settings, HashReader(index), ModelIndexRows(index))
     load = _loader(catalog, ModelCache(), device)
     inputs = InputStore(inputs_folder(settings.data_dir))
     try:
