@@ -87,10 +87,12 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
 
 def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]]:
     """What a worker process can do: request type -> function(request, control) -> events. Loads the first checkpoint at once."""
+    from webui.engine.converted import FOLDER as CONVERTED
     from webui.engine.device import choose_device
     from webui.engine.generate import generate
     from webui.engine.model_cache import ModelCache
 
+    os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
     index = DatabaseReader(settings.database)  # what the server's process has listed and hashed, so that no folder is listed here
     catalog = Catalog(settings, HashReader(index), ModelIndexRows(index))

@@ -2,42 +2,32 @@
 
 What a file is, is decided by its content, never by its name. Safetensors are read tensor by tensor with plain reads
 into fresh memory: no mapping, so a file that is replaced or cut while in use can hurt nobody. Zip files with a pickle
-(.ckpt, .pt, .bin of torch >= 1.6) go through torch's weights_only reader after their container has been checked;
-everything else is refused with the advice to convert it.
+(.ckpt, .pt, .bin of torch >= 1.6) are converted to safetensors in a process of its own, after their container has been
+checked (converted.py, unpickle.py); everything else is refused with the advice to convert it.
 """
 
 import io
-import math
+import json
 import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from webui.core.errors import BadModelFile
 from webui.core.safetensors_header import TensorEntry, open_model_file, read_header, read_into, refuse_by_its_start
+from webui.engine.converted import converted
+from webui.engine.number_types import DTYPES
+from webui.engine.unpickle import CONTENT, UNNAMED
 
 CPU = torch.device("cpu")
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 MAX_PICKLE_BYTES = 64_000_000
+MAX_DIRECTORY_BYTES = 8_000_000  # of a zip file: some 80,000 members
 LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a zip member: signature ... name length, extra length
 END_RECORD_BYTES = (22, 22 + 76)  # after the directory: plain, and with the 64-bit record and its locator
 DESCRIPTOR_BYTES = 24  # at most, after a member whose sizes were not known beforehand
@@ -62,8 +52,9 @@ class SafetensorsFile:
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         header = read_header(file, name)
-        self.name, self.metadata = name, header.metadata
-        self.shapes = {key: entry.shape for key, entry in header.tensors.items()}
+        self.name = name
+        self.metadata = {key: text for key, text in header.metadata.items() if key != CONTENT}
+        self.shapes = {key: entry.shape for key, entry in header.tensors.items() if not key.startswith(UNNAMED)}
         self._file, self._entries = file, header.tensors
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
@@ -87,32 +78,53 @@ class SafetensorsFile:
         return self._scratch[:size]
 
 
-class UnpickledFile:
-    """The tensors of a .ckpt, .pt or .bin, all in memory already."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], name: str) -> None:
-        self.name, self.metadata, self._tensors = name, {}, tensors
-        self.shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-
-    def read(self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU) -> Tensor:
-        tensor = self._tensors[key]
-        if third is not None:
-            rows = len(tensor) // 3
-            tensor = tensor[third * rows : (third + 1) * rows]
-        target = dtype if dtype and tensor.is_floating_point() else tensor.dtype
-        return tensor.to(device, target, copy=True, memory_format=torch.contiguous_format)
-
-
 @contextmanager
 def open_tensors(path: Path) -> Iterator[ModelFile]:
     """Open a model file for the length of a `with` block."""
     with open_model_file(path) as file:
         start = file.read(512)
         if start[:4] == b"PK\x03\x04":
-            yield UnpickledFile(_unpickle(file, path.name), path.name)
+            check_zip(file, path.name)
+            with converted(file, path.name) as tensors:
+                yield SafetensorsFile(tensors, path.name)
             return
         refuse_by_its_start(start, path.name)
         yield SafetensorsFile(file, path.name)
+
+
+def read_plain(path: Path, most: int) -> Any:
+    """All that a small model file holds: safetensors as {name: tensor}, a torch file as plain data with tensors among it.
+
+    Plain data are texts, numbers, truth values, None, and lists, tuples and dictionaries of them; None also stands for anything else.
+    most: bytes that a file of the wanted kind can have; larger ones are refused unread.
+    """
+    with open_model_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise BadModelFile(f"{path.name} has {size} bytes; a file of its kind has at most {most}: is it another kind of model?")
+        start = file.read(512)
+        if start[:4] != b"PK\x03\x04":
+            refuse_by_its_start(start, path.name)
+            tensors = SafetensorsFile(file, path.name)
+            return {key: tensors.read(key) for key in tensors.shapes}
+        check_zip(file, path.name)
+        with converted(file, path.name) as found:
+            header = read_header(found, path.name)
+            return _put_together(json.loads(header.metadata[CONTENT]), SafetensorsFile(found, path.name))
+
+
+def _put_together(described: Any, tensors: SafetensorsFile) -> Any:
+    """The value that unpickle.py described, with its tensors."""
+    if not isinstance(described, dict):
+        return described
+    ((form, content),) = described.items()
+    if form == "tensor":
+        return tensors.read(content)
+    if form == "pairs":
+        keys = (key if not isinstance(key, dict) else str(key) for key, _ in content)
+        return {key: _put_together(value, tensors) for key, (_, value) in zip(keys, content, strict=True)}
+    values = [_put_together(value, tensors) for value in content]
+    return tuple(values) if form == "tuple" else values
 
 
 def _third_of(entry: TensorEntry, third: int | None) -> TensorEntry:
@@ -123,33 +135,6 @@ def _third_of(entry: TensorEntry, third: int | None) -> TensorEntry:
     return TensorEntry(entry.dtype, (entry.shape[0] // 3, *entry.shape[1:]), start, start + size)
 
 
-def _unpickle(file: io.FileIO, name: str) -> dict[str, Tensor]:
-    """The named tensors of a torch zip file; nothing but torch's own list of harmless types is ever built."""
-    check_zip(file, name)
-    file.seek(0)
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a hostile pickle provokes: unpickling, type, value, memory, recursion errors
-        if isinstance(error, MemoryError):
-            raise
-        raise BadModelFile(f"{name} holds more than plain tensors and is not opened; convert it to safetensors") from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise BadModelFile(f"{name} is not a list of named tensors; convert it to safetensors")
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    for key, tensor in tensors.items():
-        _check_tensor(key, tensor, name)
-    return {key: tensor.detach() for key, tensor in tensors.items()}
-
-
-def _check_tensor(key: str, tensor: Tensor, name: str) -> None:
-    """Refuse tensors that claim more than the file holds: strides of 0, shapes beyond the storage, other layouts."""
-    plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not plain or math.prod(tensor.shape) * tensor.itemsize > tensor.untyped_storage().nbytes():
-        raise BadModelFile(f"{name}: tensor {key[:80]!r} is larger than its data; the file is damaged or hostile")
-
-
 def check_zip(file: io.FileIO, name: str) -> None:
     """Refuse a zip file that is more than torch writes: stored members of one folder, side by side from byte 0 to the end.
 
@@ -157,6 +142,11 @@ def check_zip(file: io.FileIO, name: str) -> None:
     that starts at the front sees the same file as one that starts at the end.
     """
     refusal = BadModelFile(f"{name} is not a zip file as torch writes it; convert it to safetensors")
+    size = os.fstat(file.fileno()).st_size
+    file.seek(max(size - 22, 0))
+    end = file.read(22)
+    if end[:4] != b"PK\x05\x06" or int.from_bytes(end[12:16], "little") > MAX_DIRECTORY_BYTES:
+        raise refusal
     file.seek(0)
     try:
         archive = zipfile.ZipFile(file)
@@ -176,7 +166,6 @@ def check_zip(file: io.FileIO, name: str) -> None:
         if not 0 <= slack <= DESCRIPTOR_BYTES * (position > 0) or not _is_stored(member):
             raise refusal
         position = _end_of(file, member, refusal)
-    size = os.fstat(file.fileno()).st_size
     directory = sum(46 + len(m.orig_filename.encode()) + len(m.extra) + len(m.comment) for m in members)
     trailer = size - archive.start_dir - directory
     if not 0 <= archive.start_dir - position <= DESCRIPTOR_BYTES or trailer not in END_RECORD_BYTES:
