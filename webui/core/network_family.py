@@ -62,7 +62,7 @@ def embedding_shape(shapes: Shapes) -> tuple[int, int] | None:
     """(vectors, width) of an embedding's first list of vectors; None where there is none that could be one."""
     named = [shape for key, shape in shapes.items() if key in ("emb_params", "clip_l", "clip_g") or key.startswith("string_to_param.")]
     for shape in named or (shapes.values() if len(shapes) <= 2 else ()):
-        if len(shape) in (1, 2) and 0 < shape[-1] <= 4096:
+        if len(shape) in (1, 2) and 64 <= shape[-1] <= 4096:
             return (shape[0] if len(shape) == 2 else 1), shape[-1]
     return None
 
