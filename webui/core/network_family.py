@@ -14,9 +14,10 @@ from webui.core.family import FAMILIES, TEXT_WIDTHS, Family, Shapes, other_kind
 
 LORA_PARTS = (
     *("lora_up", "lora_down", "lora_A.", "lora_B.", ".lora.up.", ".lora.down.", "lora_linear_layer", "dora_scale"),
-    *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".diff", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
+    *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
     *(".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
 )
+LORA_ENDS = (".diff", ".diff_b")
 NEWER_PARTS = ("double_blocks", "single_blocks", "joint_blocks", "single_transformer_blocks", "joint_attn", "lora_transformer_", "t5xxl")
 CONTEXT_READERS = ("attn2_to_k.", "attn2_to_v.", "attn2.to_k.", "attn2.to_v.", "attn2.processor.to_k", "attn2.processor.to_v")
 INNER = ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight", "hada_w1_b", "hada_w2_b")  # (rank, in), ...
@@ -43,7 +44,7 @@ def lora_family(shapes: Shapes, metadata: Mapping[str, str], name: str) -> Famil
     """
     if any(part in key for key in shapes for part in NEWER_PARTS):
         raise BadModelFile(f"{name} belongs to a newer kind of model (FLUX, SD3 or the like), which Easel does not run")
-    if not any(part in key for key in shapes for part in LORA_PARTS):
+    if not any(key.endswith(LORA_ENDS) or part in key for key in shapes for part in LORA_PARTS):
         raise BadModelFile(f"{name} is not a LoRA: {other_kind(shapes)}")
     return FAMILIES.get(_by_context(shapes) or _by_text_encoder(shapes) or _by_depth(shapes) or _by_metadata(metadata))
 
@@ -85,7 +86,7 @@ def base_in_words(metadata: Mapping[str, str]) -> str:
 def _of_width(width: int) -> str:
     if width in TEXT_WIDTHS:
         return TEXT_WIDTHS[width].replace("_refiner", "")  # 1280: the second text encoder, which SDXL has too
-    return "miniature" if width < 768 and width % 64 == 0 else ""
+    return "miniature" if 0 < width < 768 and width % 64 == 0 else ""
 
 
 def _by_context(shapes: Shapes) -> str:

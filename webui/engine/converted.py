@@ -72,7 +72,8 @@ def _keep(file: io.FileIO, name: str, kept: Path) -> None:
     except OSError as error:
         raise StorageError(f"{name} could not be converted in {kept.parent}: {error.strerror}; free disk space there") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _make_room(folder: Path, wanted: int) -> None:
