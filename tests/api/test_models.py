@@ -58,8 +58,8 @@ def test_a_card_has_every_field_that_the_page_is_promised(page: TestClient) -> N
     answer = page.get("/internal/models?kind=lora&sort=name&down=0&page=0&count=60").json()
     assert (answer["total"], answer["scanning"], len(answer["models"])) == (2, False, 2)
     card = answer["models"][0]
-    names = "kind name title insert triggers negative family family_title size mtime hash thumbnail description notes base weight problem warnings"
-    assert set(card) == {*names.split(), "seen"}
+    names = "kind name title insert triggers negative weight family family_title size mtime hash thumbnail description notes base problem"
+    assert set(card) == {*names.split(), "warnings", "seen"}
     assert (card["name"], card["title"], card["weight"], card["description"]) == (NAME, "a #1 <b>?", 0.6, "<i>x</i>")
     assert card["insert"] == ""  # < and > cannot stand in a prompt's tag
     assert answer["models"][1]["insert"] == "<lora:plain:1>"

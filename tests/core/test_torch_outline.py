@@ -1,5 +1,6 @@
 """Names and shapes are read off a torch file's instructions as torch itself would read them; nothing is built."""
 
+import random
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,22 @@ def test_old_formats_and_cut_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     with open_model_file(path) as file, pytest.raises(BadModelFile, match=r"x\.pt is not a zip file as torch writes it"):
         read_outline(file, "x.pt")
+
+
+def test_random_damage_is_refused_or_harmless(tmp_path: Path) -> None:
+    """500 files with a few bytes changed: an outline, or a sentence, never another error."""
+    path, rng, refused = tmp_path / "x.pt", random.Random(1), 0
+    torch.save({"state_dict": {f"t{i}": torch.zeros(2, 3) for i in range(10)}, "name": "n", 768: [1, (2.5, None)]}, path)
+    sound = path.read_bytes()
+    start = sound.index(b"\x80\x02")  # of the pickle
+    for _ in range(500):
+        damaged = bytearray(sound)
+        for _ in range(rng.choice([1, 2, 5])):
+            damaged[rng.choice([rng.randrange(len(sound)), start + rng.randrange(400), -1 - rng.randrange(100)])] = rng.randrange(256)
+        path.write_bytes(damaged)
+        with open_model_file(path) as file:
+            try:
+                read_outline(file, path.name)
+            except BadModelFile:
+                refused += 1
+    assert 100 < refused < 500

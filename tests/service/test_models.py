@@ -16,6 +16,7 @@ from tests.hostile import safetensors
 from tests.service.conftest import until
 from webui.core.catalog import Catalog, tensors_hash_of
 from webui.core.errors import BadRequest, MissingModel
+from webui.core.model_details import Details
 from webui.core.settings import Settings
 from webui.service import model_scan
 from webui.service.database import Database, DatabaseReader
@@ -104,6 +105,19 @@ def test_files_that_did_not_change_are_not_opened_again(models: Models, loras: P
     models.refresh()
     settled(models)
     assert opened == []
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(models: Models, loras: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time and size do not change when its disk or its rights come back."""
+    lora(loras / "away.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(model_scan, "read_details", lambda kind, model: Details(problem="its disk is away"))
+        models.refresh()
+        settled(models)
+        assert models.card("lora", "away.safetensors").problem == "its disk is away"
+    models.refresh()
+    settled(models)
+    assert models.card("lora", "away.safetensors").problem == ""
 
 
 def test_the_next_process_answers_before_it_has_looked(models: Models, database: Database, settings: Settings) -> None:

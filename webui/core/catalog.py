@@ -104,7 +104,8 @@ class Catalog:
         return list(self._index.files("hypernetwork"))
 
     def refresh(self) -> None:
-        """Look for checkpoints and VAEs again; files that did not change are not opened."""
+        """Look for checkpoints and VAEs again; files that did not change are not opened, but for those that had a problem."""
+        self._verdicts = {key: verdict for key, verdict in self._verdicts.items() if not verdict[1]}
         found = {kind: self._read(kind) for kind in ("checkpoint", "vae")}
         with self._lock:
             self._lists = found

@@ -132,7 +132,8 @@ def model_in(folders: Iterable[Path], endings: tuple[str, ...], text: str) -> Mo
         return None  # also ".." and absolute paths
     for folder in folders:
         for ending in ("", *endings):
-            model = model_at(text + ending, folder / (text + ending))
+            path = folder / (text + ending)
+            model = model_at(text + ending, path) if path.is_relative_to(folder) else None  # not so for "C:x" on Windows
             if model is not None and model.name.lower().endswith(endings):
                 return with_companions(model, (folder,))
     return None

@@ -77,9 +77,9 @@ class ModelIndexRows:
         return self._files(f"rowid IN ({chosen}) ORDER BY sorted", (kind, whole, bare))
 
     def verdict(self, model: ModelFile) -> Verdict | None:
-        where = "kind = 'checkpoint' AND path = ? AND mtime = ? AND size = ? AND reader = ? AND facts || problem != ''"
+        where = "kind = 'checkpoint' AND path = ? AND mtime = ? AND size = ? AND reader = ? AND facts != ''"
         found = self._files(where, (str(model.path), model.mtime, model.size, READER))
-        return (found[0].family, found[0].problem) if found else None
+        return (found[0].family, found[0].problem) if found else None  # what had a problem is looked into again
 
     def _files(self, where: str, values: Sequence[object]) -> list[ModelFile]:
         try:
@@ -142,8 +142,8 @@ class ModelRows(ModelIndexRows):
         return {row["path"]: row["stamp"] for row in rows}
 
     def unseen(self, kind: str) -> set[str]:
-        """The paths of files that are to be looked into."""
-        rows = self._database.read("SELECT path FROM models WHERE kind = ? AND reader != ?", (kind, READER))
+        """The paths of files that are to be looked into, also of those with a problem: it may have been their disk's."""
+        rows = self._database.read("SELECT path FROM models WHERE kind = ? AND (reader != ? OR problem != '')", (kind, READER))
         return {row["path"] for row in rows}
 
     def list_anew(self, kind: str, changed: Iterable[ModelFile], gone: Iterable[str]) -> None:
