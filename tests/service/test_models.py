@@ -240,9 +240,9 @@ def test_loras_are_hashed_by_their_tensors_in_the_background(models: Models, set
     models.refresh()
     settled(models)
     catalog = Catalog(settings, HashRows(database), ModelRows(database))
-    hasher = Hasher(catalog, models.unhashed)
+    hasher = Hasher(catalog, models.take_unhashed)
     hasher.start()
-    until(lambda: not models.unhashed())
+    until(lambda: not ModelRows(database).unhashed())
     hasher.stop()
     assert models.card("lora", "said.safetensors").hash == "0123456789ab"
     assert models.card("lora", "ink.safetensors").hash == tensors_hash_of(loras / "ink.safetensors")[:12]

@@ -55,7 +55,7 @@ class Hasher:
     """Works out the sums that are not known yet, one file at a time, behind everything else."""
 
     def __init__(self, catalog: Catalog, others: Callable[[], Iterable[tuple[str, ModelFile]]] = tuple):
-        """others: asks for (kind, file) of LoRAs, embeddings and hypernetworks whose sum is not known."""
+        """others: takes (kind, file) of LoRAs, embeddings and hypernetworks whose sum is not known."""
         self._catalog = catalog
         self._others = others
         self._stopping = threading.Event()
@@ -78,9 +78,8 @@ class Hasher:
             unknown = [model for model in models if model.sha256 is None and not model.problem]
             if sum(self._hash(self._catalog.with_hash, model) for model in unknown):
                 self._catalog.refresh()
-            with suppress(StorageError):
-                for kind, model in self._others():
-                    self._hash(self._catalog.network_hash if kind == "lora" else self._catalog.with_hash, model)
+            for kind, model in self._others():
+                self._hash(self._catalog.tensors_hash if kind == "lora" else self._catalog.with_hash, model)
             self._stopping.wait(LOOK)
 
     def _hash(self, work_out: Callable[[ModelFile], object], model: ModelFile) -> bool:

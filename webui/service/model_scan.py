@@ -1,10 +1,8 @@
 """Looks through the model folders in the background: first which files lie there, then into those that are new or changed."""
 
 import logging
-import os
 import threading
 import time
-from contextlib import suppress
 
 from webui.core.errors import StorageError
 from webui.core.model_details import FROM_METADATA, Details, read_details
@@ -13,12 +11,14 @@ from webui.core.settings import Settings
 from webui.service.model_rows import ModelRows, stamp_of
 
 BATCH = 200  # files in one transaction
-LOW_PRIORITY = 10
 log = logging.getLogger(__name__)
 
 
 class ModelScan:
-    """The thread that keeps the models table up to date. Files that did not change are not opened."""
+    """The thread that keeps the models table up to date. Files that did not change are not opened.
+
+    It has no lower priority than others: it would keep them waiting whenever it lost the processor with the interpreter in its hands.
+    """
 
     def __init__(self, rows: ModelRows, settings: Settings):
         self._rows = rows
@@ -28,6 +28,7 @@ class ModelScan:
         self._asked = 0  # scans that were asked for
         self._listed = 0  # of those, how many have listed the folders
         self._done = 0  # of those, how many have looked into the files
+        self._unhashed: list[tuple[str, ModelFile]] = []
         self._thread = threading.Thread(target=self._run, name="easel-models", daemon=True)
 
     @property
@@ -59,6 +60,12 @@ class ModelScan:
             wanted = self._asked
             self._changed.wait_for(lambda: self._listed >= wanted or self._stopping, patience)
 
+    def take_unhashed(self) -> list[tuple[str, ModelFile]]:
+        """(kind, file) of what the last scan found without a sum; each is told once. Quick: this is asked by a thread of low priority,
+        which must not hold the database while it waits for the processor."""
+        found, self._unhashed = self._unhashed, []
+        return found
+
     def look_again(self, kind: str, name: str) -> None:
         """Look into one file and its sidecars now. Raises MissingModel, StorageError."""
         model = with_companions(self._rows.file(kind, name), folders_of(kind, self._settings))
@@ -66,8 +73,6 @@ class ModelScan:
         self._rows.put_details(kind, [_looked_into(kind, model)])
 
     def _run(self) -> None:
-        with suppress(AttributeError, OSError):  # Linux gives threads priorities of their own; elsewhere it stays as it is
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self.scanning or self._stopping)
@@ -96,6 +101,7 @@ class ModelScan:
                     batch.append(_looked_into(kind, model))
                     time.sleep(0)  # let others have the interpreter
                 self._rows.put_details(kind, batch)
+        self._unhashed = self._rows.unhashed()
 
     def _list(self, kind: str) -> list[ModelFile]:
         found = list_kind(kind, self._settings)

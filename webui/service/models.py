@@ -92,9 +92,9 @@ class Models:
         _check_kind(kind)
         return self._rows.all_details(kind)
 
-    def unhashed(self) -> list[tuple[str, ModelFile]]:
-        """(kind, file) of the LoRAs, embeddings and hypernetworks whose sum is still to be worked out. Raises StorageError."""
-        return self._rows.unhashed()
+    def take_unhashed(self) -> list[tuple[str, ModelFile]]:
+        """(kind, file) of LoRAs, embeddings and hypernetworks whose sum is still to be worked out; each is told once after a scan."""
+        return self._scan.take_unhashed()
 
     def card(self, kind: str, name: str) -> Card:
         """Raises BadRequest, MissingModel."""

@@ -71,7 +71,7 @@ class Service:
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self._inputs = InputStore(inputs_folder(settings.data_dir))
         self._preferences = PreferenceStore(database)
-        self._hasher = Hasher(catalog, self.models.unhashed)
+        self._hasher = Hasher(catalog, self.models.take_unhashed)
         self._listeners: dict[int, Listener] = {}
         self._listeners_made = 0
         self._lock = threading.Lock()  # over the listeners
