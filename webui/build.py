@@ -23,7 +23,10 @@ from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
+from webui.service.database import DatabaseReader
+from webui.service.hashing import HashReader
 from webui.service.inputs import InputStore, inputs_folder
+from webui.service.model_rows import ModelIndexRows
 from webui.service.service import Service, open_service
 from webui.service.worker import MemoryQuestion
 
@@ -85,12 +88,15 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
 
 def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]]:
     """What a worker process can do: request type -> function(request, control) -> events. Loads the first checkpoint at once."""
+    from webui.engine.converted import FOLDER as CONVERTED
     from webui.engine.device import choose_device
     from webui.engine.generate import generate
     from webui.engine.model_cache import ModelCache
 
+    os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
-    catalog = Catalog(settings)
+    index = DatabaseReader(settings.database)  # what the server's process has listed and hashed, so that no folder is listed here
+    catalog = Catalog(settings, HashReader(index), ModelIndexRows(index))
     memory = device.memory()
     load = _loader(catalog, ModelCache(max_bytes=memory["cuda"].get("system", memory["ram"])["total"] // 2), device)
     networks, embeddings = _networks(catalog)

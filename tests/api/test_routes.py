@@ -241,7 +241,7 @@ def test_skip_drops_one_batch(http: TestClient, service: Service, post: Post) ->
     assert info["all_subseeds"] == [info["subseed"] + 1]
 
 
-@pytest.mark.parametrize("route", ["interrupt", "skip", "refresh-checkpoints"])
+@pytest.mark.parametrize("route", ["interrupt", "skip", "refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings"])
 def test_bodyless_routes_take_any_body(http: TestClient, route: str) -> None:
     expected = {} if route == "interrupt" else None
     kind = {"Content-Type": "application/json"}
@@ -353,7 +353,7 @@ def test_memory_tells_of_ram(http: TestClient) -> None:
 
 def test_the_documentation_lists_every_route(app: FastAPI) -> None:
     names = """txt2img img2img png-info progress interrupt skip options sd-models sd-vae samplers schedulers cmd-flags memory
-    refresh-checkpoints"""
+    refresh-checkpoints refresh-vae refresh-loras refresh-embeddings loras embeddings hypernetworks"""
     assert set(app.openapi()["paths"]) == {f"/sdapi/v1/{name}" for name in names.split()}
 
 

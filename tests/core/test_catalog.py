@@ -248,3 +248,48 @@ def test_hashing_refuses_what_is_no_file(tmp_path):
         sha256_of(tmp_path / "fifo")
     with pytest.raises(MissingModel):
         sha256_of(tmp_path / "none")
+
+
+@pytest.mark.parametrize("kind", ["lora", "embedding", "hypernetwork"])
+def test_what_prompts_mention_is_found_by_file_name_with_or_without_folder_and_ending(settings, kind):
+    catalog = Catalog(settings)
+    find = {"lora": catalog.find_lora, "embedding": catalog.find_embedding, "hypernetwork": catalog.find_hypernetwork}[kind]
+    folder = {"lora": settings.lora_dirs, "embedding": settings.embeddings_dirs, "hypernetwork": settings.hypernetwork_dirs}[kind][0]
+    put(folder / "sub/Nice One.pt")
+    put(folder / "sub/Nice One.safetensors")
+    for text in ("Nice One", "nice one", "sub/Nice One", "Nice One.safetensors", " Nice One "):
+        assert find(text).name == "sub/Nice One.safetensors"
+    assert find("nice one.pt").name == "sub/Nice One.pt"
+    put(folder / "nice one.pt")
+    assert find("nice one").name == "nice one.pt"
+    with pytest.raises(MissingModel, match=r"'Nice Oen' is not there; did you mean"):
+        find("Nice Oen")
+
+
+def test_a_checkpoint_that_came_after_the_last_look_is_found_and_a_changed_one_read_anew(settings, folder):
+    put(folder / "a.safetensors")
+    catalog = Catalog(settings)
+    assert catalog.find_checkpoint("a").family.name == "sd1"
+    put(folder / "sub/late.safetensors", safetensors({FIRST: (8, 4, 3, 3), KEYS: (8, 2048)}))
+    assert catalog.find_checkpoint("sub/late").family.name == "sdxl"
+    put(folder / "a.safetensors", safetensors({FIRST: (8, 4, 3, 3), KEYS: (9, 1024)}))
+    changed = catalog.find_checkpoint("a")
+    assert (changed.family.name, changed.sha256) == ("sd2", sha256_of(changed.path))
+
+
+def test_an_unchanged_checkpoint_is_not_opened_again(settings, folder, monkeypatch):
+    put(folder / "a.safetensors")
+    catalog = Catalog(settings)
+    first = catalog.checkpoints()
+    monkeypatch.setattr("webui.core.catalog.read_details", None)
+    catalog.refresh()
+    assert catalog.checkpoints() == first
+
+
+def test_the_hash_of_a_loras_tensors_does_not_follow_its_metadata(settings):
+    tensors = {"a.lora_down.weight": (4, 5)}
+    for number in range(2):
+        put(settings.lora_dirs[0] / f"{number}.safetensors", safetensors(tensors, {"note": "x" * number + "y"}))
+    catalog = Catalog(settings)
+    hashes = {catalog.network_hash(model) for model in catalog.loras()}
+    assert hashes == {hashlib.sha256(bytes(20)).hexdigest()[:12]}

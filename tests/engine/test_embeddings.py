@@ -253,7 +253,7 @@ def test_pictures_use_the_embeddings_that_they_are_given_and_name_them(model):
         sampler="Euler",
         vae="None",
     )
-    events = generate(request, Alone(), load=lambda asked: model, open_input={}.__getitem__, embeddings=lambda loaded: folder)
+    events = generate(request, Alone(), load=lambda asked: model, open_input={}.__getitem__, embeddings=lambda: folder)
     text, single = next((event.pictures[0].infotext, event.pictures[0].request) for event in events if isinstance(event, Pictures))
     assert infotext.read(text).params["TI hashes"] == "mine: 0123456789ab, bad: ffffffffffff"
     assert infotext.to_request(infotext.read(text), single) == (replace(single, variation_seed=-1), [])

@@ -23,12 +23,13 @@ def test_a_sum_counts_only_for_the_same_file_time_and_size(database: Database) -
     assert rows.get(path, 1732140000.123456789, 5) is None
 
 
-def test_without_a_database_no_sum_is_known_and_nothing_fails(database: Database) -> None:
+def test_without_a_database_sums_last_as_long_as_the_process_and_nothing_fails(database: Database) -> None:
     rows, path = HashRows(database), Path("/models/a.safetensors")
-    rows.put(path, 1.0, 5, "a" * 64)
     database.close()
-    rows.put(path, 1.0, 5, "a" * 64)
     assert rows.get(path, 1.0, 5) is None
+    rows.put(path, 1.0, 5, "a" * 64)
+    assert rows.get(path, 1.0, 5) == "a" * 64
+    assert HashRows(database).get(path, 1.0, 5) is None
 
 
 def test_large_files_get_their_sum_in_the_background(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

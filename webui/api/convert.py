@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from webui import __version__
-from webui.api.schemas import Generation, Img2Img, Txt2Img
+from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, SkippedEmbedding, Txt2Img
 from webui.core import image_metadata, infotext
-from webui.core.catalog import Catalog
+from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
@@ -325,3 +325,26 @@ def _parameters(text: str) -> dict[str, str]:
 def _readable(text: Any) -> str:
     """Text that UTF-8 can carry."""
     return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
+def embeddings(files: list[tuple[ModelFile, dict[str, Any]]], family: str) -> Embeddings:
+    """The embeddings' list. files: each with its details; family: of the chosen checkpoint, "" where it is not known."""
+    answer = Embeddings(loaded={}, skipped={})
+    for file, told in files:
+        said = dict(told.get("rows", ()))
+        step = said.get("step", "")
+        facts = {
+            "step": int(step) if step.isdecimal() and len(step) < 19 else None,
+            "sd_checkpoint": said.get("sd_checkpoint"),
+            "sd_checkpoint_name": said.get("sd_checkpoint_name"),
+            "shape": told.get("width", 0),
+            "vectors": told.get("vectors", 0),
+        }
+        reason = file.problem
+        if file.family and family and file.family.config != family:
+            reason = f"it is for {file.family.title}; the chosen checkpoint is of another family"
+        if reason:
+            answer.skipped[file.stem] = SkippedEmbedding(**facts, reason=reason)
+        else:
+            answer.loaded[file.stem] = Embedding(**facts)
+    return answer

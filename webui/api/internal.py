@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from webui.api.envelope import EnvelopeRoute
+from webui.api.models import add_model_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.service.job import Job
@@ -28,6 +29,7 @@ def internal_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/internal", route_class=EnvelopeRoute, include_in_schema=False)
     _add_job_routes(router, service)
     _add_picture_routes(router, service)
+    add_model_routes(router, service)
 
     @router.websocket("/ws/{client}")
     async def watch(socket: WebSocket, client: str) -> None:

@@ -179,7 +179,20 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def _chosen_family(service: Service) -> str:
+    """The family of the preferred checkpoint, as its folder of configs is called; "" where it is not known."""
+    try:
+        family = service.catalog.find_checkpoint(service.preferences()["sd_model_checkpoint"]).family
+    except MissingModel:
+        return ""
+    return family.config if family else ""
+
+
 def _add_lists(router: APIRouter, service: Service) -> None:
+    def refresh() -> None:
+        """Look for model files again."""
+        service.refresh_models()
+
     @router.get("/samplers")
     def samplers() -> list[wire.Sampler]:
         """The samplers, the order being the one of the page."""
@@ -222,7 +235,23 @@ def _add_lists(router: APIRouter, service: Service) -> None:
         """The VAEs in the VAE folders."""
         return [wire.Vae(model_name=file.name, filename=str(file.path)) for file in service.catalog.vaes()]
 
-    @router.post("/refresh-checkpoints")
-    def refresh_checkpoints() -> None:
-        """Look for model files again."""
-        service.catalog.refresh()
+    @router.get("/loras")
+    def loras() -> list[wire.Lora]:
+        """The LoRAs in the LoRA folders; alias: the name given in training, else the file's."""
+        return [
+            wire.Lora(name=file.stem, alias=told.get("alias") or file.stem, path=str(file.path), metadata=dict(told.get("rows", ())))
+            for file, told in service.models.files("lora")
+        ]
+
+    @router.get("/embeddings")
+    def embeddings() -> wire.Embeddings:
+        """The embeddings, by whether they fit the chosen checkpoint."""
+        return convert.embeddings(service.models.files("embedding"), _chosen_family(service))
+
+    @router.get("/hypernetworks")
+    def hypernetworks() -> list[wire.Hypernetwork]:
+        """The hypernetworks in the model folder."""
+        return [wire.Hypernetwork(name=file.stem, path=str(file.path)) for file, _ in service.models.files("hypernetwork")]
+
+    for name in ("checkpoints", "vae", "loras", "embeddings"):
+        router.add_api_route(f"/refresh-{name}", refresh, methods=["POST"])

@@ -247,6 +247,39 @@ class Vae(BaseModel):
     filename: str
 
 
+class Lora(BaseModel):
+    name: str
+    alias: str
+    path: str
+    metadata: dict[str, str]
+
+
+class Embedding(BaseModel):
+    """shape: numbers in each vector."""
+
+    step: int | None = None
+    sd_checkpoint: str | None = None
+    sd_checkpoint_name: str | None = None
+    shape: int
+    vectors: int
+
+
+class SkippedEmbedding(Embedding):
+    reason: str
+
+
+class Embeddings(BaseModel):
+    """By name: those that fit the chosen checkpoint, and those that do not."""
+
+    loaded: dict[str, Embedding]
+    skipped: dict[str, SkippedEmbedding]
+
+
+class Hypernetwork(BaseModel):
+    name: str
+    path: str
+
+
 class Memory(BaseModel):
     ram: dict[str, Any]
     cuda: dict[str, Any]

@@ -104,7 +104,8 @@ class Catalog:
         return list(self._index.files("hypernetwork"))
 
     def refresh(self) -> None:
-        """Look for checkpoints and VAEs again; files that did not change are not opened."""
+        """Look for checkpoints and VAEs again; files that did not change are not opened, but for those that had a problem."""
+        self._verdicts = {key: verdict for key, verdict in self._verdicts.items() if not verdict[1]}
         found = {kind: self._read(kind) for kind in ("checkpoint", "vae")}
         with self._lock:
             self._lists = found
@@ -164,7 +165,11 @@ class Catalog:
     def network_hash(self, model: ModelFile) -> str:
         """The 12 digits by which infotexts name a LoRA: its metadata's own hash, else that of its tensors, else of the whole file."""
         said = read_details("lora", replace(model, beside=())).network_hash
-        return (said or self._sum(tensors_key(model.path), model, tensors_hash_of))[:12]
+        return (said or self.tensors_hash(model))[:12]
+
+    def tensors_hash(self, model: ModelFile) -> str:
+        """64 digits over what follows the file's header, worked out and remembered if it was not known."""
+        return self._sum(tensors_key(model.path), model, tensors_hash_of)
 
     def _sum(self, key: Path, model: ModelFile, work_out: Callable[[Path], str]) -> str:
         """The sum that is remembered under `key`, worked out over the model's file if there is none."""

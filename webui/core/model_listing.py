@@ -120,15 +120,22 @@ def model_at(name: str, path: Path) -> ModelFile | None:
     return ModelFile(path, name, status.st_size, status.st_mtime) if stat.S_ISREG(status.st_mode) else None
 
 
+def with_companions(model: ModelFile, folders: Iterable[Path]) -> ModelFile:
+    """`model` with the sidecars that lie beside it now; folders: those of its kind, which links may not leave."""
+    root = next((folder for folder in folders if model.path.is_relative_to(folder)), model.path.parent)
+    return replace(model, beside=tuple(_companions_of(root, model.path)))
+
+
 def model_in(folders: Iterable[Path], endings: tuple[str, ...], text: str) -> ModelFile | None:
     """The file that `text` names, relative to one of the folders, with or without its ending: looked for without listing anything."""
     if not text.isprintable() or len(text) > 500 or "\\" in text or any(part[:1] in ("", ".") for part in text.split("/")):
         return None  # also ".." and absolute paths
     for folder in folders:
         for ending in ("", *endings):
-            model = model_at(text + ending, folder / (text + ending))
+            path = folder / (text + ending)
+            model = model_at(text + ending, path) if path.is_relative_to(folder) else None  # not so for "C:x" on Windows
             if model is not None and model.name.lower().endswith(endings):
-                return replace(model, beside=tuple(_companions_of(folder, model.path)))
+                return with_companions(model, (folder,))
     return None
 
 

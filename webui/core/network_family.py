@@ -15,9 +15,10 @@ from webui.core.family import FAMILIES, TEXT_WIDTHS, Family, Shapes, other_kind
 LORA_PARTS = (
     *("lora_unet_", "lora_te", ".lora_mid", ".alpha", "_lora.up", "_lora.down"),
     *("lora_up", "lora_down", "lora_A.", "lora_B.", ".lora.up.", ".lora.down.", "lora_linear_layer", "dora_scale"),
-    *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".diff", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
+    *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
     *(".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
 )
+LORA_ENDS = (".diff", ".diff_b")
 NEWER_PARTS = ("double_blocks", "single_blocks", "joint_blocks", "single_transformer_blocks", "joint_attn", "lora_transformer_", "t5xxl")
 CONTEXT_READERS = ("attn2_to_k.", "attn2_to_v.", "attn2.to_k.", "attn2.to_v.", "attn2.processor.to_k", "attn2.processor.to_v")
 INNER = (  # endings of tensors whose second axis runs over what goes into the layer
@@ -47,7 +48,7 @@ def lora_family(shapes: Shapes, metadata: Mapping[str, str], name: str) -> Famil
     """
     if any(part in key for key in shapes for part in NEWER_PARTS):
         raise BadModelFile(f"{name} belongs to a newer kind of model (FLUX, SD3 or the like), which Easel does not run")
-    if not any(part in key for key in shapes for part in LORA_PARTS):
+    if not any(key.endswith(LORA_ENDS) or part in key for key in shapes for part in LORA_PARTS):
         raise BadModelFile(f"{name} is not a LoRA: {other_kind(shapes)}")
     return FAMILIES.get(_by_context(shapes) or _by_text_encoder(shapes) or _by_depth(shapes) or _by_metadata(metadata))
 
@@ -66,7 +67,7 @@ def embedding_shape(shapes: Shapes) -> tuple[int, int] | None:
     """(vectors, width) of an embedding's first list of vectors; None where there is none that could be one."""
     named = [shape for key, shape in shapes.items() if key in ("emb_params", "clip_l", "clip_g") or key.startswith("string_to_param.")]
     for shape in named or (shapes.values() if len(shapes) <= 2 else ()):
-        if len(shape) in (1, 2) and 0 < shape[-1] <= 4096:
+        if len(shape) in (1, 2) and 64 <= shape[-1] <= 4096:
             return (shape[0] if len(shape) == 2 else 1), shape[-1]
     return None
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from webui.core.errors import BadModelFile
 from webui.engine.model import DiffusionModel
-from webui.engine.model_file import ModelFile, UnpickledFile, open_tensors
+from webui.engine.model_file import ModelFile, TensorsInMemory, open_tensors
 
 MAX_VECTORS = 75  # of one embedding: those of a whole chunk
 MAX_WIDTH = 8192  # of a vector; SDXL's widest have 1280
@@ -55,7 +55,7 @@ def read_embedding(path: Path, sha256: str = "") -> Embedding:
 
 def embedding_from(name: str, tensors: Mapping[str, Tensor]) -> Embedding:
     """The embedding that another kind of file brings along. Raises BadModelFile."""
-    return _embedding(UnpickledFile(tensors, {}, name), name, "")
+    return _embedding(TensorsInMemory(tensors, name), name, "")
 
 
 def _embedding(file: ModelFile, name: str, sha256: str) -> Embedding:

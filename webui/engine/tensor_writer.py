@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from webui.core.errors import BadRequest, StorageError
-from webui.engine.model_file import DTYPES
+from webui.engine.number_types import DTYPES
 
 PART = ".part"  # ending of what is still being written
 ALIGNMENT = 8  # bytes; the header is padded with spaces so that the tensors begin at a multiple

@@ -75,6 +75,26 @@ class Database:
             raise StorageError(f"the database {self.path.name} could not be used ({error}); free disk space or check its folder") from error
 
 
+class DatabaseReader:
+    """The file of another process's Database, only to be read."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._local = threading.local()
+
+    def read(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """All rows of one query. Raises StorageError."""
+        try:
+            if not hasattr(self._local, "connection"):
+                connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10)
+                connection.row_factory = sqlite3.Row
+                self._local.connection = connection
+            rows: list[sqlite3.Row] = self._local.connection.execute(sql, values).fetchall()
+            return rows
+        except sqlite3.Error as error:
+            raise StorageError(f"the database {self._path.name} could not be read ({error})") from error
+
+
 def open_database(path: Path) -> tuple[Database, tuple[str, ...]]:
     """The database and what must be told about it: an unusable file is kept as `<name>.bak-<date>` and a new one begun.
 

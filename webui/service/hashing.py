@@ -3,46 +3,61 @@
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from webui.core.catalog import Catalog
+from webui.core.catalog import Catalog, MemoryHashes, ModelFile
 from webui.core.errors import EaselError, StorageError
-from webui.service.database import Database
+from webui.service.database import Database, DatabaseReader
 
 LOWEST_PRIORITY = 19
 LOOK = 20.0  # seconds
 log = logging.getLogger(__name__)
 
 
-class HashRows:
-    """A core.catalog.HashStore whose sums outlive the process. While the database cannot be used, no sum is known or kept."""
+class HashReader(MemoryHashes):
+    """The sums in another process's database, and those found meanwhile, for as long as this process lives."""
 
-    def __init__(self, database: Database):
-        self._database = database
+    def __init__(self, database: Database | DatabaseReader):
+        super().__init__()
+        self._readable = database
 
     def get(self, path: Path, mtime: float, size: int) -> str | None:
         """The sum, if time and size of the file are those it was made for."""
         sql = "SELECT sha256 FROM hashes WHERE path = ? AND mtime = ? AND size = ?"
         try:
-            rows = self._database.read(sql, (str(path), mtime, size))
+            rows = self._readable.read(sql, (str(path), mtime, size))
         except StorageError:
-            return None
-        return str(rows[0]["sha256"]) if rows else None
+            rows = []
+        return str(rows[0]["sha256"]) if rows else super().get(path, mtime, size)
+
+
+class HashRows(HashReader):
+    """A core.catalog.HashStore whose sums outlive the process. While the database cannot be used, no sum outlives it."""
+
+    def __init__(self, database: Database):
+        super().__init__(database)
+        self._database = database
 
     def put(self, path: Path, mtime: float, size: int, sha256: str) -> None:
         """Remember a sum."""
-        with suppress(StorageError), self._database.write() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO hashes (path, mtime, size, sha256) VALUES (?, ?, ?, ?)", (str(path), mtime, size, sha256)
-            )
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO hashes (path, mtime, size, sha256) VALUES (?, ?, ?, ?)", (str(path), mtime, size, sha256)
+                )
+        except StorageError:
+            super().put(path, mtime, size, sha256)
 
 
 class Hasher:
     """Works out the sums that are not known yet, one file at a time, behind everything else."""
 
-    def __init__(self, catalog: Catalog):
+    def __init__(self, catalog: Catalog, others: Callable[[], Iterable[tuple[str, ModelFile]]] = tuple):
+        """others: takes (kind, file) of LoRAs, embeddings and hypernetworks whose sum is not known."""
         self._catalog = catalog
+        self._others = others
         self._stopping = threading.Event()
         self._unreadable: set[tuple[Path, float]] = set()
         self._thread = threading.Thread(target=self._run, name="easel-hashing", daemon=True)
@@ -59,21 +74,22 @@ class Hasher:
         with suppress(AttributeError, OSError):  # Linux gives threads priorities of their own; elsewhere it stays as it is
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
         while not self._stopping.is_set():
-            if self._hash_all():
+            models = (*self._catalog.checkpoints(), *self._catalog.vaes())
+            unknown = [model for model in models if model.sha256 is None and not model.problem]
+            if sum(self._hash(self._catalog.with_hash, model) for model in unknown):
                 self._catalog.refresh()
+            for kind, model in self._others():
+                self._hash(self._catalog.tensors_hash if kind == "lora" else self._catalog.with_hash, model)
             self._stopping.wait(LOOK)
 
-    def _hash_all(self) -> bool:
-        """Whether any sum was found."""
-        catalog, found = self._catalog, False
-        for model in (*catalog.checkpoints(), *catalog.vaes(), *catalog.loras(), *catalog.embeddings(), *catalog.hypernetworks()):
-            if self._stopping.is_set():
-                return False
-            if model.sha256 is None and not model.problem and (model.path, model.mtime) not in self._unreadable:
-                try:
-                    catalog.with_hash(model)
-                    found = True
-                except EaselError as error:
-                    self._unreadable.add((model.path, model.mtime))
-                    log.info("no sha256 of %s: %s", model.name, error)
-        return found
+    def _hash(self, work_out: Callable[[ModelFile], object], model: ModelFile) -> bool:
+        """Whether the sum was found."""
+        if self._stopping.is_set() or (model.path, model.mtime) in self._unreadable:
+            return False
+        try:
+            work_out(model)
+            return True
+        except EaselError as error:
+            self._unreadable.add((model.path, model.mtime))
+            log.info("no sha256 of %s: %s", model.name, error)
+            return False

@@ -41,6 +41,33 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE hashes (path TEXT PRIMARY KEY, mtime REAL NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL);
     """,
     "ALTER TABLE jobs ADD COLUMN notices TEXT NOT NULL DEFAULT '';",
+    """
+    CREATE TABLE models (
+        kind TEXT NOT NULL,
+        path TEXT NOT NULL,
+        name TEXT NOT NULL,
+        mtime REAL NOT NULL,
+        size INTEGER NOT NULL,
+        stamp TEXT NOT NULL,
+        reader TEXT NOT NULL DEFAULT '',
+        sorted TEXT NOT NULL,
+        bare TEXT NOT NULL,
+        stem TEXT NOT NULL,
+        alias TEXT NOT NULL DEFAULT '',
+        family TEXT NOT NULL DEFAULT '',
+        facts TEXT NOT NULL DEFAULT '',
+        problem TEXT NOT NULL DEFAULT '',
+        thumbnail TEXT NOT NULL DEFAULT '',
+        searched TEXT NOT NULL DEFAULT '',
+        card TEXT NOT NULL DEFAULT '{}',
+        details TEXT NOT NULL DEFAULT '{}',
+        PRIMARY KEY (kind, path)
+    );
+    CREATE INDEX models_by_name ON models (kind, sorted);
+    CREATE INDEX models_by_bare_name ON models (kind, bare);
+    CREATE INDEX models_by_stem ON models (kind, stem);
+    CREATE INDEX models_by_alias ON models (kind, alias);
+    """,
 )
 
 

@@ -21,6 +21,8 @@ from webui.service.gallery import Gallery, SavedPicture
 from webui.service.hashing import Hasher, HashRows
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.job import Job, LiveJob, stored_job
+from webui.service.model_rows import ModelRows
+from webui.service.models import Models
 from webui.service.preferences import PreferenceStore
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
 from webui.service.supervisor import Supervisor
@@ -37,7 +39,8 @@ log = logging.getLogger(__name__)
 def open_service(settings: Settings, factory: str) -> "Service":
     """A service with its database and catalog; `start` it. Raises StorageError when the data folder cannot be used."""
     database, warnings = open_database(settings.database)
-    return Service(settings, Catalog(settings, HashRows(database)), factory, database=database, warnings=warnings)
+    catalog = Catalog(settings, HashRows(database), ModelRows(database))
+    return Service(settings, catalog, factory, database=database, warnings=warnings)
 
 
 class Service:
@@ -60,6 +63,7 @@ class Service:
         """
         self.settings = settings
         self.catalog = catalog
+        self.models = Models(database, settings)
         self.warnings = settings.warnings + warnings
         self._database = database
         self._database_is_new = bool(warnings)
@@ -67,7 +71,7 @@ class Service:
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self._inputs = InputStore(inputs_folder(settings.data_dir))
         self._preferences = PreferenceStore(database)
-        self._hasher = Hasher(catalog)
+        self._hasher = Hasher(catalog, self.models.take_unhashed)
         self._listeners: dict[int, Listener] = {}
         self._listeners_made = 0
         self._lock = threading.Lock()  # over the listeners
@@ -98,12 +102,14 @@ class Service:
             threading.Thread(target=self._gallery.adopt, args=(lost,), name="easel-adopt", daemon=True).start()
         for supervisor in self._supervisors:
             supervisor.start()
+        self.models.start()
         self._hasher.start()
 
     def stop(self) -> None:
         """End the workers; jobs that run or wait are done after the next start. Callers of `wait` get their job as it is."""
         self.release()
         self._hasher.stop()
+        self.models.stop()
         for supervisor in self._supervisors:
             supervisor.stop()
         self._database.close()
@@ -211,6 +217,13 @@ class Service:
     def input_path(self, sha256: str) -> Path:
         """The file with an input picture's bytes. Raises MissingModel."""
         return self._inputs.path(sha256)
+
+    # models
+
+    def refresh_models(self) -> None:
+        """Look for model files of every kind again; what is in new files comes to the cards a little later."""
+        self.catalog.refresh()
+        self.models.refresh()
 
     # preferences and state
 

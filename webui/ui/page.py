@@ -122,7 +122,7 @@ def _top_row(service: Service) -> dict[str, Component]:
         )
 
     def on_refresh() -> tuple[gr.Dropdown, gr.Dropdown]:
-        service.catalog.refresh()
+        service.refresh_models()
         return gr.Dropdown(choices=actions.checkpoint_choices(service)), gr.Dropdown(choices=actions.vae_choices(service))
 
     refresh.click(on_refresh, None, [quick["checkpoint"], quick["vae"]], **QUIET)

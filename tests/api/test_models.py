@@ -1,0 +1,133 @@
+"""The routes of the model cards and the lists of /sdapi/v1, on the real service of this folder's conftest."""
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from tests.api.conftest import png, until
+from tests.hostile import safetensors
+from webui.api.internal import internal_router
+from webui.api.routes import sdapi_router
+from webui.core.settings import Settings
+from webui.service.service import Service
+
+NAME = "people/a #1 <b>?.safetensors"
+QUOTED = "people/a%20%231%20%3Cb%3E%3F.safetensors"
+
+
+def file(name: str, *shape: int, metadata: dict[str, str] | None = None) -> bytes:
+    size = shape[0] * shape[1]
+    tensors = {name: {"dtype": "U8", "shape": shape, "data_offsets": [0, size]}}
+    return safetensors({"__metadata__": metadata or {}, **tensors}, bytes(size))
+
+
+@pytest.fixture(scope="module")
+def page(service: Service, settings: Settings) -> Iterator[TestClient]:
+    """Two LoRAs, two embeddings and a hypernetwork."""
+    files = {
+        settings.lora_dirs[0] / NAME: file("x_attn2_to_k.lora_down.weight", 1, 768, metadata={"ss_output_name": "annie"}),
+        settings.lora_dirs[0] / "plain.safetensors": file("x_attn2_to_k.lora_down.weight", 1, 2048),
+        settings.embeddings_dirs[0] / "good.safetensors": file("emb_params", 2, 768, metadata={"step": "7"}),
+        settings.embeddings_dirs[0] / "bad.pt": b"nothing",
+        settings.hypernetwork_dirs[0] / "net.safetensors": file("768.0.linear.0.weight", 2, 2),
+    }
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (settings.lora_dirs[0] / "people/a #1 <b>?.json").write_text(json.dumps({"preferred weight": 0.6, "description": "<i>x</i>"}))
+    app = FastAPI()
+    app.include_router(internal_router(service))
+    app.include_router(sdapi_router(service, settings))
+    with TestClient(app) as client:
+        client.post("/internal/models/refresh")
+        until(lambda: not client.get("/internal/models?kind=lora").json()["scanning"])
+        yield client
+    for folder in (settings.lora_dirs[0], settings.embeddings_dirs[0], settings.hypernetwork_dirs[0]):
+        shutil.rmtree(folder)
+    service.refresh_models()
+
+
+def test_a_card_has_every_field_that_the_page_is_promised(page: TestClient) -> None:
+    answer = page.get("/internal/models?kind=lora&sort=name&down=0&page=0&count=60").json()
+    assert (answer["total"], answer["scanning"], len(answer["models"])) == (2, False, 2)
+    card = answer["models"][0]
+    names = "kind name title insert triggers negative weight family family_title size mtime hash thumbnail description notes base problem"
+    assert set(card) == {*names.split(), "warnings", "seen"}
+    assert (card["name"], card["title"], card["weight"], card["description"]) == (NAME, "a #1 <b>?", 0.6, "<i>x</i>")
+    assert card["insert"] == ""  # < and > cannot stand in a prompt's tag
+    assert answer["models"][1]["insert"] == "<lora:plain:1>"
+
+
+def test_details_are_found_by_the_cards_name(page: TestClient) -> None:
+    assert page.get(f"/internal/models/lora/{QUOTED}/details").json()["metadata"] == [["ss_output_name", "annie"]]
+    assert page.get("/internal/models/lora/none/details").status_code == 404
+    assert page.get("/internal/models/nothing/none/details").status_code == 422
+
+
+def test_a_finished_picture_becomes_a_thumbnail(page: TestClient, service: Service) -> None:
+    url = f"/internal/models/lora/{QUOTED}/thumbnail"
+    assert page.get(url).status_code == 404
+    reply = page.post("/sdapi/v1/txt2img", json={"steps": 2, "width": 64, "height": 64, "save_images": True})
+    assert reply.status_code == 200, reply.text
+    card = page.post(url, json={"picture": service.recent_pictures(1)[0].id}).json()
+    assert card["thumbnail"].startswith(f"{url}?v=")
+    shown = page.get(card["thumbnail"])
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
+    assert "immutable" in shown.headers["cache-control"]
+    assert Image.open(io.BytesIO(shown.content)).size == (64, 64)
+    for wrong in ({"picture": 10**9}, {"picture": -1}, {"picture": "x"}, {}):
+        assert page.post(url, json=wrong).status_code in (404, 422)
+
+
+def test_the_sidecar_is_edited(page: TestClient, settings: Settings) -> None:
+    url = "/internal/models/lora/plain.safetensors/sidecar"
+    card = page.post(url, json={"triggers": "a, b", "weight": 0.5, "negative": "n", "notes": "", "description": "d"}).json()
+    assert (card["insert"], card["triggers"], card["negative"]) == ("<lora:plain:0.5>", "a, b", "n")
+    assert json.loads((settings.lora_dirs[0] / "plain.json").read_text())["preferred weight"] == 0.5
+    answer = page.post(url, json={"weight": "much"})
+    assert (answer.status_code, "number from -10 to 10" in answer.json()["detail"]) == (422, True)
+
+
+def test_prompts_are_completed(page: TestClient) -> None:
+    found = page.get("/internal/complete", params={"text": "<lora:pla"}).json()["models"]
+    assert [(each["kind"], each["insert"].split(":")[1]) for each in found] == [("lora", "plain")]
+    assert [each["insert"] for each in page.get("/internal/complete?text=goo").json()["models"]] == ["good"]
+    assert page.get("/internal/complete", params={"text": "\ud800".encode("utf-8", "replace")}).status_code == 200
+
+
+def test_the_lists_of_sdapi(page: TestClient, settings: Settings) -> None:
+    loras = page.get("/sdapi/v1/loras").json()
+    assert loras[0] == {
+        "name": "a #1 <b>?",
+        "alias": "annie",
+        "path": str(settings.lora_dirs[0] / NAME),
+        "metadata": {"ss_output_name": "annie"},
+    }
+    embeddings = page.get("/sdapi/v1/embeddings").json()
+    assert embeddings["loaded"] == {"good": {"step": 7, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 768, "vectors": 2}}
+    assert "bad.pt" in embeddings["skipped"]["bad"]["reason"]
+    path = settings.hypernetwork_dirs[0] / "net.safetensors"
+    assert page.get("/sdapi/v1/hypernetworks").json() == [{"name": "net", "path": str(path)}]
+
+
+def test_new_files_are_there_after_a_refresh(page: TestClient, settings: Settings) -> None:
+    new = settings.lora_dirs[0] / "zz.safetensors"
+    for kind in ("loras", "embeddings", "vae", "checkpoints"):
+        new.write_bytes(file("x_attn2_to_k.lora_down.weight", 1, 768))
+        assert page.post(f"/sdapi/v1/refresh-{kind}").json() is None
+        assert page.get("/sdapi/v1/loras").json()[-1]["name"] == "zz"
+        new.unlink()
+        page.post("/sdapi/v1/refresh-loras")
+
+
+def test_pictures_of_the_page_are_needed_not_sent(page: TestClient) -> None:
+    """A thumbnail is named by its id: bytes from outside are refused."""
+    data = base64.b64decode(png())
+    assert page.post("/internal/models/lora/plain.safetensors/thumbnail", content=data).status_code == 422

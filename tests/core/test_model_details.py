@@ -1,0 +1,66 @@
+"""What files say about themselves, with and without sidecars."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.hostile import safetensors
+from webui.core.model_details import metadata_picture, read_details, top_tags
+from webui.core.model_listing import ENDINGS, list_models
+
+LORA = {"lora_unet_x_attn2_to_k.lora_down.weight": {"dtype": "U8", "shape": [1, 768], "data_offsets": [0, 768]}}
+
+
+def lora(path: Path, metadata: dict[str, str]) -> None:
+    path.write_bytes(safetensors({"__metadata__": metadata, **LORA}, bytes(768)))
+
+
+def details(folder: Path, kind: str = "lora"):
+    (model,) = list_models([folder], ENDINGS[kind])
+    return read_details(kind, model)
+
+
+def test_metadata_are_told(tmp_path: Path) -> None:
+    metadata = {
+        "ss_output_name": "ink",
+        "ss_network_dim": "8",
+        "modelspec.title": "Ink",
+        "modelspec.description": "<b>black</b>",
+        "modelspec.trigger_phrase": "ink style",
+        "modelspec.thumbnail": "data:image/png;base64,AAAA",
+        "sshs_model_hash": "0123456789abcdef" * 4,
+        "zzz": "x" * 1000,
+    }
+    lora(tmp_path / "a.safetensors", metadata)
+    found = details(tmp_path)
+    assert (found.alias, found.title, found.description, found.triggers) == ("ink", "Ink", "black", "ink style")
+    assert (found.family.name, found.thumbnail, found.network_hash[:12]) == ("sd1", "metadata", "0123456789ab")
+    assert [name for name, _ in found.rows[:3]] == ["modelspec.title", "ss_output_name", "ss_network_dim"]
+    assert max(len(value) for _, value in found.rows) == 500
+    (model,) = list_models([tmp_path], ENDINGS["lora"])
+    assert metadata_picture(model) == "data:image/png;base64,AAAA"
+
+
+def test_sidecars_count_more_than_metadata(tmp_path: Path) -> None:
+    lora(tmp_path / "a.safetensors", {"modelspec.trigger_phrase": "theirs"})
+    (tmp_path / "a.json").write_text(json.dumps({"activation text": "mine", "preferred weight": "0.6"}))
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "a.preview.jpg").write_bytes(b"x")
+    found = details(tmp_path)
+    assert (found.triggers, found.weight, found.thumbnail) == ("mine", 0.6, ".preview.jpg")
+
+
+def test_the_hash_of_nothing_is_no_hash(tmp_path: Path) -> None:
+    lora(tmp_path / "a.safetensors", {"sshs_model_hash": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"})
+    assert details(tmp_path).network_hash == ""
+
+
+def test_the_commonest_tags_stand_in_for_trigger_words() -> None:
+    assert top_tags(json.dumps({"5_a": {"cat": 3, "dog ": 9}, "1_b": {"cat": 8, "bird": 1}})) == "cat, dog, bird"
+    assert len(top_tags(json.dumps({"a": {f"t{i}": i for i in range(1, 500)}})).split(", ")) == 12
+
+
+@pytest.mark.parametrize("text", ["", "[", "[]", '{"a": 1}', '{"a": {"b": "c"}}', "[" * 100_000, '{"a": {"b": 1e400}}'])
+def test_odd_tag_tables_say_nothing(text: str) -> None:
+    assert top_tags(text) == ""
