@@ -14,7 +14,7 @@ from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("easel.js", "result.js", "canvas.js", "inspector.js")
+SCRIPTS = ("easel.js", "result.js", "canvas.js", "inspector.js", "cards.js", "complete.js")
 STYLES = ("icons.css", "easel.css", "parts.css")
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
@@ -37,6 +37,7 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
         for each in studios:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
+        _wire_cards(studios, quick, service)
         _wire_start(page, studios, quick, service)
     page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_PAUSE
     return page
@@ -152,6 +153,19 @@ def _wire_sizes(each: Studio, quick: dict[str, Component], service: Service) -> 
     quick["checkpoint"].input(on_checkpoint, [quick["checkpoint"], *sizes], sizes, **QUIET)
     assert each.bridge is not None
     each.bridge.image(on_image, [quick["checkpoint"]], sizes, **QUIET)
+
+
+def _wire_cards(studios: list[Studio], quick: dict[str, Component], service: Service) -> None:
+    """A checkpoint's card does what choosing it in the top row does."""
+    sized = [each for each in studios if "width" in each.widgets]
+    sizes = [each.widgets[side] for each in sized for side in ("width", "height")]
+
+    def on_card(event: gr.EventData, *now: Any) -> list[Any]:
+        name = str(event._data["name"])
+        chosen = gr.Dropdown(choices=actions.checkpoint_choices(service), value=name)
+        return [chosen, *(side for i in range(0, len(now), 2) for side in actions.sizes_after(service, name, now[i], now[i + 1]))]
+
+    studio.bridge("quick", "checkpoint").checkpoint(on_card, sizes, [quick["checkpoint"], *sizes], **QUIET)
 
 
 def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Component], service: Service) -> None:

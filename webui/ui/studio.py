@@ -50,6 +50,16 @@ def prompt_area(studio: Studio) -> None:
     with gr.Column(elem_classes=["area-prompt"]):
         studio.add("prompt")
         studio.add("negative_prompt")
+        cards(studio)
+
+
+def cards(studio: Studio) -> None:
+    """The model files as cards, folded away until they are wanted."""
+    gr.HTML(
+        html_template="<section class='cards' aria-label='Model files'></section>",
+        js_on_load=f"easel.cardsView(element.querySelector('.cards'), '{studio.name}')",
+        elem_id=f"{studio.name}_extra_tabs",
+    )
 
 
 def action_area(studio: Studio) -> None:

@@ -311,7 +311,7 @@ easel.watchKeys = () => document.addEventListener("keydown", (event) => {
   } else if (event.key === "Enter" && event.altKey) {
     event.preventDefault();
     easel.skip(tab);
-  } else if (event.key === "Escape" && !document.querySelector("dialog[open], [role=listbox].options")) {
+  } else if (event.key === "Escape" && !document.querySelector("dialog[open], [role=listbox].options:not([hidden])")) {
     easel.interrupt(tab);
   }
 }, true);
@@ -337,6 +337,7 @@ easel.start = (flagTheme) => {
     if (views < 5 || !easel.inspector || !easel.status) return;
     clearInterval(wait);
     easel.nameIcons();
+    for (const area of document.querySelectorAll(".prompt textarea")) easel.completion(area);
     easel.connect();
     setTimeout(() => { easel.ready = true; document.documentElement.dataset.easel = "ready"; }, 300);
   }, 50);

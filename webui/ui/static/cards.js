@@ -1,0 +1,166 @@
+// Model files as cards: search, sort and page through them; a click puts one into the prompt or, a checkpoint, into the top row.
+// The server filters and pages (internal/models); what files say about themselves is only ever shown as text.
+class CardsView {
+  static KINDS = { lora: "LoRA", embedding: "Embeddings", hypernetwork: "Hypernetworks", checkpoint: "Checkpoints" };
+  static SORTS = { name: ["Name", 0], date: ["Newest first", 1], size: ["Largest first", 1] };
+  static COUNT = 60; // cards a page
+
+  constructor(root, tab) {
+    const make = easel.make;
+    this.tab = tab;
+    this.kind = "lora";
+    this.page = 0;
+    this.query = 0; // rises with every question, so that a late answer is known
+    this.search = make("input", { type: "search", placeholder: "Search names, trigger words, descriptions", "aria-label": "Search model files",
+      oninput: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.restart(), 150); } });
+    this.sort = this.chooser("Sort by", Object.entries(CardsView.SORTS).map(([value, [name]]) => [value, name]));
+    this.family = this.chooser("Model family", [["", "All families"]]);
+    this.kinds = make("div", { class: "kinds", role: "tablist", "aria-label": "Kind of model file" }, ...Object.entries(CardsView.KINDS).map(([kind, name]) =>
+      make("button", { type: "button", role: "tab", class: "tool", "data-kind": kind, onclick: () => { this.kind = kind; this.restart(); } }, name)));
+    this.grid = make("div", { class: "grid" });
+    this.note = make("p", { class: "note", role: "status" });
+    this.more = make("button", { type: "button", class: "tool more", hidden: true, onclick: () => { this.page += 1; this.load(); } }, "Show more");
+    const refresh = easel.iconButton("refresh", "Look for new files", () => this.refresh());
+    const panel = make("div", { class: "panel" }, make("div", { class: "bar-row" }, this.kinds, this.search, this.family, this.sort, refresh),
+      this.grid, this.note, this.more);
+    this.box = make("details", {}, make("summary", {}, "LoRA, embeddings, hypernetworks, checkpoints"), panel);
+    this.box.addEventListener("toggle", () => { if (this.box.open && !this.grid.childElementCount) this.restart(); });
+    root.append(this.box);
+    for (const name of ["prompt", "neg_prompt"]) {
+      document.getElementById(`${tab}_${name}`)?.addEventListener("focusin", () => { this.field = name; });
+    }
+  }
+
+  chooser(label, options) {
+    const choice = easel.make("select", { "aria-label": label, onchange: () => this.restart() });
+    choice.append(...options.map(([value, name]) => easel.make("option", { value }, name)));
+    return choice;
+  }
+
+  restart() {
+    this.page = 0;
+    this.load();
+  }
+
+  async load() {
+    const asked = ++this.query;
+    for (const each of this.kinds.children) each.setAttribute("aria-selected", String(each.dataset.kind === this.kind));
+    const wanted = new URLSearchParams({ kind: this.kind, q: this.search.value.trim(), family: this.family.value, sort: this.sort.value,
+      down: CardsView.SORTS[this.sort.value][1], page: this.page, count: CardsView.COUNT });
+    try {
+      const found = await (await easel.request(`internal/models?${wanted}`)).json();
+      if (asked === this.query) this.show(found);
+    } catch (error) {
+      if (asked === this.query) this.note.textContent = error.message;
+    }
+  }
+
+  show(found) {
+    const cards = found.models.map((model) => this.card(model));
+    if (this.page) this.grid.append(...cards);
+    else this.grid.replaceChildren(...cards);
+    this.showFamilies(found.families ?? []);
+    const missing = this.search.value || this.family.value ? "Nothing here matches." : `No files of this kind yet. Put them into ${found.folder ?? "their folder"} and press the arrow.`;
+    this.note.textContent = (found.total ? `${found.total} ${found.total === 1 ? "file" : "files"}` : missing) + (found.scanning ? " · still looking" : "");
+    this.more.hidden = this.grid.childElementCount >= found.total;
+    clearTimeout(this.again);
+    if (found.scanning && !this.page) this.again = setTimeout(() => { if (this.box.open) this.restart(); }, 1000);
+  }
+
+  showFamilies(families) {
+    const now = this.family.value;
+    const names = new Map([["", "All families"], ...families.map(({ name, title }) => [name, title])]);
+    if (now && !names.has(now)) names.set(now, now);
+    this.family.replaceChildren(...Array.from(names, ([value, title]) => easel.make("option", { value, selected: value === now }, title)));
+  }
+
+  card(model) {
+    const make = easel.make;
+    const picture = model.thumbnail ? make("img", { src: easel.url(model.thumbnail), alt: "", loading: "lazy" }) : make("i", { "aria-hidden": "true" });
+    const words = [model.family_title, model.problem].filter(Boolean).join(" · ");
+    const main = make("button", { type: "button", class: "take", title: model.problem || model.description || model.name, onclick: () => this.take(model) },
+      make("span", { class: "picture" }, picture), make("span", { class: "name" }, easel.stem(model.name)), make("span", { class: "words" }, words));
+    const about = easel.iconButton("info", `About ${model.name}`, () => easel.modelDialog(model, () => this.restart()));
+    return make("div", { class: `card${model.problem ? " unusable" : ""}`, "data-name": model.name }, main, about);
+  }
+
+  take(model) {
+    if (model.problem) return easel.toast(`${model.name} cannot be used: ${model.problem}`);
+    if (model.kind === "checkpoint") return easel.fire("quick", "checkpoint", { name: model.name });
+    const area = document.querySelector(`#${this.tab}_${this.field ?? "prompt"} textarea`);
+    easel.togglePrompt(area, model);
+  }
+
+  async refresh() {
+    try {
+      await easel.request("internal/models/refresh", { method: "POST" });
+      this.restart();
+    } catch (error) {
+      easel.toast(error.message);
+    }
+  }
+}
+
+easel.stem = (name) => name.replace(/\.[a-z]+$/i, "");
+
+// Puts a network into a prompt, or takes it out again where it is there already. Typing it keeps the browser's undo.
+easel.togglePrompt = (area, model) => {
+  const escaped = model.insert.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const pattern = model.insert.startsWith("<") ? escaped.replace(/:[^:]*>$/, ":[^>]*>") : `\\b${escaped}\\b`;
+  const there = new RegExp(`,?\\s*${pattern}`).exec(area.value);
+  area.focus();
+  if (there) {
+    area.setSelectionRange(there.index, there.index + there[0].length);
+    document.execCommand("delete");
+    return;
+  }
+  const before = area.value.trimEnd();
+  const said = model.triggers && !area.value.includes(model.triggers) ? `, ${model.triggers}` : "";
+  area.setSelectionRange(before.length, area.value.length);
+  document.execCommand("insertText", false, `${before ? (before.endsWith(",") ? " " : ", ") : ""}${model.insert}${said}`);
+};
+
+// What is known of one file, and the user's own notes about it.
+easel.modelDialog = async (model, changed) => {
+  const make = easel.make;
+  const path = `internal/models/${model.kind}/${model.name.split("/").map(encodeURIComponent).join("/")}`;
+  let told;
+  try {
+    told = await (await easel.request(`${path}/details`)).json();
+  } catch (error) {
+    easel.toast(error.message);
+    return;
+  }
+  const fields = { description: ["Description", 3], triggers: ["Trigger words", 1], negative: ["Negative prompt", 1], weight: ["Preferred weight", 1], notes: ["Notes", 2] };
+  const inputs = Object.fromEntries(Object.entries(fields).map(([name, [, rows]]) => [name, make("textarea", { rows }, String(told.sidecar?.[name] ?? ""))]));
+  const labels = Object.entries(fields).map(([name, [label]]) => make("label", {}, label, inputs[name]));
+  const rows = (told.rows ?? []).map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
+  const send = async (what, body, said) => {
+    try {
+      await easel.request(`${path}/${what}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+      easel.toast(said);
+      changed();
+      dialog.close();
+    } catch (error) {
+      easel.toast(error.message);
+    }
+  };
+  const save = () => send("sidecar", Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value])), "Saved beside the file.");
+  const last = () => Object.values(easel.results).map((view) => view.shown).find(Boolean);
+  const picture = () => {
+    const shown = easel.results[easel.currentTab()]?.shown ?? last();
+    if (!shown) return easel.toast("There is no picture yet; make one first.");
+    return send("thumbnail", { picture: shown.id }, "The picture is its thumbnail now.");
+  };
+  const dialog = make("dialog", { class: "about", "aria-label": `About ${model.name}` },
+    make("header", {}, make("h2", {}, easel.stem(model.name)), easel.iconButton("close", "Close", () => dialog.close())),
+    make("form", { onsubmit: (event) => { event.preventDefault(); save(); } }, ...labels,
+      make("div", { class: "buttons" }, make("button", { type: "submit", class: "tool" }, "Save"),
+        make("button", { type: "button", class: "tool", onclick: picture }, "Use the picture shown as thumbnail"))),
+    make("table", { class: "fields" }, ...rows));
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+};
+
+easel.cardsView = (root, tab) => new CardsView(root, tab);
