@@ -15,9 +15,11 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from safetensors.numpy import save_file
 
 from tests.service.conftest import write_checkpoint
 
@@ -39,9 +41,19 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("browser")
     write_checkpoint(folder / "data" / "models" / "Stable-diffusion" / "zz-large.safetensors", 768)  # looks like SD 1.x, cannot be loaded
+    write_lora(folder / "data" / "loras" / "ink.safetensors")
     port = free_port()
     with serving(folder, port):
         yield Server(f"http://127.0.0.1:{port}/", folder / "data")
+
+
+def write_lora(path: Path) -> None:
+    """A small LoRA for the miniature that changes one layer by nothing much."""
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    generator = np.random.default_rng(0)
+    down, up = (generator.normal(0, 0.01, shape).astype(np.float32) for shape in ((2, 128), (160, 2)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}, path, {"ss_output_name": "ink"})
 
 
 def free_port() -> int:

@@ -2,7 +2,9 @@
 // The server filters and pages (internal/models); what files say about themselves is only ever shown as text.
 class CardsView {
   static KINDS = { lora: "LoRA", embedding: "Embeddings", hypernetwork: "Hypernetworks", checkpoint: "Checkpoints" };
+  static FOLDERS = { lora: "loras/", embedding: "embeddings/", hypernetwork: "models/hypernetworks/", checkpoint: "models/Stable-diffusion/" };
   static SORTS = { name: ["Name", 0], date: ["Newest first", 1], size: ["Largest first", 1] };
+  static FAMILIES = { "": "All families", sd1: "SD 1.x", sd2: "SD 2.x", sdxl: "SDXL", sdxl_refiner: "SDXL refiner", miniature: "Miniature", unknown: "Unknown" };
   static COUNT = 60; // cards a page
 
   constructor(root, tab) {
@@ -14,7 +16,7 @@ class CardsView {
     this.search = make("input", { type: "search", placeholder: "Search names, trigger words, descriptions", "aria-label": "Search model files",
       oninput: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.restart(), 150); } });
     this.sort = this.chooser("Sort by", Object.entries(CardsView.SORTS).map(([value, [name]]) => [value, name]));
-    this.family = this.chooser("Model family", [["", "All families"]]);
+    this.family = this.chooser("Model family", Object.entries(CardsView.FAMILIES));
     this.kinds = make("div", { class: "kinds", role: "tablist", "aria-label": "Kind of model file" }, ...Object.entries(CardsView.KINDS).map(([kind, name]) =>
       make("button", { type: "button", role: "tab", class: "tool", "data-kind": kind, onclick: () => { this.kind = kind; this.restart(); } }, name)));
     this.grid = make("div", { class: "grid" });
@@ -59,19 +61,11 @@ class CardsView {
     const cards = found.models.map((model) => this.card(model));
     if (this.page) this.grid.append(...cards);
     else this.grid.replaceChildren(...cards);
-    this.showFamilies(found.families ?? []);
-    const missing = this.search.value || this.family.value ? "Nothing here matches." : `No files of this kind yet. Put them into ${found.folder ?? "their folder"} and press the arrow.`;
+    const missing = this.search.value || this.family.value ? "Nothing here matches." : `No files of this kind yet. Put some into ${CardsView.FOLDERS[this.kind]} and press the arrow.`;
     this.note.textContent = (found.total ? `${found.total} ${found.total === 1 ? "file" : "files"}` : missing) + (found.scanning ? " · still looking" : "");
     this.more.hidden = this.grid.childElementCount >= found.total;
     clearTimeout(this.again);
     if (found.scanning && !this.page) this.again = setTimeout(() => { if (this.box.open) this.restart(); }, 1000);
-  }
-
-  showFamilies(families) {
-    const now = this.family.value;
-    const names = new Map([["", "All families"], ...families.map(({ name, title }) => [name, title])]);
-    if (now && !names.has(now)) names.set(now, now);
-    this.family.replaceChildren(...Array.from(names, ([value, title]) => easel.make("option", { value, selected: value === now }, title)));
   }
 
   card(model) {
@@ -132,9 +126,9 @@ easel.modelDialog = async (model, changed) => {
     return;
   }
   const fields = { description: ["Description", 3], triggers: ["Trigger words", 1], negative: ["Negative prompt", 1], weight: ["Preferred weight", 1], notes: ["Notes", 2] };
-  const inputs = Object.fromEntries(Object.entries(fields).map(([name, [, rows]]) => [name, make("textarea", { rows }, String(told.sidecar?.[name] ?? ""))]));
+  const inputs = Object.fromEntries(Object.entries(fields).map(([name, [, rows]]) => [name, make("textarea", { rows }, String(told[name] ?? ""))]));
   const labels = Object.entries(fields).map(([name, [label]]) => make("label", {}, label, inputs[name]));
-  const rows = (told.rows ?? []).map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
+  const rows = (told.metadata ?? []).map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
   const send = async (what, body, said) => {
     try {
       await easel.request(`${path}/${what}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
@@ -145,7 +139,10 @@ easel.modelDialog = async (model, changed) => {
       easel.toast(error.message);
     }
   };
-  const save = () => send("sidecar", Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value])), "Saved beside the file.");
+  const save = () => {
+    const texts = Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value]));
+    return send("sidecar", { ...texts, weight: texts.weight.trim() ? Number(texts.weight) : 1 }, "Saved beside the file.");
+  };
   const last = () => Object.values(easel.results).map((view) => view.shown).find(Boolean);
   const picture = () => {
     const shown = easel.results[easel.currentTab()]?.shown ?? last();

@@ -32,7 +32,7 @@ easel.completion = (area) => {
   const show = (found) => {
     offers = found;
     list.replaceChildren(...offers.map((offer) => easel.make("li", { role: "option", onmousedown: (event) => { event.preventDefault(); take(offer); } },
-      easel.make("span", {}, offer.name), easel.make("span", { class: "kind" }, CardsView.KINDS[offer.kind] ?? offer.kind))));
+      easel.make("span", {}, offer.title), easel.make("span", { class: "kind" }, CardsView.KINDS[offer.kind] ?? offer.kind))));
     list.hidden = !offers.length;
     if (offers.length) choose(0);
   };
@@ -44,7 +44,7 @@ easel.completion = (area) => {
     try {
       const answer = await easel.request(`internal/complete?${new URLSearchParams({ text })}`, { signal: asked.signal });
       const found = await answer.json();
-      if (text === typed() && document.activeElement === area) show(found.offers);
+      if (text === typed() && document.activeElement === area) show(found.models);
     } catch { /* a newer question, or no server: nothing is offered */ }
   };
   area.addEventListener("input", (event) => {

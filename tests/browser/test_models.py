@@ -1,0 +1,71 @@
+"""Model files in the page: cards, what is known of a file, names offered while one types."""
+
+from tests.browser.conftest import Person, Server, opened
+
+TAG = "<lora:ink:1>"
+
+
+def open_cards(person: Person) -> None:
+    person.page.locator("#txt2img_extra_tabs summary").click()
+    person.page.locator("#txt2img_extra_tabs .card[data-name='ink.safetensors']").wait_for()
+
+
+def test_a_cards_click_puts_a_lora_into_the_prompt_and_out_again_and_the_picture_names_it(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_prompt", "a red circle")
+    open_cards(person)
+    card = page.locator("#txt2img_extra_tabs .card[data-name='ink.safetensors'] .take")
+    card.click()
+    assert person.value("txt2img_prompt") == f"a red circle, {TAG}"
+    card.click()
+    assert person.value("txt2img_prompt") == "a red circle"
+    card.click()
+    person.write("txt2img_steps", 2)
+    infotext = opened_text(person)
+    assert infotext.startswith(f"a red circle, {TAG}")
+    assert 'Lora hashes: "ink: ' in infotext
+
+
+def opened_text(person: Person) -> str:
+    person.make_picture("txt2img")
+    return str(opened(person.picture_file("txt2img")).info["parameters"])
+
+
+def test_what_a_user_writes_about_a_file_and_the_last_picture_stay_beside_it(person: Person, server: Server) -> None:
+    page = person.page
+    person.write("txt2img_steps", 2)
+    person.make_picture("txt2img")
+    open_cards(person)
+    about = page.locator("#txt2img_extra_tabs .card[data-name='ink.safetensors'] .info")
+    about.click()
+    dialog = page.locator("dialog.about")
+    dialog.locator("label", has_text="Description").locator("textarea").fill("black ink <b>on</b> paper")
+    dialog.get_by_role("button", name="Save").click()
+    page.locator(".card[data-name='ink.safetensors'] .take[title='black ink <b>on</b> paper']").wait_for()
+    about.click()
+    dialog.get_by_role("button", name="Use the picture shown").click()
+    page.locator(".card[data-name='ink.safetensors'] img").wait_for()
+    assert (server.data_dir / "loras" / "ink.preview.png").exists()
+    assert "black ink" in (server.data_dir / "loras" / "ink.json").read_text("utf-8")
+
+
+def test_names_are_offered_while_one_types_and_taken_by_keyboard(person: Person) -> None:
+    page = person.page
+    area = page.locator("#txt2img_prompt textarea")
+    area.click()
+    area.press_sequentially("a cat <lora:in")
+    page.locator("#txt2img_prompt [role=option]", has_text="ink").wait_for()
+    area.press("Tab")
+    assert person.value("txt2img_prompt") == f"a cat {TAG}"
+    area.press("Control+z")
+    assert "<lora:in" in person.value("txt2img_prompt")
+
+
+def test_a_checkpoints_card_is_chosen_as_in_the_top_row(person: Person) -> None:
+    page = person.page
+    page.locator("#txt2img_extra_tabs summary").click()
+    page.locator("#txt2img_extra_tabs [data-kind=checkpoint]").click()
+    page.locator("#txt2img_extra_tabs .card[data-name='easel-miniature.safetensors'] .take").wait_for()
+    page.locator("#txt2img_extra_tabs .card[data-name='zz-large.safetensors'] .take").click()
+    person.wait_for_value("txt2img_width", 512)
+    assert "zz-large" in page.locator("#setting_checkpoint input").input_value()
