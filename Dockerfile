@@ -28,7 +28,8 @@ COPY --chown=${UID} app.py LICENSE README.md ./
 COPY --chown=${UID} webui webui
 COPY --chown=${UID} models models
 
-VOLUME ["/data", "/data/models", "/data/embeddings", "/data/loras", "/data/outputs"]
+# models/, embeddings/, loras/, outputs/ and the database lie below it: volumes within volumes would hide them from -v easel-data:/data
+VOLUME ["/data"]
 EXPOSE 7860
 # Any answer is good: without the password it is a 401.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD curl --silent --output /dev/null http://127.0.0.1:7860/healthz || exit 1

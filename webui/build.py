@@ -168,7 +168,8 @@ def _listen(settings: Settings) -> socket.socket:
     """A socket bound to the settings' address, before anything slow begins; ends the program with a sentence where it is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    exclusive = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)  # Windows: there SO_REUSEADDR would let two programs have one port
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if exclusive is None else exclusive, 1)
     try:
         listener.bind((settings.host, settings.port))
     except OSError as error:

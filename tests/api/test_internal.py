@@ -74,6 +74,16 @@ def test_a_page_is_told_of_its_job_until_the_picture_is_there(page: TestClient, 
     assert page.get(f"/internal/pictures/{pictures[-1]['id']}").content[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+def test_a_picture_whose_file_is_gone_and_one_that_never_was_are_not_found(page: TestClient, service: Service) -> None:
+    job_id = submit(service, "gone")
+    picture = service.wait(job_id, 30).pictures[0]
+    picture.path.unlink()
+    for number in (picture.id, 99999999999999999999, 2**40):
+        reply = page.get(f"/internal/pictures/{number}")
+        assert reply.status_code == 404
+        assert "picture" in reply.json()["errors"]
+
+
 def test_a_page_that_opens_later_is_told_what_ended_before(page: TestClient, service: Service) -> None:
     job_id = submit(service, "before")
     service.wait(job_id, 30)

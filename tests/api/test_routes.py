@@ -167,6 +167,24 @@ def test_an_infotext_gives_img2img_its_denoising_strength(post: Post) -> None:
     assert json.loads(post("img2img", **sent, denoising_strength=0.6)["info"])["denoising_strength"] == 0.6
 
 
+def test_an_infotext_gives_img2img_its_mask_settings_where_there_is_a_mask(post: Post, service: Service) -> None:
+    text = (
+        "x\nSteps: 3, Sampler: Euler, Seed: 11, Denoising strength: 0.3, Mask blur: 12, Inpaint area: Only masked, Masked area padding: 8"
+    )
+    post("img2img", infotext=text, init_images=[png()], force_task_id="plain")
+    post("img2img", infotext=text, init_images=[png()], mask=png(), inpaint_full_res_padding=16, force_task_id="masked")
+    plain, masked = (service.job(name).request.init for name in ("plain", "masked"))
+    assert plain
+    assert masked
+    assert masked.inpaint
+    assert plain.inpaint is None
+    assert (masked.inpaint.blur_x, masked.inpaint.only_masked, masked.inpaint.padding) == (12, True, 16)
+
+
+def test_an_interrupted_pictures_infotext_is_taken(post: Post) -> None:
+    assert json.loads(post(infotext="x\nSteps: 3, Sampler: Euler, Seed: 11, Interrupted: True")["info"])["seed"] == 11
+
+
 # progress, interrupt, skip
 
 

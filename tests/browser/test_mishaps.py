@@ -68,3 +68,31 @@ def test_a_page_outlives_a_killed_server_and_gets_the_picture_of_the_job_that_ra
         assert person.value("txt2img_prompt") == PROMPT
         context.close()
     assert [each for each in person.complaints if "WebSocket" not in each and "ERR_CONNECTION" not in each] == []
+
+
+def test_a_page_that_missed_the_end_of_a_job_without_pictures_learns_of_it(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_steps", 150)
+    person.generate("txt2img")
+    page.wait_for_function("easel.results.txt2img.current()?.step > 3")
+    page.evaluate("() => { window.reconnect = easel.connect; easel.connect = () => {}; easel.socket.close(); }")
+    page.wait_for_function("!easel.connected")
+    job, client = page.evaluate("[easel.results.txt2img.current().id, easel.client]")
+    answer = page.request.post(f"{person.address}internal/jobs/{job}/skip?client={client}", headers={"Origin": person.address.rstrip("/")})
+    assert answer.ok
+    page.wait_for_timeout(1500)  # the job ends meanwhile
+    page.evaluate("reconnect()")
+    person.wait_for_end("txt2img")
+    assert person.status("txt2img") == "done"
+
+
+def test_escape_closes_an_open_list_and_leaves_the_job_alone(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_steps", 60)
+    person.generate("txt2img")
+    page.wait_for_function("easel.results.txt2img.current()?.step > 2")
+    page.click("#txt2img_sampling input")
+    page.locator("#txt2img_sampling [role=listbox]").wait_for()
+    page.keyboard.press("Escape")
+    person.wait_for_end("txt2img")
+    assert person.status("txt2img") == "done"

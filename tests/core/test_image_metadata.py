@@ -8,7 +8,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -49,6 +49,9 @@ def user_comment(raw: bytes, order: str = ">") -> bytes:
 
 @settings(max_examples=100, deadline=None)
 @given(TEXTS.filter(bool), st.sampled_from(["png", "jpg", "webp"]))
+@example("Ā", "jpg")
+@example("一", "webp")
+@example("一只猫", "jpg")
 def test_an_infotext_survives_every_format(text, format):
     text = text if format == "png" else text.rstrip("\0")
     assert read_infotext(encode(picture(), text, format)).text == text

@@ -111,3 +111,8 @@ def test_brownian_noise_of_an_image_does_not_depend_on_its_batch():
 def test_every_allowed_seed_makes_noise(seed):
     assert ImageNoise([seed]).first(SHAPE).isfinite().all()
     assert BrownianNoise(SHAPE, [seed], (0.03, 14.0))(torch.tensor(14.0), torch.tensor(5.0)).isfinite().all()
+
+
+def test_columns_of_one_row_are_mixed_on_a_line():
+    low, high = torch.tensor([[[1.0, -2.0]]]), torch.tensor([[[-3.0, 1.0]]])
+    torch.testing.assert_close(slerp(0.25, low, high), torch.lerp(low, high, 0.25))

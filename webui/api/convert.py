@@ -79,7 +79,7 @@ def _base(body: Generation, preferences: Mapping[str, Any]) -> GenerationRequest
     if not body.infotext:
         return defaults
     if isinstance(body, Img2Img):
-        defaults = replace(defaults, init=InitImage(image=UNKNOWN))
+        defaults = replace(defaults, init=InitImage(image=UNKNOWN, inpaint=Inpaint(mask=UNKNOWN) if body.mask else None))
     request, problems = infotext.to_request(_told(body), defaults)
     if problems:
         listed = _short("; ".join(problems), 600)
@@ -106,6 +106,8 @@ def _told(body: Generation) -> infotext.Infotext:
     idle = {key for key, names in SENT_INSTEAD.items() if names <= body.model_fields_set}
     if not isinstance(body, Img2Img):
         idle |= set(infotext.INIT_KEYS)
+    elif not body.mask:
+        idle |= set(infotext.INPAINT_KEYS)
     return replace(told, params={key: value for key, value in told.params.items() if key not in idle})
 
 
@@ -164,12 +166,13 @@ def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddI
     count = len(body.init_images)
     if not 1 <= count <= max(min(request.batch_size, MAX_BATCH_SIZE), 1):
         raise BadRequest(f"init_images holds {count} pictures; send 1, or at most batch_size ({request.batch_size}) of them")
-    strength = request.init.denoising_strength if request.init and "denoising_strength" not in body.model_fields_set else None
+    told = request.init  # by an infotext
+    sent = body.model_fields_set
     init = InitImage(
         image=add_input(decode_picture("init_images", body.init_images[0])),
-        denoising_strength=body.denoising_strength if strength is None else strength,
-        resize_mode=_choice("resize_mode", body.resize_mode, RESIZE_MODES),
-        inpaint=_inpaint(body, add_input),
+        denoising_strength=told.denoising_strength if told and "denoising_strength" not in sent else body.denoising_strength,
+        resize_mode=told.resize_mode if told and "resize_mode" not in sent else _choice("resize_mode", body.resize_mode, RESIZE_MODES),
+        inpaint=_inpaint(body, told.inpaint if told and _tells_mask(body) else None, add_input),
     )
     if count == 1:
         return [replace(request, init=init)]
@@ -178,18 +181,36 @@ def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddI
     return [replace(single, init=inits[i % count]) for i in range(min(max(request.batch_count, 1), 1000) * count)]
 
 
-def _inpaint(body: Img2Img, add_input: AddInput) -> Inpaint | None:
+def _tells_mask(body: Img2Img) -> bool:
+    """Whether the infotext is of an inpainted picture."""
+    return any(key in infotext.read(body.infotext or "").params for key in infotext.INPAINT_KEYS)
+
+
+def _inpaint(body: Img2Img, told: Inpaint | None, add_input: AddInput) -> Inpaint | None:
+    """What the client says of the mask; what it does not send is taken from `told`, where there is one."""
     if not body.mask:
         return None
-    return Inpaint(
-        mask=add_input(decode_picture("mask", body.mask)),
-        blur_x=body.mask_blur_x if body.mask_blur is None else body.mask_blur,
-        blur_y=body.mask_blur_y if body.mask_blur is None else body.mask_blur,
-        invert=bool(body.inpainting_mask_invert),
-        content=_choice("inpainting_fill", body.inpainting_fill, MASKED_CONTENT),
-        only_masked=body.inpaint_full_res,
-        padding=body.inpaint_full_res_padding,
-    )
+    values: dict[str, Any] = {
+        "blur_x": body.mask_blur_x if body.mask_blur is None else body.mask_blur,
+        "blur_y": body.mask_blur_y if body.mask_blur is None else body.mask_blur,
+        "invert": bool(body.inpainting_mask_invert),
+        "content": _choice("inpainting_fill", body.inpainting_fill, MASKED_CONTENT),
+        "only_masked": body.inpaint_full_res,
+        "padding": body.inpaint_full_res_padding,
+    }
+    if told is not None:
+        values = {name: value if MASK_FIELDS[name] & body.model_fields_set else getattr(told, name) for name, value in values.items()}
+    return Inpaint(mask=add_input(decode_picture("mask", body.mask)), **values)
+
+
+MASK_FIELDS = {  # of Inpaint -> the wire names that say it
+    "blur_x": {"mask_blur", "mask_blur_x"},
+    "blur_y": {"mask_blur", "mask_blur_y"},
+    "invert": {"inpainting_mask_invert"},
+    "content": {"inpainting_fill"},
+    "only_masked": {"inpaint_full_res"},
+    "padding": {"inpaint_full_res_padding"},
+}
 
 
 def _choice(name: str, index: int, choices: Sequence[str]) -> str:

@@ -74,7 +74,10 @@ def _own_job(service: Service, job_id: str, client: str) -> Job:
 def _add_picture_routes(router: APIRouter, service: Service) -> None:
     @router.get("/pictures/{picture_id}")
     def picture(picture_id: int) -> FileResponse:
-        return FileResponse(service.picture(picture_id).path, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+        path = service.picture(picture_id).path
+        if not path.is_file():
+            raise MissingModel(f"the file of picture {picture_id} is not there any more: {path.name}")
+        return FileResponse(path, headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
     @router.get("/inputs/{name}")
     def kept_input(name: str) -> FileResponse:
@@ -168,7 +171,7 @@ class _PageChannel:
     async def _tell(self) -> None:
         past = await run_in_threadpool(self._past)
         self.active = {job.id for job in await run_in_threadpool(self.service.jobs, self.client)}
-        await self.socket.send_json({"hello": True, "worker": self.service.worker_state(), "jobs": past})
+        await self.socket.send_json({"hello": True, "worker": self.service.worker_state(), "jobs": past, "active": sorted(self.active)})
         while True:
             self.changed.clear()
             touched, self.touched = self.touched, set()
@@ -182,10 +185,12 @@ class _PageChannel:
                 continue
 
     def _past(self) -> list[dict[str, Any]]:
-        """Snapshots of the ended jobs behind this owner's latest pictures, oldest first."""
+        """Snapshots of the ended jobs behind this owner's latest pictures and of the latest jobs, whose end a page may have missed."""
         pictures = self.service.recent_pictures(REMEMBERED, 0, self.client)
-        jobs = [self.service.job(job_id) for job_id in dict.fromkeys(picture.job for picture in reversed(pictures))]
-        return [self._snapshot(job) for job in jobs if job.ended]
+        jobs = [self.service.job(job_id) for job_id in dict.fromkeys(picture.job for picture in pictures)]
+        latest = self.service.jobs(self.client, active_only=False, limit=REMEMBERED)
+        past = {job.id: job for job in (*jobs, *latest) if job.ended}
+        return [self._snapshot(job) for job in sorted(past.values(), key=lambda job: job.created)]
 
     def _news(self, touched: set[str]) -> dict[str, Any]:
         """What this page does not know yet: jobs that changed, the worker's state; {} if nothing."""
@@ -227,7 +232,15 @@ class _PageChannel:
         if self.sent.get(job.id) != len(job.pictures):
             self.sent[job.id] = len(job.pictures)
             snapshot["pictures"] = [
-                {"id": each.id, "infotext": each.infotext, "seed": str(each.seed), "width": each.width, "height": each.height}
+                {
+                    "id": each.id,
+                    "version": f"{each.created:.6f}",  # in its address: another database may have another picture of this id
+                    "ending": each.path.suffix,
+                    "infotext": each.infotext,
+                    "seed": str(each.seed),
+                    "width": each.width,
+                    "height": each.height,
+                }
                 for each in job.pictures
             ]
         return snapshot

@@ -12,6 +12,8 @@ MAX_TEXTS = 1_000
 LATIN_CONTROLS = bytes(range(0x80, 0xA0))
 USER_COMMENT = 0x9286
 EXIF_POINTER = 0x8769
+ASCII = frozenset((9, 10, 13, *range(32, 127)))  # the printable ones, and those that part lines
+PROOF = 8  # characters by which the other byte order must make more of a text than the block's own
 EXIF_TEXTS = {0x010E: "ImageDescription", 0x010F: "Make", 0x0110: "Model", 0x0131: "Software", 0x013B: "Artist"}
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}  # EXIF types that matter: byte, ASCII, short, long, undefined
 
@@ -138,13 +140,18 @@ def decode_user_comment(value: bytes, order: str = ">") -> str:
 
 
 def _utf_16(value: bytes, order: str) -> str:
-    """Which UTF-16 it is: by its mark, else by where the zero bytes of ASCII characters lie, else by the EXIF block's byte order."""
+    """Which UTF-16 it is: by its mark, else by the EXIF block's byte order, unless the other one makes plainly more ASCII of it.
+
+    Many programs write big-endian text into little-endian blocks. But a few characters prove nothing: N one way round is 一 the other.
+    """
     if value[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
-    zeros = value[0::2].count(0), value[1::2].count(0)
-    if zeros[0] == zeros[1]:
-        return "utf-16-le" if order == "<" else "utf-16-be"
-    return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    pairs = list(zip(value[0::2], value[1::2], strict=False))
+    big = sum(high == 0 and low in ASCII for high, low in pairs)
+    little = sum(high == 0 and low in ASCII for low, high in pairs)
+    if order == "<":
+        return "utf-16-be" if big >= little + PROOF else "utf-16-le"
+    return "utf-16-le" if little >= big + PROOF else "utf-16-be"
 
 
 def make_exif(comment: str) -> bytes:

@@ -263,7 +263,10 @@ def to_request(infotext: Infotext, base: GenerationRequest) -> tuple[GenerationR
 
 
 # Keys that change no pixel, or only say again what others say.
-SILENT = ("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG", "TI hashes")
+SILENT = (
+    *("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG"),
+    *("TI hashes", "Lora hashes", "Interrupted"),
+)
 
 
 def _sampler(values: Values, base: GenerationRequest) -> tuple[str, str]:
@@ -316,7 +319,17 @@ def _init(values: Values, base: InitImage | None) -> InitImage | None:
     )
 
 
-INIT_KEYS = ("Denoising strength", "Mask blur", "Mask mode", "Inpaint area", "Masked area padding", "Masked content")
+INPAINT_KEYS = (
+    "Mask blur",
+    "Mask blur x",
+    "Mask blur y",
+    "Mask mode",
+    "Mask hash",
+    "Inpaint area",
+    "Masked area padding",
+    "Masked content",
+)
+INIT_KEYS = ("Denoising strength", "Resize mode", *INPAINT_KEYS)
 
 
 def _is_sha256(text: str) -> bool:

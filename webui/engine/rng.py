@@ -87,8 +87,9 @@ def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:
     cosine = (unit_low * unit_high).sum(dim=1, keepdim=True)
     if cosine.mean() > PARALLEL:
         return low * strength + high * (1 - strength)  # weights this way round: the field's pictures have them so
-    angle = torch.acos(cosine)
-    return (torch.sin((1 - strength) * angle) * low + torch.sin(strength * angle) * high) / torch.sin(angle)
+    angle = torch.acos(cosine.clamp(-1, 1))
+    arc = (torch.sin((1 - strength) * angle) * low + torch.sin(strength * angle) * high) / torch.sin(angle)
+    return torch.where(torch.sin(angle).abs() > 1e-6, arc, torch.lerp(low, high, strength))  # columns of one row have no angle between
 
 
 def _generator(seed: int) -> torch.Generator:

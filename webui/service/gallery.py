@@ -79,7 +79,7 @@ class Gallery:
 
     def get(self, picture_id: int) -> SavedPicture:
         """Raises MissingModel when there is no such picture."""
-        found = self._find("SELECT * FROM pictures WHERE id = ?", (picture_id,))
+        found = () if picture_id.bit_length() > 63 else self._find("SELECT * FROM pictures WHERE id = ?", (picture_id,))
         if not found:
             raise MissingModel(f"there is no picture {picture_id}")
         return found[0]
@@ -176,7 +176,8 @@ class Gallery:
             with self._database.write() as connection:
                 connection.executemany("DELETE FROM pictures WHERE id = ?", [(picture.id,) for picture in old])
         for picture in old:
-            picture.path.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody may be reading it: then it stays
+                picture.path.unlink(missing_ok=True)
 
     def _find(self, sql: str, values: Sequence[object]) -> tuple[SavedPicture, ...]:
         return tuple(self._picture(row) for row in self._database.read(sql, values))

@@ -146,7 +146,7 @@ FIELDS: dict[str, Field] = {
         _either("init.inpaint.invert", "mask_mode", "Repaint", "Masked", "Not masked"),
         _choice("init.inpaint.content", "inpainting_fill", "Masked content", "original", list(MASKED_CONTENT)),
         _either("init.inpaint.only_masked", "inpaint_area", "Work on", "Whole picture", "Only masked"),
-        _slider("init.inpaint.padding", "inpaint_padding", "Only masked padding, pixels", 32, 0, 256, 4),
+        _slider("init.inpaint.padding", "inpaint_padding", "Padding, pixels", 32, 0, 256, 4),
         _number("init.outpaint.left", "left", "Left", 0, 8),
         _number("init.outpaint.right", "right", "Right", 0, 8),
         _number("init.outpaint.top", "top", "Top", 0, 8),

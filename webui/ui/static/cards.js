@@ -13,7 +13,7 @@ class CardsView {
     this.kind = "lora";
     this.page = 0;
     this.query = 0; // rises with every question, so that a late answer is known
-    this.search = make("input", { type: "search", placeholder: "Search names, trigger words, descriptions", "aria-label": "Search model files",
+    this.search = make("input", { type: "search", placeholder: "Search", "aria-label": "Search model files",
       oninput: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.restart(), 150); } });
     this.sort = this.chooser("Sort by", Object.entries(CardsView.SORTS).map(([value, [name]]) => [value, name]));
     this.family = this.chooser("Model family", Object.entries(CardsView.FAMILIES));

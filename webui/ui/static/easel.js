@@ -157,11 +157,13 @@ easel.connect = () => {
   const address = new URL(`internal/ws/${easel.client}`, document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
+  easel.socket = socket;
   socket.onopen = () => { easel.retry = 250; easel.setConnected(true); };
   socket.onmessage = (message) => {
     const told = JSON.parse(message.data);
     if (told.worker !== undefined) easel.setWorker(told.worker);
     for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
+    if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
     easel.showTitle();
   };
   socket.onclose = () => {
@@ -298,6 +300,9 @@ easel.watchDrops = () => {
 
 easel.press = (tab, action) => document.getElementById(`${tab}_${action}`)?.click();
 
+// A dialog or a list of choices, which Esc closes.
+easel.somethingIsOpen = () => Array.from(document.querySelectorAll("dialog[open], [role=listbox]")).some((node) => node.checkVisibility());
+
 easel.watchKeys = () => document.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
   const tab = easel.currentTab();
@@ -311,7 +316,7 @@ easel.watchKeys = () => document.addEventListener("keydown", (event) => {
   } else if (event.key === "Enter" && event.altKey) {
     event.preventDefault();
     easel.skip(tab);
-  } else if (event.key === "Escape" && !document.querySelector("dialog[open], [role=listbox].options:not([hidden])")) {
+  } else if (event.key === "Escape" && !easel.somethingIsOpen()) {
     easel.interrupt(tab);
   }
 }, true);

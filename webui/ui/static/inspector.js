@@ -28,6 +28,7 @@ class InspectorView {
     const file = typeof source === "string" ? await (await easel.request(source)).blob() : source;
     const found = await easel.sendFile("internal/png-info", file);
     this.found = found;
+    URL.revokeObjectURL(this.image.src);
     this.image.src = URL.createObjectURL(file);
     this.image.hidden = false;
     this.hint.hidden = true;

@@ -41,7 +41,7 @@ class ResultView {
     return [...buttons, this.save];
   }
 
-  address(picture) { return easel.url(`internal/pictures/${picture.id}`); }
+  address(picture) { return easel.url(`internal/pictures/${picture.id}?v=${picture.version}`); }
 
   current() {
     const all = Array.from(this.jobs.values());
@@ -58,21 +58,30 @@ class ResultView {
     const merged = { ...known, ...job };
     this.jobs.set(job.id, merged);
     if (merged.pictures.length > known.pictures.length) this.addPictures(merged, known.pictures.length);
-    if (!past) for (const sentence of job.notices.slice(known.notices?.length ?? 0)) easel.toast(sentence);
+    const fresh = !past || before; // of the past only what this page saw beginning is news
+    if (fresh) for (const sentence of job.notices.slice(known.notices?.length ?? 0)) easel.toast(sentence);
     const ended = ["done", "failed", "interrupted"].includes(job.status);
-    if (job.status === "failed" && !past && before?.status !== "failed") this.showError(job.error);
+    if (job.status === "failed" && fresh && before?.status !== "failed") this.showError(job.error);
     if (!ended && !before) this.error.hidden = true;
     if (ended && before && !["done", "failed", "interrupted"].includes(before.status)) this.live.textContent = `Job ${job.status}`;
     this.showProgress();
   }
 
+  forget(active) { // jobs that the server knows nothing of any more: it has another database
+    for (const [id, job] of this.jobs) {
+      if (!["done", "failed", "interrupted"].includes(job.status) && !active.includes(id)) this.jobs.set(id, { ...job, status: "interrupted" });
+    }
+    this.showProgress();
+  }
+
   addPictures(job, from) {
-    const fresh = job.pictures.slice(from);
+    const news = job.pictures.slice(from);
     const at = this.pictures.findIndex((picture) => picture.job === job.id);
     const count = this.pictures.filter((picture) => picture.job === job.id).length;
-    const entries = fresh.map((picture) => ({ ...picture, job: job.id }));
+    const entries = news.map((picture) => ({ ...picture, job: job.id }));
     this.pictures.splice(at < 0 ? 0 : at + count, 0, ...entries);
-    this.pictures = this.pictures.slice(0, 48);
+    const newest = this.pictures.filter((picture) => picture.job === this.pictures[0].job).length;
+    this.pictures = this.pictures.slice(0, Math.max(48, newest));
     for (const picture of entries) picture.thumb = this.thumb(picture);
     this.strip.replaceChildren(...this.pictures.map((picture) => picture.thumb));
     if (from === 0) this.select(entries[0]);
@@ -97,7 +106,7 @@ class ResultView {
     this.image.alt = picture.infotext.split("\n")[0] || "Finished picture";
     this.info.textContent = picture.infotext;
     this.save.href = this.address(picture);
-    this.save.download = `easel-${picture.id}-${picture.seed}.png`;
+    this.save.download = `easel-${picture.id}-${picture.seed}${picture.ending}`;
   }
 
   showProgress() {
