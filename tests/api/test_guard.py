@@ -341,6 +341,12 @@ def test_a_subpath_is_guarded_like_the_root() -> None:
     assert http.get("/easel/").status_code == 200
 
 
+def test_below_a_subpath_a_prefix_that_uvicorn_doubles_counts_once() -> None:
+    http = client("--subpath", "easel")
+    paths = ("/easel/config", "/easel/easel/config", "/easel/easel", "/easel/easel/", "/easel/easels")
+    assert [http.get(path).json()["path"] for path in paths] == ["/easel/config", "/easel/config", "/easel/", "/easel/", "/easel/easels"]
+
+
 def test_passwords_are_not_kept_readable() -> None:
     guarded = Guard(APP, settings("--gradio-auth", "ann:a-very-long-password"))
     assert "a-very-long-password" not in repr({**vars(guarded), **vars(guarded._page)})

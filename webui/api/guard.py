@@ -68,6 +68,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        scope = self._prefixed_once(scope)
         refusal = self._refusal_of_origin(scope)
         if scope["type"] == "websocket":
             await self._websocket(refusal, scope, receive, send)
@@ -87,6 +88,14 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008, "reason": "refused"})  # before it is accepted: HTTP 403
         else:
             await self.app(scope, receive, send)
+
+    def _prefixed_once(self, scope: Scope) -> Scope:
+        """uvicorn puts --subpath before every path, as a proxy that strips it wants; who asks directly has it there already."""
+        path, twice = scope["path"], self._prefix * 2
+        if not self._prefix or (path != twice and not path.startswith(f"{twice}/")):
+            return scope
+        rest = path[len(self._prefix) :]
+        return {**scope, "path": rest if rest != self._prefix else f"{rest}/", "raw_path": rest.encode()}
 
     def _path(self, scope: Scope) -> str:
         """The path below --subpath."""

@@ -31,6 +31,10 @@ def internal_router(service: Service) -> APIRouter:
     _add_picture_routes(router, service)
     add_model_routes(router, service)
 
+    @router.get("/ping")
+    def ping() -> dict[str, str]:
+        return {}
+
     @router.websocket("/ws/{client}")
     async def watch(socket: WebSocket, client: str) -> None:
         if not CLIENT.fullmatch(client):
