@@ -66,10 +66,26 @@ def _refuse_what_is_missing(body: Generation) -> None:
         "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
         "initial_noise_multiplier": isinstance(body, Img2Img) and body.initial_noise_multiplier not in (None, 1.0),
         "s_churn": body.s_churn,
+        "s_noise": body.s_noise not in (None, 1.0),
+        "eta": body.eta not in (None, 0.0, 1.0),  # clients send 0 or 1 without meaning it: with most samplers it says nothing
+        "mask_round": isinstance(body, Img2Img) and not body.mask_round,
+        **{name: body.override_settings.get(name, usual) not in (None, usual) for name, usual in FIXED.items()},
     }
     for name, value in wanted.items():
         if value:
             raise BadRequest(f"{name} is not supported by this version of Easel; leave it out")
+
+
+FIXED = {  # options that change pictures, with the only value that Easel works with so far
+    "emphasis": "Original",
+    "eta_ancestral": 1.0,
+    "eta_ddim": 0.0,
+    "eta_noise_seed_delta": 0,
+    "randn_source": "CPU",
+    "always_discard_next_to_last_sigma": False,
+    "sgm_noise_multiplier": False,
+    "token_merging_ratio": 0.0,
+}
 
 
 def _base(body: Generation, preferences: Mapping[str, Any]) -> GenerationRequest:
