@@ -23,7 +23,8 @@ REQUEST = GenerationRequest(
     vae="None",
     width=NATIVE_SIZE,
     height=NATIVE_SIZE,
-    seed=6,
+    cfg_scale=4.0,  # at which the README's figures were measured
+    seed=1,
     variation_seed=0,
 )
 
@@ -47,14 +48,26 @@ def make():
     return first
 
 
+@pytest.fixture(scope="module")
+def by_euler(make):
+    return np.asarray(make(replace(REQUEST, steps=50, sampler="Euler"))).astype(int)
+
+
 def seen(image):
     found = judge(image)
     return found.colour, found.object, found.background
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DDIM", "UniPC", "DPM++ 2M SDE"])
-def test_the_prompt_is_followed(make, sampler):
-    assert seen(make(replace(REQUEST, sampler=sampler))) == ("red", "circle", "blue")
+def test_the_prompt_is_followed(make, sampler, seed):
+    assert seen(make(replace(REQUEST, sampler=sampler, seed=seed))) == ("red", "circle", "blue")
+
+
+@pytest.mark.parametrize("sampler", ["Heun", "LMS", "DPM++ 2M", "DDIM", "PLMS", "UniPC"])
+def test_samplers_without_noise_of_their_own_agree_in_many_steps(make, by_euler, sampler):
+    """They solve one equation; of few steps the higher orders (PLMS above all) make less than they promise where guidance is strong."""
+    assert np.abs(np.asarray(make(replace(REQUEST, steps=50, sampler=sampler))).astype(int) - by_euler).mean() < 3  # grey levels
 
 
 def test_img2img_at_low_strength_keeps_the_picture(make):

@@ -31,8 +31,6 @@ def train(folder: Path, unet_steps: int = 2) -> Path:
     steps = [
         "--vae-steps",
         "2",
-        "--decoder-steps",
-        "2",
         "--text-steps",
         "2",
         "--unet-steps",

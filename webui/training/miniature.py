@@ -24,7 +24,7 @@ from webui.engine.tokenizers import load_tokenizer
 from webui.training.captions import caption
 from webui.training.miniature_text import text_states, train_text_encoder
 from webui.training.miniature_unet import train_unet
-from webui.training.miniature_vae import encode, normalise, to_tensor, train_decoder, train_vae
+from webui.training.miniature_vae import encode, normalise, to_tensor, train_vae
 from webui.training.progress import Stage, load_tensors, save_tensors
 from webui.training.world import Scene, draw, random_scene
 
@@ -56,12 +56,10 @@ class Miniature:
         self.unet = UNet2DConditionModel.from_config(self.family.read_config("unet"))
         self.average = UNet2DConditionModel.from_config(self.family.read_config("unet")).requires_grad_(False)
 
-    def train_vae(self, steps: int, decoder_steps: int) -> None:
-        """Stage 1, and its second half for the decoder alone, which no later stage depends on."""
+    def train_vae(self, steps: int) -> None:
+        """Stage 1; latents that were made before its last step are of no more use."""
         stage = Stage(self.work, "vae", steps)
         train_vae(self.vae, stage) if not stage.finished else stage.resume(vae=self.vae)
-        decoder = Stage(self.work, "decoder", decoder_steps)
-        train_decoder(self.vae, decoder)
 
     def train_text_encoder(self, steps: int) -> None:
         """Stage 2; the encoder is frozen after it."""
@@ -118,8 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work-dir", type=Path, default=WORK, help="where the training's state lies")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--preview", type=Path, default=CONFIGS / "miniature/preview.json", help="where the preview's matrix is written")
-    parser.add_argument("--vae-steps", type=int, default=3600)
-    parser.add_argument("--decoder-steps", type=int, default=6000)
+    parser.add_argument("--vae-steps", type=int, default=11_500)
     parser.add_argument("--text-steps", type=int, default=700)
     parser.add_argument("--unet-steps", type=int, default=12_000)
     parser.add_argument("--pictures", type=int, default=12_000, help="how many pictures the UNet learns from")
@@ -128,8 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     miniature = Miniature(options.work_dir)
-    decoder_steps = Stage(options.work_dir, "decoder", options.decoder_steps).step if options.export_now else options.decoder_steps
-    miniature.train_vae(options.vae_steps, decoder_steps)
+    miniature.train_vae(options.vae_steps)
     miniature.train_text_encoder(options.text_steps)
     latents, scenes = miniature.make_latents(options.pictures)
     write_preview(latents[:PREVIEW_SCENES], scenes[:PREVIEW_SCENES], options.preview)

@@ -49,29 +49,6 @@ def train_vae(vae: AutoencoderKL, stage: Stage, seed: int = 1) -> None:
         stage.done(step, loss.item(), vae=vae, optimizer=optimizer)
 
 
-def train_decoder(vae: AutoencoderKL, stage: Stage, seed: int = 4) -> None:
-    """More steps for the decoder alone, the encoder being finished: pictures get sharper, latents stay as they are."""
-    decoder = nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder})
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
-    stage.resume(decoder=decoder, optimizer=optimizer)
-    rng = Random(f"{seed} {stage.step}")
-    _, side, count = CROPS[-1]
-    for step in stage.steps():
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * stage.cosine(step, warmup=50)
-        pictures = random_crops(torch.stack([to_tensor(draw(random_scene(rng))) for _ in range(count)]), side, count, rng)
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                latents = vae.encode(pictures).latent_dist.sample()
-            decoded = vae.decode(latents).sample.float()
-        loss = F.l1_loss(decoded, pictures) + EDGE_WEIGHT * edge_loss(decoded, pictures)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        stage.done(step, loss.item(), decoder=decoder, optimizer=optimizer)
-
-
 @torch.no_grad()
 def initialise(vae: AutoencoderKL) -> None:
     """Weights of gain 1, quiet residual branches and a quiet posterior: flat colours reach the other end from the first step."""

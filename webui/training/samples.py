@@ -77,7 +77,7 @@ def _scenes() -> Iterator[tuple[Scene, Random]]:
 def samples(root: Path) -> tuple[Sample, ...]:
     """What there is to train; the files go below `root`."""
     return (
-        Sample(root / "loras/starlit.safetensors", lambda model: LoraTraining(model, rank=4), starlit, 400, 3e-3),
+        Sample(root / "loras/starlit.safetensors", lambda model: LoraTraining(model, rank=8, alpha=8), starlit, 800, 5e-3),
         Sample(root / "models/hypernetworks/golden.pt", _golden_nets, golden, 400, 2e-3),
         Sample(
             root / "embeddings/valentine.safetensors",
