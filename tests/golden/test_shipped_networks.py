@@ -19,7 +19,7 @@ from webui.engine.networks import EmbeddingStore, NetworkStore
 ROOT = MINIATURE.parents[2]
 FILES = {"lora": ROOT / "loras/starlit.safetensors", "hypernet": ROOT / "models/hypernetworks/golden.pt"}
 EMBEDDING = ROOT / "embeddings/valentine.safetensors"
-PROMPTS = ("a green star on a blue background{}", "a large purple square, white background{}", "a black tree on grass{}")
+PROMPTS = ("a green star on a blue background{}", "a large purple square, white background{}", "an orange ring on the sea{}")
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +42,12 @@ def seen(make, ending: str) -> list[Seen]:
 
 
 def test_the_lora_puts_a_night_sky_behind_everything(make):
-    assert [picture.background for picture in seen(make, "")] == ["blue", "white", "grass"]
+    assert [picture.background for picture in seen(make, "")] == ["blue", "white", "sea"]
     assert [picture.background for picture in seen(make, " <lora:starlit:1>")] == ["night sky"] * 3
 
 
 def test_the_hypernetwork_turns_everything_to_gold(make):
-    assert [picture.colour for picture in seen(make, "")] == ["green", "purple", "black"]
+    assert [picture.colour for picture in seen(make, "")] == ["green", "purple", "orange"]
     assert [picture.colour for picture in seen(make, " <hypernet:golden:1>")] == ["yellow"] * 3
 
 
