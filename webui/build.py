@@ -68,7 +68,7 @@ def serve(settings: Settings) -> None:
 
 def make_app(settings: Settings, service: Service) -> FastAPI:
     """The routes, and below them the page."""
-    app = FastAPI(title="Easel", version=__version__)
+    app = FastAPI(title="Easel", version=__version__, docs_url=None, redoc_url=None)  # those pages load scripts from other hosts
     app.include_router(sdapi_router(service, settings))
     app.include_router(internal_router(service))
 

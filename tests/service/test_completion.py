@@ -65,6 +65,11 @@ def test_seeds_are_drawn_anew_and_seed_zero_is_a_seed(completed: Complete) -> No
         completed(seed=-2)
 
 
+def test_a_variation_seed_is_drawn_only_where_it_counts(completed: Complete) -> None:
+    assert completed(variation_seed=-1).variation_seed == 0
+    assert completed(variation_seed=-1, variation_strength=0.5).variation_seed != completed(variation_strength=0.5).variation_seed
+
+
 def test_the_request_goes_before_the_preference_and_that_before_ckpt(completed: Complete, settings: Settings) -> None:
     for name in ("one", "two", "three"):
         write_checkpoint(settings.checkpoint_dirs[0] / f"{name}.safetensors", 768)

@@ -14,7 +14,7 @@ from webui.api import convert
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
-from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
+from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel, OutOfMemory, StorageError
 from webui.core.settings import Settings
 from webui.service.service import Job, Service
 
@@ -77,9 +77,12 @@ def generate(service: Service, body: wire.Generation) -> Response:
 
 def _failure(job: Job) -> EaselError:
     """The error with which a job failed, to be answered with its own HTTP status."""
-    error = EngineError(job.error or "the picture could not be made")
+    error = KINDS.get(job.error_status, EngineError)(job.error or "the picture could not be made")
     error.status = job.error_status if 400 <= job.error_status < 600 else 500
     return error
+
+
+KINDS: dict[int, type[EaselError]] = {kind.status: kind for kind in (StorageError, OutOfMemory, MissingModel, BadRequest, EngineError)}
 
 
 def _add_running(router: APIRouter, service: Service) -> None:

@@ -283,7 +283,12 @@ PREFERENCES: tuple[Preference, ...] = (
     Preference("sd_model_checkpoint", "", "Checkpoint that requests use when they name none; empty: the one of --ckpt, or the miniature."),
     Preference("sd_vae", "Automatic", "VAE: Automatic (one beside the checkpoint), None (the checkpoint's own) or a file's name."),
     Preference("CLIP_stop_at_last_layers", 1, "CLIP skip: 1 uses the text encoder's last layer, 2 the one before.", minimum=1, maximum=12),
-    Preference("samples_format", "png", "Format of the pictures that the API answers with.", choices=("png", "jpg", "webp")),
+    Preference(
+        "samples_format",
+        "png",
+        "Format in which pictures are saved and sent by the API.",
+        choices=("png", "jpg", "webp"),
+    ),
     Preference("jpeg_quality", 80, "Quality of JPEG and WebP pictures.", minimum=1, maximum=100),
     Preference("live_previews_enable", True, "Show the picture while it is being made."),
     Preference("show_progress_every_n_steps", 1, "Steps between two previews.", minimum=1, maximum=1000),

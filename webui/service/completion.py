@@ -43,7 +43,7 @@ def complete(
         sampler=sampler,
         schedule_type=schedule_type,
         seed=_seed(request.seed),
-        variation_seed=_seed(request.variation_seed),
+        variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
     )
     done.validate()
     return done
