@@ -7,7 +7,6 @@ easel.completion = (area) => {
   let asked = null;
   area.setAttribute("aria-autocomplete", "list");
   area.setAttribute("aria-controls", list.id);
-  area.parentElement.append(list);
 
   const close = () => {
     clearTimeout(timer);
@@ -33,6 +32,7 @@ easel.completion = (area) => {
     offers = found;
     list.replaceChildren(...offers.map((offer) => easel.make("li", { role: "option", onmousedown: (event) => { event.preventDefault(); take(offer); } },
       easel.make("span", {}, offer.title), easel.make("span", { class: "kind" }, CardsView.KINDS[offer.kind] ?? offer.kind))));
+    if (!list.isConnected) area.parentElement.append(list); // Gradio may have drawn the field anew
     list.hidden = !offers.length;
     if (offers.length) choose(0);
   };
@@ -64,3 +64,11 @@ easel.completion = (area) => {
     event.stopPropagation();
   }, true);
 };
+
+// Fields are made ready when they are first entered: Gradio may replace them until then.
+easel.watchPrompts = () => document.addEventListener("focusin", (event) => {
+  const area = event.target.closest?.(".prompt textarea");
+  if (!area || area.dataset.completes) return;
+  area.dataset.completes = "yes";
+  easel.completion(area);
+});

@@ -334,6 +334,7 @@ easel.start = (flagTheme) => {
   document.documentElement.dataset.tab = easel.stored("tab", null) in easel.tabNames ? easel.stored("tab", null) : "txt2img";
   easel.watchDrops();
   easel.watchKeys();
+  easel.watchPrompts();
   const usual = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const wait = setInterval(() => {
     if (!document.body) return;
@@ -342,7 +343,6 @@ easel.start = (flagTheme) => {
     if (views < 5 || !easel.inspector || !easel.status) return;
     clearInterval(wait);
     easel.nameIcons();
-    for (const area of document.querySelectorAll(".prompt textarea")) easel.completion(area);
     easel.connect();
     setTimeout(() => { easel.ready = true; document.documentElement.dataset.easel = "ready"; }, 300);
   }, 50);
