@@ -2,16 +2,19 @@
 
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Receive, Scope, Send
 
 from webui.core.errors import EaselError
 
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")  # that routes of ours may have
 log = logging.getLogger(__name__)
 
 
@@ -39,10 +42,32 @@ class EnvelopeRoute(APIRoute):
         return handle_or_explain
 
 
-def envelope(status: int, name: str, detail: Any, errors: str) -> Response:
+class WrongMethod(BaseRoute):
+    """Stands behind `routes` and before the page, which answers everything: a path of ours that is asked with another method is a 405."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._routes = tuple(routes)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """FULL where one of the routes has the path, but none the method too (then it would not have come here)."""
+        partial = any(route.matches(scope)[0] is Match.PARTIAL for route in self._routes)
+        return (Match.FULL if partial else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the methods that there are."""
+        methods = ", ".join(method for method in METHODS if any(self._full(route, {**scope, "method": method}) for route in self._routes))
+        sentence = f"{scope['path'][:100]} is not asked by {scope['method']}; use {methods}"
+        await envelope(405, "HTTPException", sentence, sentence, {"Allow": methods})(scope, receive, send)
+
+    @staticmethod
+    def _full(route: BaseRoute, scope: Scope) -> bool:
+        return route.matches(scope)[0] is Match.FULL
+
+
+def envelope(status: int, name: str, detail: Any, errors: str, headers: Mapping[str, str] | None = None) -> Response:
     """A failure: `detail` is a sentence, or a list for a request of the wrong shape."""
     text = json.dumps({"error": name, "detail": detail, "body": "", "errors": errors})  # ASCII: carries broken Unicode too
-    return Response(text, status, media_type="application/json")
+    return Response(text, status, headers, media_type="application/json")
 
 
 def _problem(item: dict[str, Any]) -> dict[str, Any]:
