@@ -152,6 +152,23 @@ def test_a_text_of_a1111_becomes_a_request():
     assert problems == []
 
 
+def test_the_init_image_stands_before_the_noise_source_as_with_everybody():
+    keys = list(read(write(GenerationRequest(seed=1, init=InitImage(image="a" * 64, inpaint=Inpaint(mask="b" * 64))))).params)
+    assert keys[keys.index("Init image hash") + 1] == "RNG"
+
+
+def test_an_interrupted_picture_has_no_problems():
+    facts = Facts(extra={"Lora hashes": "a: 0123", "TI hashes": "b: 4567", "Interrupted": "True"})
+    assert to_request(read(write(GenerationRequest(seed=1), facts)), GenerationRequest())[1] == []
+
+
+def test_without_notes_only_what_changes_pictures_is_a_problem():
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, ENSD: 31337, Tiling: False, Eta: 0.2"
+    _, problems = to_request(read(text), GenerationRequest(), notes=False)
+    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "ENSD", "Eta"]
+    assert len(to_request(read(text), GenerationRequest())[1]) == 5
+
+
 def test_windows_line_ends_change_nothing():
     assert read(A1111.replace("\n", "\r\n") + "\r\n") == read(A1111)
 

@@ -48,14 +48,27 @@ def test_nothing_given_means_the_built_in_checkpoint_at_its_own_size(completed: 
     assert (request.checkpoint, request.vae, request.width, request.height) == ("small.safetensors", "None", 128, 128)
     assert len(request.checkpoint_hash) == 10
     assert 0 <= request.seed < 2**32
-    assert 0 <= request.variation_seed < 2**32
     request.validate()
 
 
 def test_completing_twice_changes_nothing(completed: Complete) -> None:
     once = completed(sampler="k_dpmpp_2m_ka")
     assert completed(**vars(once)) == once
-    assert (once.sampler, once.schedule_type) == ("DPM++ 2M", "Automatic")
+    assert (once.sampler, once.schedule_type) == ("DPM++ 2M", "Karras")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "actual"), [("DPM++ 2M", "Karras"), ("DPM++ 2M SDE", "Exponential"), ("Euler", "Automatic"), ("DDIM", "Automatic")]
+)
+def test_an_automatic_schedule_type_becomes_that_of_the_sampler_if_it_has_one(completed: Complete, sampler: str, actual: str) -> None:
+    assert completed(sampler=sampler).schedule_type == actual
+    assert completed(sampler=sampler, schedule_type="SGM Uniform").schedule_type == "SGM Uniform"
+
+
+def test_the_same_request_is_completed_to_the_same_unless_it_leaves_something_to_chance(completed: Complete) -> None:
+    assert completed(seed=5) == completed(seed=5)
+    assert completed(seed=5, variation_seed=7).variation_seed == 7
+    assert len({completed(seed=5, variation_strength=0.1).variation_seed for _ in range(20)}) == 20
 
 
 def test_seeds_are_drawn_anew_and_seed_zero_is_a_seed(completed: Complete) -> None:
@@ -125,9 +138,14 @@ def test_outpainting_adds_its_sides(completed: Complete, inputs: InputStore) -> 
 
 def test_a_picture_that_is_too_large_is_refused_with_the_limit(completed: Complete, inputs: InputStore) -> None:
     sha256 = add(inputs, 4096, 64)
-    with pytest.raises(BadRequest, match="width 4104 is out of range: use 64 to 4096"):
+    with pytest.raises(BadRequest, match="the picture, extended, would have 4104 x 64 pixels; at most 4096 x 4096 can be made"):
         completed(init=InitImage(image=sha256, outpaint=Outpaint(left=8)))
     assert completed(init=InitImage(image=sha256)).width == 4096
+
+
+def test_a_picture_that_is_too_small_even_when_extended_is_refused_as_such(completed: Complete, inputs: InputStore) -> None:
+    with pytest.raises(BadRequest, match="the picture, extended, would have 112 x 48 pixels; at least 64 x 64 are needed"):
+        completed(init=InitImage(image=add(inputs, 48, 48), outpaint=Outpaint(left=64)))
 
 
 def test_inputs_that_are_not_there_are_refused(completed: Complete, inputs: InputStore) -> None:

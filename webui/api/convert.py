@@ -96,7 +96,7 @@ def _base(body: Generation, preferences: Mapping[str, Any]) -> GenerationRequest
         return defaults
     if isinstance(body, Img2Img):
         defaults = replace(defaults, init=InitImage(image=UNKNOWN, inpaint=Inpaint(mask=UNKNOWN) if body.mask else None))
-    request, problems = infotext.to_request(_told(body), defaults)
+    request, problems = infotext.to_request(_told(body), defaults, notes=False)
     if problems:
         listed = _short("; ".join(problems), 600)
         raise BadRequest(f"infotext asks for what cannot be done here: {listed}. Take that out of it, or send the field itself")

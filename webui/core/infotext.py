@@ -100,16 +100,17 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Batch size", str(request.batch_size)
     if request.batch_count != 1:
         yield "Batch count", str(request.batch_count)
+    if request.init is not None:
+        yield "Init image hash", request.init.image  # the sha256 under which the input store has it
     yield "RNG", request.rng
     if request.checkpoint and _model_from_text(request.checkpoint.removesuffix(MODEL_ENDING)) != request.checkpoint:
         yield "Model file", request.checkpoint
 
 
 def _init_items(init: InitImage | None) -> Iterator[tuple[str, str]]:
-    """Init image, mask and outpainting; pictures are named by the sha256 under which the input store has them."""
+    """What is done with the init image; the mask is named by its sha256, too."""
     if init is None:
         return
-    yield "Init image hash", init.image
     if init.resize_mode != InitImage.resize_mode:
         yield "Resize mode", init.resize_mode
     if init.inpaint is not None:
@@ -225,8 +226,10 @@ def _split_size(value: str) -> tuple[str, str] | None:
     return (width, height) if cross and is_digits(width) and is_digits(height) else None
 
 
-def to_request(infotext: Infotext, base: GenerationRequest) -> tuple[GenerationRequest, list[str]]:
+def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) -> tuple[GenerationRequest, list[str]]:
     """`base` with what `infotext` says, and a sentence for everything in it that could not be used. Never raises.
+
+    notes False: no sentence for keys that nobody knows, unless they are known to change pictures where they come from.
 
     Keys that writers leave out at their default (clip skip 1, no variation, ...) come back as that default; others that are absent keep
     the value of `base`. Init image and mask are taken where they are named by sha256; without them those of `base` are kept.
@@ -259,14 +262,28 @@ def to_request(infotext: Infotext, base: GenerationRequest) -> tuple[GenerationR
         init=_init(values, base.init),
         **_models(values, base, ours),
     )
-    return request, values.problems + values.unused(SILENT)
+    silent = SILENT if notes else [key for key in values.left() if key in SILENT or not _changes_pictures(key, infotext.params[key])]
+    return request, values.problems + values.unused(silent)
 
 
 # Keys that change no pixel, or only say again what others say.
 SILENT = (
     *("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG"),
-    *("TI hashes", "Lora hashes", "Interrupted"),
+    *("Interrupted", "Lora hashes", "TI hashes", "Hashes"),
 )
+# How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
+CHANGING = (
+    *("Image CFG scale", "Face restoration", "Conditional mask weight", "ENSD", "Token merging ratio", "Tiling", "First pass size"),
+    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
+    *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds", "Emphasis"),
+    *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
+    *("SD upscale", "ControlNet", "Aesthetic "),
+)
+OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing
+
+
+def _changes_pictures(key: str, value: str) -> bool:
+    return key.startswith(CHANGING) and value not in OFF
 
 
 def _sampler(values: Values, base: GenerationRequest) -> tuple[str, str]:

@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image
 
 from webui.core.catalog import Catalog, ModelFile
-from webui.core.choices import find_sampler
-from webui.core.errors import BadModelFile
+from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
+from webui.core.errors import BadModelFile, BadRequest
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
-from webui.core.request import GenerationRequest
+from webui.core.request import MAX_SIDE, GenerationRequest
 
 SMALLEST_SIDE = 64  # pixels
 USUAL_SIZE = 512  # pixels: for checkpoints whose family cannot be told from outside
@@ -29,7 +29,7 @@ def complete(
     checkpoint = _usable(catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"]))
     vae = _vae(request, checkpoint, catalog, preferences)
     size = _size(request, checkpoint, open_input)
-    sampler, schedule_type = find_sampler(request.sampler, request.schedule_type)
+    sampler, schedule_type = _sampler(request)
     done = replace(
         request,
         prompt=_storable(request.prompt),
@@ -81,6 +81,13 @@ def _vae(request: GenerationRequest, checkpoint: ModelFile, catalog: Catalog, pr
     return None if name == "None" else catalog.find_vae(name)
 
 
+def _sampler(request: GenerationRequest) -> tuple[str, str]:
+    """(sampler, schedule type): the actual one where the sampler has one of its own, as A1111 writes it; "Automatic" for the rest."""
+    sampler, schedule_type = find_sampler(request.sampler, request.schedule_type)
+    own = SAMPLERS[sampler].default_schedule
+    return sampler, own if schedule_type == "Automatic" and own != SamplerChoice.default_schedule else schedule_type
+
+
 def _size(request: GenerationRequest, checkpoint: ModelFile, open_input: Callable[[str], Image.Image]) -> tuple[int, int]:
     """(width, height) in pixels: as asked, else that of the init image, else the checkpoint's native size."""
     if request.init is None:
@@ -91,8 +98,23 @@ def _size(request: GenerationRequest, checkpoint: ModelFile, open_input: Callabl
     width, height = open_input(request.init.image).size
     sides = request.init.outpaint
     if sides is not None:
-        return width + sides.left + sides.right, height + sides.top + sides.bottom
+        return _extended(width + sides.left + sides.right, height + sides.top + sides.bottom)
     return request.width or _rounded(width), request.height or _rounded(height)
+
+
+def _extended(width: int, height: int) -> tuple[int, int]:
+    """The size of an outpainted picture. Raises BadRequest with a sentence about the picture: nobody typed a size."""
+    if min(width, height) < SMALLEST_SIDE:
+        raise BadRequest(
+            f"the picture, extended, would have {width} x {height} pixels; at least {SMALLEST_SIDE} x {SMALLEST_SIDE} are needed: "
+            "use a larger picture, or extend it further"
+        )
+    if max(width, height) > MAX_SIDE:
+        raise BadRequest(
+            f"the picture, extended, would have {width} x {height} pixels; at most {MAX_SIDE} x {MAX_SIDE} can be made: "
+            "use a smaller picture, or extend it less"
+        )
+    return width, height
 
 
 def _rounded(side: int) -> int:
