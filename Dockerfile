@@ -31,8 +31,8 @@ COPY --chown=${UID} models models
 # models/, embeddings/, loras/, outputs/ and the database lie below it: volumes within volumes would hide them from -v easel-data:/data
 VOLUME ["/data"]
 EXPOSE 7860
-# Any answer is good: without the password it is a 401.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD curl --silent --output /dev/null http://127.0.0.1:7860/healthz || exit 1
+# /internal/ping needs no password and tells nothing; /healthz, which names the worker's state, does need it.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD curl --silent --fail --output /dev/null http://127.0.0.1:7860/internal/ping
 
 # --listen prints a password that it makes, unless --gradio-auth user:password is given after the image's name.
 ENTRYPOINT [".venv/bin/python", "app.py", "--listen", "--data-dir", "/data"]

@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from webui import __version__
+from webui.api.envelope import WrongMethod
 from webui.api.guard import Guard
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
@@ -76,6 +77,11 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
     def healthz() -> dict[str, str]:
         return {"worker": service.worker_state()}
 
+    @app.get("/internal/ping", include_in_schema=False)
+    def ping() -> dict[str, str]:
+        return {}  # the guard lets everybody ask, so it tells nothing
+
+    app.router.routes.append(WrongMethod(app.routes))
     if settings.nowebui:
         return app
     os.environ["GRADIO_TEMP_DIR"] = str(settings.temp_dir)

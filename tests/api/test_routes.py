@@ -409,12 +409,14 @@ def test_a_refused_job_answers_with_its_sentence_and_status(http: TestClient) ->
     reply = http.post("/sdapi/v1/txt2img", json={"prompt": "fail", "width": 64, "height": 64})
     assert reply.status_code == 422
     assert reply.json()["detail"] == "this cannot be drawn; ask for something else"
+    assert reply.json()["error"] == "BadRequest"
     assert set(reply.json()) == {"error", "detail", "body", "errors"}
 
 
 def test_a_defect_answers_500_in_the_same_shape_and_the_next_request_works(http: TestClient, post: Post) -> None:
     reply = http.post("/sdapi/v1/txt2img", json={"prompt": "crash", "width": 64, "height": 64})
     assert reply.status_code == 500
+    assert reply.json()["error"] == "EngineError"
     assert set(reply.json()) == {"error", "detail", "body", "errors"}
     assert len(post()["images"]) == 1
 

@@ -96,3 +96,11 @@ def test_escape_closes_an_open_list_and_leaves_the_job_alone(person: Person) -> 
     page.keyboard.press("Escape")
     person.wait_for_end("txt2img")
     assert person.status("txt2img") == "done"
+
+
+def test_a_wrong_method_is_not_swallowed_by_the_page_and_a_health_check_learns_nothing(person: Person) -> None:
+    ask = person.page.request
+    wrong = ask.get(f"{person.address}sdapi/v1/txt2img")
+    assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
+    assert ask.get(f"{person.address}internal/ping").json() == {}
+    assert ask.get(person.address).ok

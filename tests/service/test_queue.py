@@ -134,10 +134,11 @@ def test_a_job_that_ended_the_server_too_often_fails_with_a_sentence(queue: JobQ
 def test_recovery_leaves_waiting_and_ended_jobs_alone(queue: JobQueue) -> None:
     add(queue, "a1", "a2")
     queue.take()
-    queue.finish("a1", "failed", 9, "no", 507)
+    queue.finish("a1", "failed", 9, "no", 507, error_name="StorageError")
     for _ in range(MAX_RESTARTS + 1):
         queue.recover()
     assert (queue.get("a1").status, queue.get("a1").error, queue.get("a1").error_status) == ("failed", "no", 507)
+    assert queue.get("a1").error_name == "StorageError"
     assert queue.get("a2").status == "queued"
 
 

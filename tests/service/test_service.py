@@ -122,15 +122,18 @@ def test_a_handler_that_ends_silently_is_done(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "sentence", "status"),
+    ("prompt", "sentence", "status", "name"),
     [
-        ("fail", "this cannot be drawn; ask for something else", 422),
-        ("crash", "generation failed: ValueError: a defect", 500),
-        ("tell", "it went wrong", 507),
+        ("fail", "this cannot be drawn; ask for something else", 422, "BadRequest"),
+        ("crash", "generation failed: ValueError: a defect", 500, "EngineError"),
+        ("tell", "it went wrong", 507, "EngineError"),
     ],
 )
-def test_a_failing_job_keeps_its_sentence_and_the_next_one_runs(service: Service, prompt: str, sentence: str, status: int) -> None:
+def test_a_failing_job_keeps_its_sentence_and_the_next_one_runs(
+    service: Service, prompt: str, sentence: str, status: int, name: str
+) -> None:
     job = done(service, service.submit(small(prompt=prompt)))
+    assert job.error_name == name
     assert (job.status, job.error, job.error_status, job.text) == ("failed", sentence, status, sentence)
     assert done(service, service.submit(small())).status == "done"
 

@@ -128,9 +128,9 @@ def _fields(text: str) -> list[tuple[str, str]]:
     told = infotext.read(text)
     prompts = [("Prompt", told.prompt), ("Negative prompt", told.negative_prompt)]
     params = dict(told.params)
-    size = (params.pop("Size-1", ""), params.pop("Size-2", ""))  # as A1111's readers name the two halves
-    sizes = [("Size", "x".join(size))] if all(size) else []
-    return [(name, value) for name, value in prompts if value] + list(params.items()) + sizes
+    height = params.pop("Size-2", "") if "Size-1" in params else ""  # A1111's readers name the two halves so
+    settings = [("Size", f"{value}x{height}") if height and name == "Size-1" else (name, value) for name, value in params.items()]
+    return [(name, value) for name, value in prompts if value] + settings
 
 
 class _PageChannel:
@@ -156,7 +156,7 @@ class _PageChannel:
             done, _ = await asyncio.wait({listening, telling}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except (WebSocketDisconnect, RuntimeError):  # starlette raises RuntimeError for a send after the page has gone
+        except WebSocketDisconnect:
             pass
         finally:
             stop_watching()
@@ -172,16 +172,22 @@ class _PageChannel:
         while True:
             await self.socket.receive_text()  # pages say nothing; this ends when they leave
 
+    async def _send(self, message: dict[str, Any]) -> None:
+        try:
+            await self.socket.send_json(message)
+        except RuntimeError as error:  # what servers raise for a send after the page has gone
+            raise WebSocketDisconnect(1006, str(error)) from None
+
     async def _tell(self) -> None:
         past = await run_in_threadpool(self._past)
         self.active = {job.id for job in await run_in_threadpool(self.service.jobs, self.client)}
-        await self.socket.send_json({"hello": True, "worker": self.service.worker_state(), "jobs": past, "active": sorted(self.active)})
+        await self._send({"hello": True, "worker": self.service.worker_state(), "jobs": past, "active": sorted(self.active)})
         while True:
             self.changed.clear()
             touched, self.touched = self.touched, set()
             message = await run_in_threadpool(self._news, touched)
             if message:
-                await self.socket.send_json(message)
+                await self._send(message)
             await asyncio.sleep(SHORTEST_PAUSE)
             try:
                 await asyncio.wait_for(self.changed.wait(), LONGEST_PAUSE)

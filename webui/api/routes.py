@@ -13,8 +13,9 @@ from fastapi.responses import JSONResponse
 from webui.api import convert
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
+from webui.core import errors
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
-from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel, OutOfMemory, StorageError
+from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
 from webui.core.settings import Settings
 from webui.service.service import Job, Service
 
@@ -76,13 +77,11 @@ def generate(service: Service, body: wire.Generation) -> Response:
 
 
 def _failure(job: Job) -> EaselError:
-    """The error with which a job failed, to be answered with its own HTTP status."""
-    error = KINDS.get(job.error_status, EngineError)(job.error or "the picture could not be made")
+    """The error with which a job failed, to be answered with its own name and HTTP status."""
+    kind = getattr(errors, job.error_name, EngineError)
+    error: EaselError = kind(job.error or "the picture could not be made")
     error.status = job.error_status if 400 <= job.error_status < 600 else 500
     return error
-
-
-KINDS: dict[int, type[EaselError]] = {kind.status: kind for kind in (StorageError, OutOfMemory, MissingModel, BadRequest, EngineError)}
 
 
 def _add_running(router: APIRouter, service: Service) -> None:

@@ -69,10 +69,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """The job ended with an error; `status` is the HTTP status of errors.py, `message` the sentence for the user."""
+    """The job ended with an error; `status` is the HTTP status of errors.py, `message` the sentence for the user, `name` the class."""
 
     message: str
     status: int = 500
+    name: str = "EngineError"
 
 
 Event = Loading | Notice | Progress | Preview | Pictures | Finished | Failed

@@ -28,6 +28,7 @@ class Job:
     pictures: tuple[SavedPicture, ...] = ()
     error: str = ""
     error_status: int = 0  # HTTP status that tells the error
+    error_name: str = ""  # its class in errors.py, "" where that is not known
     notices: tuple[str, ...] = ()  # sentences that the user should read although the job goes on
     interrupt_asked: bool = False
     skips_asked: int = 0
@@ -53,6 +54,7 @@ class LiveJob:
         self._preview_seq = 0
         self._error = ""
         self._error_status = 0
+        self._error_name = ""
         self._seq = row.seq
         self._notices: tuple[str, ...] = ()
         self.interrupt_asked = False
@@ -106,11 +108,11 @@ class LiveJob:
             self._seq += 1
             self._status, self._text = "saving", "Saving"
 
-    def end(self, status: str, error: str = "", error_status: int = 0) -> None:
+    def end(self, status: str, error: str = "", error_status: int = 0, error_name: str = "") -> None:
         """How it ended; shown from now on, whether or not it is stored already."""
         with self._lock:
             self._seq += 1
-            self._status, self._error, self._error_status = status, error, error_status
+            self._status, self._error, self._error_status, self._error_name = status, error, error_status, error_name
 
     def seen(self, pictures: tuple[SavedPicture, ...]) -> Job:
         """The job at this moment."""
@@ -129,6 +131,7 @@ class LiveJob:
                 pictures=pictures,
                 error=self._error,
                 error_status=self._error_status,
+                error_name=self._error_name,
                 interrupt_asked=self.interrupt_asked,
                 skips_asked=self.skips_asked,
                 notices=self._notices,
@@ -166,6 +169,7 @@ def stored_job(row: JobRow, pictures: tuple[SavedPicture, ...], ahead: int, work
         pictures=pictures,
         error=row.error,
         error_status=row.error_status,
+        error_name=row.error_name,
         notices=row.notices,
         seq=row.seq,
     )

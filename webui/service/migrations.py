@@ -68,6 +68,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX models_by_stem ON models (kind, stem);
     CREATE INDEX models_by_alias ON models (kind, alias);
     """,
+    "ALTER TABLE jobs ADD COLUMN error_name TEXT NOT NULL DEFAULT '';",
 )
 
 

@@ -34,6 +34,7 @@ class JobRow:
     error: str
     error_status: int
     notices: tuple[str, ...] = ()
+    error_name: str = ""  # class of the error in errors.py, "" in rows of earlier versions
 
 
 class JobQueue:
@@ -78,11 +79,20 @@ class JobQueue:
             sql = "UPDATE jobs SET status = 'interrupted', seq = seq + 1 WHERE id = ? AND status = 'queued'"
             return connection.execute(sql, (job_id,)).rowcount == 1
 
-    def finish(self, job_id: str, status: str, seq: int, error: str = "", error_status: int = 0, notices: Sequence[str] = ()) -> None:
+    def finish(
+        self,
+        job_id: str,
+        status: str,
+        seq: int,
+        error: str = "",
+        error_status: int = 0,
+        notices: Sequence[str] = (),
+        error_name: str = "",
+    ) -> None:
         """Store how a running job ended."""
-        sql = "UPDATE jobs SET status = ?, seq = ?, error = ?, error_status = ?, notices = ? WHERE id = ?"
+        sql = "UPDATE jobs SET status = ?, seq = ?, error = ?, error_status = ?, notices = ?, error_name = ? WHERE id = ?"
         with self._database.write() as connection:
-            connection.execute(sql, (status, seq, error, error_status, "\n".join(notices), job_id))
+            connection.execute(sql, (status, seq, error, error_status, "\n".join(notices), error_name, job_id))
 
     def give_back(self, job_id: str, seq: int, died: bool) -> None:
         """Let a running job wait again, with the same request; `died`: its worker died of it."""
@@ -97,8 +107,8 @@ class JobQueue:
             sql = "UPDATE jobs SET status = 'queued', restarts = restarts + 1, seq = seq + ? WHERE status = 'running'"
             connection.execute(sql, (SEQ_LEAP,))
             connection.execute(
-                "UPDATE jobs SET status = 'failed', error = ?, error_status = ? WHERE status = 'queued' AND restarts >= ?",
-                (sentence, EngineError.status, MAX_RESTARTS),
+                "UPDATE jobs SET status = 'failed', error = ?, error_status = ?, error_name = ? WHERE status = 'queued' AND restarts >= ?",
+                (sentence, EngineError.status, EngineError.__name__, MAX_RESTARTS),
             )
 
     def get(self, job_id: str) -> JobRow:
@@ -165,4 +175,5 @@ def _row(row: sqlite3.Row) -> JobRow:
         error=row["error"],
         error_status=row["error_status"],
         notices=tuple(row["notices"].splitlines()),
+        error_name=row["error_name"],
     )

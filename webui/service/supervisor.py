@@ -190,7 +190,7 @@ class Supervisor:
             self._end(live, "interrupted" if event.interrupted else "done")
         elif isinstance(event, Failed):
             self._deaths = 0
-            self._end(live, "failed", event.message, event.status)
+            self._end(live, "failed", event.message, event.status, event.name)
         elif isinstance(event, Pictures):
             self._save(live, event)
         else:
@@ -213,7 +213,7 @@ class Supervisor:
             with suppress(Exception):  # so that they can be seen and downloaded all the same
                 self._store(replace(live.row, save=False), event, again=True)
             self._stop_job(live)
-            self._end(live, "failed", str(failed), failed.status)
+            self._end(live, "failed", str(failed), failed.status, type(failed).__name__)
         else:
             self._changed(live)
 
@@ -227,11 +227,13 @@ class Supervisor:
             if self._process is not None:
                 self._process.send("interrupt", live.row.id)
 
-    def _end(self, live: LiveJob, status: str, error: str = "", error_status: int = 0) -> None:
+    def _end(self, live: LiveJob, status: str, error: str = "", error_status: int = 0, error_name: str = "") -> None:
         """Show and store how the job ended. While the disk refuses, the queue pauses and storing is tried again."""
-        live.end(status, error, error_status)
+        live.end(status, error, error_status, error_name)
         self._changed(live)
-        while not self._stored(lambda: self._queue.finish(live.row.id, status, live.seq, error, error_status, live.notices)):
+        while not self._stored(
+            lambda: self._queue.finish(live.row.id, status, live.seq, error, error_status, live.notices, error_name=error_name)
+        ):
             if self._stopping.wait(RETRY):
                 break
         self._let_go(live)
@@ -249,7 +251,7 @@ class Supervisor:
             self._end(live, "interrupted")
         elif to_blame and row.deaths + 1 >= MAX_DEATHS:
             sentence = f"the worker died {MAX_DEATHS} times while making this ({reason}); try a smaller size or batch"
-            self._end(live, "failed", sentence, EngineError.status)
+            self._end(live, "failed", sentence, EngineError.status, EngineError.__name__)
         else:
             while not self._stored(lambda: self._queue.give_back(row.id, live.seq + 1, died=to_blame)) and not self._stopping.wait(RETRY):
                 continue

@@ -227,7 +227,7 @@ def _events(handler: Handler | None, request: object, control: JobControl) -> It
 
 def _failure(error: Exception) -> Failed:
     if isinstance(error, EaselError):
-        return Failed(str(error), error.status)
+        return Failed(str(error), error.status, type(error).__name__)
     if isinstance(error, MemoryError):
-        return Failed("main memory ran out; try a smaller size or batch", OutOfMemory.status)
+        return Failed("main memory ran out; try a smaller size or batch", OutOfMemory.status, OutOfMemory.__name__)
     return Failed(f"generation failed: {type(error).__name__}: {error}"[:2000], EngineError.status)
