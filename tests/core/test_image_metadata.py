@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tests.core.foreign.test_stealth import hiding
 from webui.core.containers import PNG_SIGNATURE, make_exif
 from webui.core.errors import BadRequest
 from webui.core.image_metadata import FORMATS, MAX_PIXELS, encode, open_image, read_infotext, save_png
@@ -135,7 +136,10 @@ def test_a_picture_without_texts_has_none():
 
 COMFY = json.dumps({"3": {"class_type": "KSampler", "inputs": {"seed": 1}}})
 NOVELAI = {"steps": 28, "sampler": "k_euler", "scale": 11.0, "seed": 3, "uc": "dog", "width": 64, "height": 32}
-NOVELAI_TEXT = "{cat}\nNegative prompt: dog\nSteps: 28, Sampler: k_euler, CFG scale: 11.0, Seed: 3, Size: 64x32, Clip skip: 2, ENSD: 31337"
+NOVELAI_TEXT = (
+    "(cat:1.05)\nNegative prompt: dog\n"
+    "Steps: 28, Sampler: Euler, Schedule type: Automatic, CFG scale: 11, Seed: 3, Size: 64x32, Clip skip: 2, ENSD: 31337"
+)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +149,12 @@ NOVELAI_TEXT = "{cat}\nNegative prompt: dog\nSteps: 28, Sampler: k_euler, CFG sc
         ({"parameters": "x\nSteps: 1, Version: f2.0.1v1.10.1"}, "Forge", "x\nSteps: 1, Version: f2.0.1v1.10.1"),
         ({"parameters": "x\nSteps: 1, App: SD.Next"}, "SD.Next", "x\nSteps: 1, App: SD.Next"),
         ({"parameters": "x\nSteps: 1, Version: Easel 0.1.0"}, "Easel", "x\nSteps: 1, Version: Easel 0.1.0"),
-        ({"prompt": COMFY, "workflow": '{"nodes": []}'}, "ComfyUI", COMFY),
-        ({"invokeai_metadata": '{"positive_prompt": "cat"}'}, "InvokeAI", '{"positive_prompt": "cat"}'),
-        ({"Dream": '"cat" -s 50'}, "InvokeAI", '"cat" -s 50'),
-        ({"parameters": '{"prompt": "cat"}', "fooocus_scheme": "fooocus"}, "Fooocus", '{"prompt": "cat"}'),
+        ({"prompt": COMFY, "workflow": '{"nodes": []}'}, "ComfyUI", "Seed: 1, RNG: CPU"),
+        ({"parameters": INFOTEXT, "prompt": COMFY}, "ComfyUI", INFOTEXT),
+        ({"prompt": '{"1": {"class_type": "Unheard"}}'}, "ComfyUI", '{"1": {"class_type": "Unheard"}}'),
+        ({"invokeai_metadata": '{"positive_prompt": "cat"}'}, "InvokeAI", "cat"),
+        ({"Dream": '"cat" -s 50'}, "InvokeAI", "cat\nSteps: 50"),
+        ({"parameters": '{"prompt": "cat", "steps": 30}', "fooocus_scheme": "fooocus"}, "Fooocus", "cat\nSteps: 30"),
         ({"parameters": '{"sui_image_params": {}}'}, "SwarmUI", '{"sui_image_params": {}}'),
         ({"Software": "NovelAI", "Description": "{cat}", "Comment": json.dumps(NOVELAI)}, "NovelAI", NOVELAI_TEXT),
         ({"Software": "NovelAI", "Description": "cat", "Comment": "[" * 50_000}, "NovelAI", "cat"),
@@ -167,6 +173,15 @@ def test_comfyui_texts_are_found_in_the_exif_of_a_webp():
     exif[0x010F] = 'workflow:{"nodes": []}'
     found = read_infotext(with_exif("WEBP", exif.tobytes()))
     assert (found.source, found.items) == ("ComfyUI", {"prompt": COMFY, "workflow": '{"nodes": []}'})
+
+
+def test_a_recipe_in_the_transparency_is_found_when_the_file_says_nothing_else():
+    image = hiding(json.dumps({"Software": "NovelAI", "Description": "{cat}", "Comment": json.dumps(NOVELAI)}))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    found = read_infotext(buffer.getvalue())
+    assert (found.source, found.text) == ("NovelAI", NOVELAI_TEXT)
+    assert read_infotext(encode(image, INFOTEXT, "png")).text == INFOTEXT
 
 
 def damaged(rng: random.Random) -> bytes:

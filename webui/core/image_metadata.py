@@ -3,8 +3,8 @@
 import contextlib
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from webui.core.containers import PNG_SIGNATURE, exif_texts, make_exif, png_texts
 from webui.core.errors import BadRequest
+from webui.core.foreign import comfyui, invokeai, novelai, others, stealth
+from webui.core.foreign.translation import Note, Translation
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "TGA", "ICO")  # decoders that only decode
@@ -23,12 +25,14 @@ JPEG_EXIF_LIMIT = 65_533  # bytes of one JPEG segment
 
 @dataclass(frozen=True)
 class FoundText:
-    """What a picture says about itself. text: its infotext, or what another program wrote in its stead, "" if nothing;
-    items: its other texts by name; source: the program that seems to have made it, "" if unknown."""
+    """What a picture says about itself. text: its infotext, or what another program wrote in its stead, "" if nothing, in A1111's
+    layout where it could be translated; items: its other texts by name; source: the program that seems to have made it, "" if unknown;
+    notes: what of another program's recipe could not be taken over as it was."""
 
     text: str = ""
     items: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -79,9 +83,44 @@ def read_infotext(data: bytes | Path) -> FoundText:
     items = {name: value for name, value in items.items() if value or name != "parameters"}
     for name, value in texts.items():
         items.setdefault(*_labelled(name, value))
+    if not comment and not items:
+        items = _hidden(data)
     text = comment or items.pop("parameters", "")
     source, instead = _foreign(text, items)
-    return FoundText(text or instead, items, source)
+    told = _translated(FoundText(text, items, source))
+    return told if told.text else replace(told, text=instead)
+
+
+def _hidden(data: bytes) -> dict[str, str]:
+    """The texts in the picture's transparency; only looked for where the file says nothing, as the pixels must be decoded for it."""
+    try:
+        image = _opened(data)
+        return stealth.hidden_texts(image) if image.mode == "RGBA" and image.format in ("PNG", "WEBP") else {}
+    except Exception:  # decoders raise whatever they like over damaged data
+        return {}
+
+
+TRANSLATORS: dict[str, Callable[[FoundText], Translation | None]] = {
+    "NovelAI": lambda found: None if found.text else novelai.translate(found.items),
+    "ComfyUI": lambda found: None if found.text else comfyui.translate(found.items),
+    "InvokeAI": lambda found: None if found.text else invokeai.translate(found.items),
+    "Fooocus": lambda found: others.fooocus({"parameters": found.text, **found.items}),
+    "SwarmUI": lambda found: others.swarmui(found.text),
+    "SD.Next": lambda found: others.sdnext(found.text),
+    "Civitai": lambda found: Translation(found.text, others.civitai(found.text)),
+}
+
+
+def _translated(found: FoundText) -> FoundText:
+    """The same with another program's recipe as infotext, where it can be read."""
+    translator = TRANSLATORS.get(found.source)
+    try:
+        translation = translator(found) if translator else None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):  # strangers' JSON can have any shape
+        translation = None
+    if translation is None or not translation.text:
+        return found
+    return replace(found, text=translation.text, notes=translation.notes)
 
 
 def _as_bytes(value: object) -> bytes:
@@ -116,7 +155,7 @@ def _foreign(text: str, items: Mapping[str, str]) -> tuple[str, str]:
     if RECIPE in items or "Version: Easel" in text:
         return "Easel", ""
     if items.get("Software", "").startswith("NovelAI"):
-        return "NovelAI", _novelai_text(items)
+        return "NovelAI", items.get("Description", "") or items.get("Comment", "")
     for name, part, program in OTHER_PROGRAMS:
         if name in items and part in items[name]:
             return program, items[name]
@@ -128,19 +167,6 @@ def _foreign(text: str, items: Mapping[str, str]) -> tuple[str, str]:
     if "Steps: " in text:
         return "AUTOMATIC1111", ""
     return "", next((items[name] for name in ("Description", "ImageDescription", "Comment") if name in items), "")
-
-
-def _novelai_text(items: Mapping[str, str]) -> str:
-    """NovelAI's own JSON as infotext: what it shares with everybody; its weights {x} stay as they are."""
-    try:
-        comment = json.loads(items.get("Comment", "{}"))
-        settings = {"Steps": comment["steps"], "Sampler": comment["sampler"], "CFG scale": comment["scale"], "Seed": comment["seed"]}
-        size = f"{comment['width']}x{comment['height']}" if "width" in comment and "height" in comment else None
-        pairs = [f"{key}: {value}" for key, value in (settings | ({"Size": size} if size else {})).items()]
-        negative = f"\nNegative prompt: {comment['uc']}" if comment.get("uc") else ""
-        return f"{items.get('Description', '')}{negative}\n{', '.join(pairs)}, Clip skip: 2, ENSD: 31337"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return items.get("Description", "") or items.get("Comment", "")
 
 
 def save_png(
