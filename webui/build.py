@@ -22,6 +22,8 @@ from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
+from webui.core.event import Picture
+from webui.core.recipe import used_files
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.service.database import DatabaseReader
@@ -77,10 +79,6 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
     def healthz() -> dict[str, str]:
         return {"worker": service.worker_state()}
 
-    @app.get("/internal/ping", include_in_schema=False)
-    def ping() -> dict[str, str]:
-        return {}  # the guard lets everybody ask, so it tells nothing
-
     app.router.routes.append(WrongMethod(app.routes))
     if settings.nowebui:
         return app
@@ -98,6 +96,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.device import choose_device
     from webui.engine.generate import generate
     from webui.engine.model_cache import ModelCache
+    from webui.engine.provenance import environment, recorded
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
@@ -111,9 +110,14 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         load(GenerationRequest(checkpoint=catalog.default_checkpoint().name, vae="None"))
     except EaselError as error:  # a damaged first checkpoint must not keep the others from being used
         log.warning("%s", error)
+    around = environment(device, "xformers" if _with_xformers(device) else "torch")
+
+    def facts(picture: Picture) -> dict[str, Any]:
+        return {"files": used_files(picture.request, picture.infotext, catalog), "environment": around}
+
     return {
-        GenerationRequest: lambda request, control: generate(
-            request, control, load=load, open_input=inputs.open, networks=networks.of, embeddings=embeddings.now
+        GenerationRequest: lambda request, control: recorded(
+            generate(request, control, load=load, open_input=inputs.open, networks=networks.of, embeddings=embeddings.now), facts
         ),
         MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),
     }
@@ -130,7 +134,7 @@ def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
 
 def _loader(catalog: Catalog, cache: Any, device: "Device") -> "Callable[[GenerationRequest], DiffusionModel]":
     """request -> the model with the request's checkpoint and VAE."""
-    with_xformers = device.torch_device.type == "cuda" and importlib.util.find_spec("xformers") is not None
+    with_xformers = _with_xformers(device)
 
     def load(request: GenerationRequest) -> "DiffusionModel":
         try:
@@ -145,6 +149,10 @@ def _loader(catalog: Catalog, cache: Any, device: "Device") -> "Callable[[Genera
         return model
 
     return load
+
+
+def _with_xformers(device: "Device") -> bool:
+    return device.torch_device.type == "cuda" and importlib.util.find_spec("xformers") is not None
 
 
 class _Server(uvicorn.Server):

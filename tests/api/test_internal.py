@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -176,3 +177,30 @@ def test_png_info_of_foreign_or_damaged_text_is_never_an_error(page: TestClient,
 def test_missing_pictures_and_jobs_are_404(page: TestClient) -> None:
     for route in ("pictures/999999", "inputs/" + "0" * 64, "inputs/..%2f..%2fetc", "jobs/none/preview.jpg"):
         assert page.get(f"/internal/{route}").status_code == 404
+
+
+def test_a_replay_is_queued_and_judged(page: TestClient, service: Service) -> None:
+    picture = service.wait(submit(service, "a fox", seed=4), 30).pictures[0]
+    told = upload(page, "png-info", picture.path.read_bytes()).json()
+    assert told["recipe"] is True
+    job = page.post("/internal/replay", json={"input": told["input"], "client": ME}).json()["job"]
+    service.wait(job, 30)
+    assert page.get(f"/internal/replay/{job}", params={"of": told["input"], "client": ME}).json()["verdict"] == "identical"
+    assert page.get(f"/internal/replay/{job}", params={"of": told["input"], "client": OTHER}).status_code == 403
+
+
+def test_a_picture_without_a_recipe_cannot_be_replayed(page: TestClient) -> None:
+    told = upload(page, "png-info", with_text("a cat\nSteps: 20, Seed: 1, Size: 64x64")).json()
+    reply = page.post("/internal/replay", json={"input": told["input"], "client": ME})
+    assert (told["recipe"], reply.status_code, "no recipe" in reply.json()["errors"]) == (False, 422, True)
+
+
+def test_png_info_tells_what_another_programs_recipe_loses(page: TestClient) -> None:
+    graph = {"1": {"class_type": "KSampler", "inputs": {"seed": 3, "sampler_name": "warp", "steps": 9, "cfg": 5}}}
+    chunks = PngInfo()
+    chunks.add_text("prompt", json.dumps(graph))
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 8)).save(buffer, "PNG", pnginfo=chunks)
+    told = upload(page, "png-info", buffer.getvalue()).json()
+    assert ["Steps", "9"] in told["fields"]
+    assert ["not understood", "sampler_name", "sampler 'warp' is not known here"] in told["notes"]

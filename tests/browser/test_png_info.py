@@ -1,7 +1,9 @@
 import io
+import json
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.browser.conftest import Person
 
@@ -52,3 +54,37 @@ def test_a_damaged_text_in_a_picture_is_shown_and_breaks_nothing(person: Person)
     person.open("png_info")
     person.drop("#pnginfo_panel .dropzone", data[:at] + broken + data[at:], "broken.png")
     person.page.wait_for_selector("#pnginfo_panel .report:not([hidden]), #easel_toasts .note")
+
+
+def test_a_picture_of_easels_is_replayed_and_judged(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_prompt", "a red circle on a blue background")
+    person.write("txt2img_steps", 3)
+    person.make_picture("txt2img")
+    person.open("png_info")
+    person.drop("#pnginfo_panel .dropzone", person.picture_file("txt2img"), "mine.png")
+    page.click("#pnginfo_replay")
+    page.locator("#pnginfo_verdict[data-kind=identical]").wait_for()
+    assert "every pixel is the same" in page.locator("#pnginfo_verdict").inner_text()
+
+
+def test_a_picture_of_comfyuis_is_translated_and_what_it_loses_is_told(person: Person) -> None:
+    page = person.page
+    graph = {
+        "1": {
+            "class_type": "KSampler",
+            "inputs": {"seed": 7, "steps": 11, "cfg": 5, "sampler_name": "euler", "scheduler": "karras", "positive": ["2", 0]},
+        },
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a house by the sea"}},
+    }
+    chunks = PngInfo()
+    chunks.add_text("prompt", json.dumps(graph))
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(buffer, "PNG", pnginfo=chunks)
+    person.open("png_info")
+    person.drop("#pnginfo_panel .dropzone", buffer.getvalue(), "comfy.png")
+    page.locator("#pnginfo_notes", has_text="ComfyUI weighs words in another way").wait_for()
+    assert page.locator("#pnginfo_replay").is_hidden()
+    page.click("#pnginfo_send_to_txt2img")
+    for element, value in (("prompt", "a house by the sea"), ("steps", 11), ("seed", 7), ("cfg_scale", 5), ("scheduler", "Karras")):
+        person.wait_for_value(f"txt2img_{element}", value)

@@ -91,3 +91,11 @@ def test_no_chunk_makes_the_reader_fail(body, kind):
 def test_no_exif_makes_the_reader_fail(body):
     for exif in (body, b"II*\0\x08\0\0\0" + body, b"MM\0*\0\0\0\x08" + body, user_comment(body)[6:], user_comment(b"UNICODE\0" + body)[6:]):
         read_infotext(png((b"eXIf", exif)))
+
+
+def test_pillow_finds_comment_and_description_in_our_exif():
+    exif = Image.Exif()
+    exif.load(make_exif("猫 cat", "easel_recipe:{}"))
+    assert exif[0x010E] == "easel_recipe:{}"
+    assert exif.get_ifd(0x8769)[0x9286] == b"UNICODE\0" + "猫 cat".encode("utf-16-be")
+    assert exif_texts(make_exif("猫 cat", "easel_recipe:{}")) == ({"ImageDescription": "easel_recipe:{}"}, "猫 cat")

@@ -9,12 +9,15 @@ from typing import Any
 
 from fastapi import APIRouter, Response, UploadFile, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from webui.api.envelope import EnvelopeRoute
 from webui.api.models import add_model_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
+from webui.core.image_metadata import RECIPE
+from webui.core.recipe import read_recipe
 from webui.service.job import Job
 from webui.service.service import Service
 
@@ -29,6 +32,7 @@ def internal_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/internal", route_class=EnvelopeRoute, include_in_schema=False)
     _add_job_routes(router, service)
     _add_picture_routes(router, service)
+    _add_replay_routes(router, service)
     add_model_routes(router, service)
 
     @router.get("/ping")
@@ -98,6 +102,25 @@ def _add_picture_routes(router: APIRouter, service: Service) -> None:
         return await run_in_threadpool(_told_by, service, data)
 
 
+class ReplayOrder(BaseModel):
+    """Which picture to make again, by the hash under which it was kept, for which browser."""
+
+    input: str
+    client: str = ""
+
+
+def _add_replay_routes(router: APIRouter, service: Service) -> None:
+    @router.post("/replay")
+    def replay(order: ReplayOrder) -> dict[str, str]:
+        return {"job": service.replay(order.input, owner=order.client)}
+
+    @router.get("/replay/{job_id}")
+    def verdict(job_id: str, of: str, client: str = "") -> dict[str, Any]:
+        _own_job(service, job_id, client)
+        found = service.replay_verdict(of, job_id)
+        return {"verdict": found.kind, "sentences": found.sentences} if found else {}
+
+
 async def _content(file: UploadFile) -> bytes:
     data = await file.read(MAX_UPLOAD + 1)
     if len(data) > MAX_UPLOAD:
@@ -113,6 +136,8 @@ def _told_by(service: Service, data: bytes) -> dict[str, Any]:
         "text": found.text,
         "items": found.items,
         "source": found.source,
+        "notes": [(note.kind, note.name, note.sentence) for note in found.notes],
+        "recipe": RECIPE in found.items and read_recipe(found.items[RECIPE]) is not None,
         "fields": _fields(found.text),
         "width": image.width,
         "height": image.height,

@@ -14,7 +14,8 @@ USER_COMMENT = 0x9286
 EXIF_POINTER = 0x8769
 ASCII = frozenset((9, 10, 13, *range(32, 127)))  # the printable ones, and those that part lines
 PROOF = 8  # characters by which the other byte order must make more of a text than the block's own
-EXIF_TEXTS = {0x010E: "ImageDescription", 0x010F: "Make", 0x0110: "Model", 0x0131: "Software", 0x013B: "Artist"}
+DESCRIPTION = 0x010E
+EXIF_TEXTS = {DESCRIPTION: "ImageDescription", 0x010F: "Make", 0x0110: "Model", 0x0131: "Software", 0x013B: "Artist"}
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}  # EXIF types that matter: byte, ASCII, short, long, undefined
 
 
@@ -154,9 +155,13 @@ def _utf_16(value: bytes, order: str) -> str:
     return "utf-16-le" if little >= big + PROOF else "utf-16-be"
 
 
-def make_exif(comment: str) -> bytes:
-    """An EXIF block that holds `comment` as its UserComment, in the form that A1111 writes: big-endian UTF-16."""
+def make_exif(comment: str, description: str = "") -> bytes:
+    """An EXIF block: `comment` as its UserComment, in the form that A1111 writes (big-endian UTF-16), and an ASCII ImageDescription."""
     value = b"UNICODE\0" + comment.encode("utf-16-be", "replace")
-    main = struct.pack(">HHHIII", 1, EXIF_POINTER, 4, 1, 26, 0)  # one entry: the second directory lies at 26
-    below = struct.pack(">HHHIII", 1, USER_COMMENT, 7, len(value), 44, 0)  # one entry: the text lies at 44
-    return b"Exif\0\0MM\0*" + (8).to_bytes(4, "big") + main + below + value
+    text = description.encode("ascii", "replace") + b"\0" if description else b""
+    count = 2 if text else 1
+    below = 8 + 2 + 12 * count + 4  # where the second directory begins
+    head = struct.pack(">HHII", DESCRIPTION, 2, len(text), below + 18 + len(value)) if text else b""
+    main = struct.pack(">H", count) + head + struct.pack(">HHIII", EXIF_POINTER, 4, 1, below, 0)
+    comments = struct.pack(">HHHIII", 1, USER_COMMENT, 7, len(value), below + 18, 0)
+    return b"Exif\0\0MM\0*" + (8).to_bytes(4, "big") + main + comments + value + text

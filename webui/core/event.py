@@ -1,7 +1,8 @@
 """What a running job tells, and how it is told to stop. Plain picklable data: events cross a process boundary."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -46,11 +47,13 @@ class Preview:
 
 @dataclass(frozen=True)
 class Picture:
-    """One finished picture: RGB; `request` makes this picture alone; `infotext` is what its file carries."""
+    """One finished picture: RGB; `request` makes this picture alone; `infotext` is what its file carries; `facts`: "files" and
+    "environment" of its recipe, where they are known."""
 
     image: Image.Image
     request: GenerationRequest
     infotext: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

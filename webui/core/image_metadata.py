@@ -130,8 +130,8 @@ def _as_bytes(value: object) -> bytes:
 
 
 def _labelled(name: str, value: str) -> tuple[str, str]:
-    """ComfyUI keeps its texts in EXIF tags of any name as "prompt:{...}" and "workflow:{...}"."""
-    for label in ("prompt", "workflow"):
+    """ComfyUI keeps its texts in EXIF tags of any name as "prompt:{...}" and "workflow:{...}"; so do we with our recipe."""
+    for label in ("prompt", "workflow", RECIPE):
         if value.startswith(label + ":{"):
             return label, value[len(label) + 1 :]
     return name, value
@@ -190,19 +190,21 @@ def _add_chunk(chunks: PngInfo, name: str, text: str) -> None:
 
 
 def encode(image: Image.Image, infotext: str, format: str, quality: int = 80, recipe: Mapping[str, Any] | None = None) -> bytes:
-    """The picture as a file's bytes. format: "png", "jpg" or "webp"; quality (1 .. 100) counts for the last two, recipe for the first.
+    """The picture as a file's bytes, infotext and recipe inside. format: "png", "jpg" or "webp"; quality (1 .. 100): of the last two.
 
-    A JPEG has no room for an infotext of more than 32,000 characters: it is left out there.
+    A JPEG has room for 64 kB of both together: what does not fit is left out, the recipe first.
     """
     buffer = io.BytesIO()
+    described = f"{RECIPE}:{json.dumps(recipe, separators=(',', ':'))}" if recipe is not None else ""
     if format == "png":
         save_png(image, buffer, infotext, recipe)
     elif format in ("jpg", "jpeg", "webp"):
-        exif = make_exif(infotext) if infotext else b""
+        blocks = [make_exif(infotext, described), make_exif(infotext)] if infotext or described else []
         kind = "WEBP" if format == "webp" else "JPEG"
+        limit = JPEG_EXIF_LIMIT if kind == "JPEG" else None
+        exif = next((block for block in blocks if limit is None or len(block) <= limit), b"")
         if kind == "JPEG":
             image = image.convert("RGB")
-            exif = exif if len(exif) <= JPEG_EXIF_LIMIT else b""
         image.save(buffer, kind, quality=quality, exif=exif)
     else:
         raise BadRequest(f"picture format {format!r} is not known; use png, jpg or webp")

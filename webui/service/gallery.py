@@ -17,6 +17,7 @@ from webui.core.errors import BadRequest, MissingModel, StorageError
 from webui.core.event import Picture
 from webui.core.image_metadata import RECIPE, encode, read_infotext
 from webui.core.infotext import read
+from webui.core.recipe import Recipe, pixel_hash, read_recipe
 from webui.service.database import Database
 from webui.service.files import make_folder, remove_parts, sync_folder, write_whole
 from webui.service.queue import JobRow
@@ -63,7 +64,8 @@ class Gallery:
                 if request in known:
                     known.remove(request)
                     continue
-                data = encode(picture.image, picture.infotext, picture_format, quality, picture.request.to_json())
+                recipe = Recipe(picture.request, **picture.facts, pixels=pixel_hash(picture.image))
+                data = encode(picture.image, picture.infotext, picture_format, quality, recipe.to_json())
                 path = self._write(folder, f"{job.number:05d}-{picture.request.seed}", picture_format, data, rows)
                 rows[path] = self._values(job, picture, path, request)
         finally:
@@ -117,7 +119,8 @@ class Gallery:
         with Image.open(path) as image:
             width, height = image.size
         seed = read(found.text).params.get("Seed", "")
-        request = found.items.get(RECIPE, "{}")
+        recipe = read_recipe(found.items.get(RECIPE, ""))
+        request = json.dumps(recipe.request.to_json()) if recipe else "{}"
         number = int(seed) if seed.isdecimal() and len(seed) < 19 else 0
         return ("", "", *self._stored_path(path), found.text, request, number, width, height, path.stat().st_mtime)
 

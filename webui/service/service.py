@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from webui.core.catalog import Catalog
-from webui.core.errors import BadRequest, NotAllowed
+from webui.core.errors import BadRequest, EngineError, NotAllowed
+from webui.core.image_metadata import open_image
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.service.completion import complete
@@ -25,6 +26,7 @@ from webui.service.model_rows import ModelRows
 from webui.service.models import Models
 from webui.service.preferences import PreferenceStore
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
+from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
 from webui.service.supervisor import Supervisor
 
 __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
@@ -217,6 +219,26 @@ class Service:
     def input_path(self, sha256: str) -> Path:
         """The file with an input picture's bytes. Raises MissingModel."""
         return self._inputs.path(sha256)
+
+    # replay
+
+    def replay(self, input_hash: str, *, owner: str = "") -> str:
+        """Queue the recipe of an input picture again; returns the job's id. Raises BadRequest, MissingModel, naming what is missing."""
+        recipe = recipe_of(self.input_path(input_hash).read_bytes())
+        return self.submit(to_run(recipe, self.catalog, self.input_path), owner=owner)
+
+    def replay_verdict(self, input_hash: str, job_id: str) -> Verdict | None:
+        """How the picture of a replay's job compares with the input picture; None while it is being made.
+
+        Raises MissingModel; EngineError where the job failed or was interrupted.
+        """
+        job = self.job(job_id)
+        if not job.ended:
+            return None
+        if not job.pictures:
+            raise EngineError(f"the replay made no picture: {job.error or job.status}")
+        data = self.input_path(input_hash).read_bytes()
+        return judge(recipe_of(data), open_image(data), *saved_recipe(job.pictures[0].path))
 
     # models
 

@@ -9,6 +9,8 @@ class InspectorView {
       make("p", { class: "small" }, "Pictures pasted from the clipboard carry no parameters."));
     this.drop = make("label", { class: "dropzone" }, this.input, this.hint, this.image);
     this.source = make("div", { class: "source", id: "pnginfo_source", role: "status" });
+    this.notes = make("table", { class: "fields notes", id: "pnginfo_notes", "aria-label": "What another program's recipe loses here" });
+    this.replayed = make("p", { class: "verdict", id: "pnginfo_verdict", role: "status", hidden: true });
     this.table = make("table", { class: "fields", id: "pnginfo_table" });
     this.text = make("pre", { class: "infotext", id: "pnginfo_text", tabindex: "0", "aria-label": "Raw text" });
     this.items = make("div", { class: "items" });
@@ -18,7 +20,10 @@ class InspectorView {
       button.id = `pnginfo_send_to_${target}`;
       return button;
     }));
-    this.report = make("div", { class: "report", hidden: true }, this.source, this.tools, this.table, make("h3", {}, "Text in the file"), this.text, this.items);
+    this.replayButton = easel.iconButton("redo", "Make this picture again from its recipe, and compare", () => this.try_replay(), "Replay");
+    this.replayButton.id = "pnginfo_replay";
+    this.tools.append(this.replayButton);
+    this.report = make("div", { class: "report", hidden: true }, this.source, this.tools, this.replayed, this.notes, this.table, make("h3", {}, "Text in the file"), this.text, this.items);
     root.append(this.drop, this.report);
   }
 
@@ -36,14 +41,42 @@ class InspectorView {
     this.tools.classList.remove("none");
     this.source.textContent = [found.source || "No known program", `${found.width} × ${found.height}`, found.format].filter(Boolean).join(" · ");
     this.text.textContent = found.text || "There are no generation parameters in this file. Pictures lose them when a site, a chat or an editor saves them anew.";
-    this.showTable(found.fields);
+    this.replayButton.hidden = !found.recipe;
+    this.replayed.hidden = true;
+    this.showRows(this.notes, found.notes.map(([kind, name, sentence]) => [`${name} (${kind})`, sentence]));
+    this.showRows(this.table, found.fields);
     this.showItems(found.items);
   }
 
-  showTable(fields) {
+  showRows(table, fields) {
     const rows = fields.map(([name, value]) => easel.make("tr", {}, easel.make("th", { scope: "row" }, name), easel.make("td", {}, value)));
-    this.table.replaceChildren(...rows);
-    this.table.hidden = !rows.length;
+    table.replaceChildren(...rows);
+    table.hidden = !rows.length;
+  }
+
+  try_replay() {
+    this.replayButton.disabled = true;
+    this.replay().catch((error) => this.showVerdict("not replayed", [error.message])).finally(() => { this.replayButton.disabled = false; });
+  }
+
+  async replay() {
+    const found = this.found;
+    const query = `client=${easel.client}`;
+    const { job } = await (await easel.request("internal/replay", { method: "POST", headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ input: found.input, client: easel.client }) })).json();
+    this.showVerdict("replaying", ["the picture is being made again; it shows among the results, too"]);
+    for (;;) {
+      const told = await (await easel.request(`internal/replay/${job}?of=${found.input}&${query}`)).json();
+      if (this.found !== found) return; // another picture was opened meanwhile
+      if (told.verdict) { this.showVerdict(told.verdict, told.sentences); return; }
+      await new Promise((resolve) => { setTimeout(resolve, 400); });
+    }
+  }
+
+  showVerdict(kind, sentences) {
+    this.replayed.hidden = false;
+    this.replayed.dataset.kind = kind;
+    this.replayed.textContent = `${kind[0].toUpperCase()}${kind.slice(1)}: ${sentences.join("; ")}.`;
   }
 
   showItems(items) {

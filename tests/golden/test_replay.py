@@ -1,0 +1,94 @@
+"""A picture of the miniature, dropped into a fresh Easel, is made again to the last bit; and a changed one is found out."""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.golden.test_miniature_pictures import MINIATURE, REQUEST
+from webui.core.errors import BadRequest, MissingModel
+from webui.core.image_metadata import encode, open_image
+from webui.core.request import InitImage
+from webui.core.settings import parse_flags
+from webui.service.replay import Verdict, recipe_of
+from webui.service.service import Service, open_service
+
+PATIENCE = 120  # seconds; no measure of speed
+Open = Callable[[str], Service]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """name -> an Easel with a data folder of its own and the real engine."""
+    made: dict[str, Service] = {}
+
+    def service(name: str) -> Service:
+        if name not in made:
+            made[name] = open_service(parse_flags(["--data-dir", str(tmp_path_factory.mktemp(name))], {}), "webui.build:make_handlers")
+            made[name].start()
+        return made[name]
+
+    yield service
+    for each in made.values():
+        each.stop()
+
+
+@pytest.fixture(scope="module")
+def original(opened: Open) -> Path:
+    service = opened("first")
+    request = replace(REQUEST, prompt="a (green:1.2) star on a blue background", steps=8, batch_size=2, checkpoint=MINIATURE.name)
+    return service.wait(service.submit(request), PATIENCE).pictures[1].path
+
+
+def replayed(service: Service, data: bytes) -> Verdict:
+    kept = service.add_input(data)
+    job = service.replay(kept)
+    service.wait(job, PATIENCE)
+    verdict = service.replay_verdict(kept, job)
+    assert verdict is not None
+    return verdict
+
+
+def test_its_png_replays_identically_in_a_fresh_data_folder(opened: Open, original: Path) -> None:
+    assert replayed(opened("second"), original.read_bytes()).kind == "identical"
+
+
+def test_the_recipe_names_what_the_picture_was_made_with(original: Path) -> None:
+    recipe = recipe_of(original.read_bytes())
+    assert set(recipe.files) == {f"checkpoint {MINIATURE.name}"}
+    assert {"torch", "device", "precision", "attention"} <= set(recipe.environment)
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp"])
+def test_a_copy_with_loss_replays_identically_by_its_recorded_pixels(opened: Open, original: Path, format: str) -> None:
+    data = original.read_bytes()
+    copy = encode(open_image(data), "", format, recipe=recipe_of(data).to_json())
+    assert replayed(opened("second"), copy).kind == "identical"
+
+
+def test_a_recipe_that_was_changed_is_found_out_and_told_why(opened: Open, original: Path) -> None:
+    recipe = recipe_of(original.read_bytes())
+    other = replace(recipe, request=replace(recipe.request, seed=recipe.request.seed + 7), environment={"torch": "1.0"}, pixels="")
+    buffer = io.BytesIO(encode(open_image(original.read_bytes()), "", "png", recipe=other.to_json()))
+    verdict = replayed(opened("second"), buffer.getvalue())
+    assert verdict.kind == "different"
+    assert "torch was 1.0" in " ".join(verdict.sentences)
+
+
+def test_what_cannot_be_replayed_says_what_is_missing(opened: Open, original: Path) -> None:
+    service = opened("second")
+    recipe = recipe_of(original.read_bytes())
+    for change, sentence in (
+        ({"prompt": "x <lora:nowhere:1>"}, "nowhere"),
+        ({"checkpoint": "gone.safetensors", "checkpoint_hash": ""}, "gone.safetensors"),
+        ({"init": InitImage(image="0" * 64)}, "init image is not here"),
+    ):
+        told = replace(recipe, request=replace(recipe.request, **change), files={})
+        kept = service.add_input(encode(Image.new("RGB", (64, 64)), "", "png", recipe=told.to_json()))
+        with pytest.raises(MissingModel, match=sentence):
+            service.replay(kept)
+    with pytest.raises(BadRequest, match="carries no recipe"):
+        service.replay(service.add_input(encode(Image.new("RGB", (64, 64)), "a cat", "png")))

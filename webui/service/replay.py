@@ -1,0 +1,109 @@
+"""Replay: a picture's recipe run again, and the verdict whether the same picture came of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image, ImageChops
+
+from webui.core.catalog import Catalog, ModelFile
+from webui.core.errors import BadRequest, MissingModel
+from webui.core.image_metadata import RECIPE, open_image, read_infotext
+from webui.core.networks import extract_networks
+from webui.core.recipe import Recipe, differences, pixel_hash, read_recipe
+from webui.core.request import GenerationRequest
+
+CLOSE = 0.999  # share of values that must be within one grey level for "nearly identical"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """kind: "identical", "nearly identical" (at most one grey level apart in 99.9 % of the values) or "different"; then why."""
+
+    kind: str
+    sentences: tuple[str, ...]
+
+
+def recipe_of(data: bytes) -> Recipe:
+    """The recipe in a picture file. Raises BadRequest where it carries none."""
+    recipe = read_recipe(read_infotext(data).items.get(RECIPE, ""))
+    if recipe is None:
+        raise BadRequest("this picture carries no recipe of Easel's, only what its text says: send that to a tab and generate it there")
+    return recipe
+
+
+def to_run(recipe: Recipe, catalog: Catalog, input_path: Callable[[str], Path]) -> GenerationRequest:
+    """The request again, with its files by the names that they have here. Raises MissingModel, BadRequest, naming what is missing."""
+    request = recipe.request
+    request = replace(request, batch_size=1, batch_count=1)
+    checkpoint = _same(recipe, f"checkpoint {request.checkpoint}", request.checkpoint, catalog.find_checkpoint)
+    request = replace(request, checkpoint=checkpoint.name, checkpoint_hash=checkpoint.short_hash)
+    if request.vae not in ("None", "Automatic"):
+        vae = _same(recipe, f"vae {request.vae}", request.vae, catalog.find_vae)
+        request = replace(request, vae=vae.name, vae_hash=vae.short_hash)
+    for use in extract_networks(request.prompt)[1]:
+        if use.kind in ("lora", "hypernet"):
+            (catalog.find_lora if use.kind == "lora" else catalog.find_hypernetwork)(use.name)
+    here = {file.stem for file in catalog.embeddings()}
+    for role in recipe.files:
+        kind, _, name = role.partition(" ")
+        if kind == "embedding" and name not in here:
+            raise MissingModel(f"the picture was made with embedding {name!r}, which is not here: put its file into embeddings/")
+    if request.init is not None:
+        _check_input(request.init.image, "init image", input_path)
+        if request.init.inpaint is not None:
+            _check_input(request.init.inpaint.mask, "mask", input_path)
+    request.validate()
+    return request
+
+
+def _same(recipe: Recipe, role: str, name: str, find: Callable[[str], ModelFile]) -> ModelFile:
+    """The file with the recorded sha256 if it is here under any name, else the one with the name. Raises MissingModel."""
+    digest = recipe.files.get(role, "")
+    try:
+        return find(digest[:10] or name)
+    except MissingModel:
+        pass
+    try:
+        return find(name)
+    except MissingModel as error:
+        raise MissingModel(f"{error}. It was made with {role}{f' (sha256 {digest})' if digest else ''}") from None
+
+
+def _check_input(sha256: str, what: str, input_path: Callable[[str], Path]) -> None:
+    try:
+        input_path(sha256)
+    except MissingModel:
+        raise MissingModel(f"the picture was made from another one, whose {what} is not here: open that on the img2img tab first") from None
+
+
+def judge(then: Recipe, before: Image.Image, now: Recipe, after: Image.Image) -> Verdict:
+    """Compare a picture with its replay. before: the old picture as its file has it; after: the new one."""
+    if then.pixels and then.pixels == now.pixels:
+        return Verdict("identical", ("every pixel is the same",))
+    reasons = tuple(differences(then, now))
+    if before.size != after.size:
+        return Verdict("different", (f"the sizes differ: {before.size} and {after.size}", *reasons))
+    if pixel_hash(before) == pixel_hash(after):
+        return Verdict("identical", ("every pixel is the same",))
+    close, most = _closeness(before, after)
+    lossy = before.format in ("JPEG", "WEBP")
+    measured = f"{close:.2%} of the values are at most one grey level apart; the largest difference is {most}"
+    why = (*reasons, "the old file was compressed with loss, so this comparison is with what is left of it") if lossy else reasons
+    if not why:
+        why = ("nothing that was recorded differs: the arithmetic of this machine does",)
+    return Verdict("nearly identical" if close >= CLOSE else "different", (measured, *why))
+
+
+def _closeness(before: Image.Image, after: Image.Image) -> tuple[float, int]:
+    """(share of values at most one grey level apart, largest difference)."""
+    counts = [0] * 256
+    for band in ImageChops.difference(before.convert("RGB"), after.convert("RGB")).split():
+        counts = [old + new for old, new in zip(counts, band.histogram(), strict=True)]
+    return sum(counts[:2]) / sum(counts), max(level for level, count in enumerate(counts) if count)
+
+
+def saved_recipe(path: Path) -> tuple[Recipe, Image.Image]:
+    """Recipe and pixels of a picture that this program has just saved."""
+    data = path.read_bytes()
+    return recipe_of(data), open_image(data)
