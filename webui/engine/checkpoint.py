@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from webui.core.errors import BadModelFile
 from webui.core.family import family_of_unet
 from webui.engine.component_places import folder_parts, single_file_parts, vae_part, weight_file
+from webui.engine.device import safe_half
 from webui.engine.diffusers_parts import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler
 from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete, load_family
 from webui.engine.ldm_keys import Place, text_places, unet_places, vae_places
@@ -78,9 +79,9 @@ def load_vae(path: Path, dtype: torch.dtype, device: torch.device, family: Famil
 
 
 def _build_vae(part: Part, family: Family, dtype: torch.dtype, device: torch.device) -> AutoencoderKL:
-    """A VAE from its tensors. SDXL's overflows in fp16 ("force_upcast" in its configuration) and is kept in fp32."""
+    """A VAE from its tensors. SDXL's overflows in fp16 ("force_upcast" in its configuration) and is kept in a type that does not."""
     config = family.read_config("vae")
-    safe = torch.float32 if config.get("force_upcast") and dtype == torch.float16 else dtype
+    safe = safe_half() if config.get("force_upcast") and dtype == torch.float16 else dtype
     return load_autoencoder(part, config, safe, device)
 
 

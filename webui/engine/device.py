@@ -8,6 +8,8 @@ import torch
 
 from webui.core.errors import BadRequest
 
+GIB = 1 << 30
+
 
 @dataclass(frozen=True)
 class Device:
@@ -47,6 +49,20 @@ class Device:
             "inactive": figures("inactive_split_bytes"),
             "events": {"retries": stats.get("num_alloc_retries", 0), "oom": stats.get("num_ooms", 0)},
         }
+
+
+def memory_sentence(device: torch.device) -> str:
+    """How much there is at this moment, for an error's text."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return f"{free / GIB:.1f} of the card's {total / GIB:.1f} GiB are free"
+    ram = psutil.virtual_memory()
+    return f"{ram.available / GIB:.1f} of {ram.total / GIB:.1f} GiB of main memory are free"
+
+
+def safe_half() -> torch.dtype:
+    """For parts that overflow in fp16: bf16 where the card computes in it, else fp32."""
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
 def choose_device(use_cpu: bool = False, device_id: int | None = None, no_half: bool = False, no_half_vae: bool = False) -> Device:

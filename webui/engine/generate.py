@@ -17,12 +17,15 @@ from webui.core.errors import OutOfMemory
 from webui.core.event import Control, Event, Finished, Loading, Notice, Picture, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
+from webui.engine.device import memory_sentence
 from webui.engine.embeddings import Embedding
 from webui.engine.guidance import guided
+from webui.engine.ladders import UnetOverflow, give_memory_back, is_out_of_memory
 from webui.engine.latents import FACTOR, decode_latents
 from webui.engine.model import DiffusionModel
 from webui.engine.networks import Networks, applied
 from webui.engine.patches.text_keys import remembered_text_keys
+from webui.engine.patient_unet import PatientUnet
 from webui.engine.preview import preview_jpeg
 from webui.engine.rng import BrownianNoise, ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
@@ -31,6 +34,7 @@ from webui.engine.sources import Begin, Source, make_source
 from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, encode_negative_prompt, encode_prompt, with_sizes
 
 PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
+OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
 HASH_DIGITS = 12  # of an embedding's sha256 in the infotext
 
 
@@ -42,12 +46,13 @@ def generate(
     open_input: Callable[[str], Image.Image],
     networks: Callable[[str], Networks] = Networks,
     embeddings: Callable[[], Mapping[str, Embedding]] = dict,
+    free_caches: Callable[[], None] = give_memory_back,
 ) -> Iterator[Event]:
     """Make the pictures of a complete request; yields what happens, Finished last. To stop, close it or let `control` say so.
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
-    model are not used.
+    model are not used. free_caches: lets go of what can be had again, when memory runs out.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
@@ -58,13 +63,11 @@ def generate(
         with applied(called, model) as notices:
             yield from map(Notice, notices)
             words = ChainMap(called.embeddings, embeddings())  # type: ignore[arg-type]
-            yield from _batches(Job(request, model, make_source(request, model, open_input), called, words), control)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(_memory_advice(request)) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+            yield from _batches(Job(request, model, make_source(request, model, open_input), called, words, free_caches), control)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(_memory_advice(request)) from error
+        raise OutOfMemory(_memory_advice(request, model)) from error
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class Job:
     source: Source
     networks: Networks
     embeddings: Mapping[str, Embedding]
+    free_caches: Callable[[], None]
+
+    @cached_property
+    def unet(self) -> PatientUnet:
+        return PatientUnet(self.model, self.free_caches)
 
     @cached_property
     def sampler(self) -> str:
@@ -116,7 +124,7 @@ def _batches(job: Job, control: Control) -> Iterator[Event]:
         stopped = control.interrupted
         if stopped:
             break
-        images, stopped = yield from _batch(job, control, batch, singles)
+        images, stopped = yield from _patient_batch(job, control, batch, singles)
         if images:
             facts = job.facts(stopped)
             made = zip(images, singles, strict=True)
@@ -127,6 +135,17 @@ def _batches(job: Job, control: Control) -> Iterator[Event]:
 
 
 Outcome = tuple[list[Image.Image], bool]  # the pictures, none after a skip; whether the job was told to stop on the way
+
+
+def _patient_batch(job: Job, control: Control, batch: int, singles: Sequence[GenerationRequest]) -> Generator[Event, None, Outcome]:
+    """The batch, once more from its first noise where 16 bits are too few for the UNet."""
+    try:
+        return (yield from _batch(job, control, batch, singles))
+    except UnetOverflow:
+        if not job.unet.widen():
+            raise
+    yield Notice(OVERFLOWED)
+    return (yield from _batch(job, control, batch, singles))
 
 
 def _batch(job: Job, control: Control, batch: int, singles: Sequence[GenerationRequest]) -> Generator[Event, None, Outcome]:
@@ -140,7 +159,7 @@ def _batch(job: Job, control: Control, batch: int, singles: Sequence[GenerationR
         begin = job.source.begin(number, canvases, noise.seeds)
         run = _start(job, begin, noise)
         step, stopped = None, False
-        with closing(run.steps), remembered_text_keys(job.model.unet):
+        with closing(run.steps), job.unet.at_work(), remembered_text_keys(job.model.unet):
             for step in run.steps:
                 done += 1
                 yield Progress(batch + 1, job.request.batch_count, done, total)
@@ -221,7 +240,7 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     kind = CHOICES[job.sampler].kind
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
     cond, uncond = with_sizes(job.cond, job.model, size, GOOD_SCORE), with_sizes(job.uncond, job.model, size, BAD_SCORE)
-    predict = guided(unet_network(job.model.unet, begin.shown), cond, uncond, job.request.cfg_scale, batch)
+    predict = guided(unet_network(job.unet, begin.shown), cond, uncond, job.request.cfg_scale, batch)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
@@ -232,6 +251,9 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, begin.mask, init)
 
 
-def _memory_advice(request: GenerationRequest) -> str:
-    size = f"{request.batch_size} pictures of {request.width}x{request.height}" if request.batch_size > 1 else "a picture of this size"
-    return f"memory ran out while making {size}; make the pictures smaller or fewer at once"
+def _memory_advice(request: GenerationRequest, model: DiffusionModel) -> str:
+    count = f"{request.batch_size} pictures" if request.batch_size > 1 else "a picture"
+    return (
+        f"memory ran out while making {count} of {request.width}x{request.height}: {memory_sentence(model.device)}; "
+        "make the pictures smaller or fewer at once, or close other programs"
+    )

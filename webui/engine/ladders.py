@@ -18,13 +18,14 @@ WIDER = {torch.float16: (torch.bfloat16, torch.float32), torch.bfloat16: (torch.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")  # in RuntimeErrors: of the CPU, of Apple's GPU, of cuBLAS
 
 
-def check_unet(latents: Tensor, dtype: torch.dtype) -> None:
-    """Raises EngineError where the UNet, which worked in `dtype`, gave something that is no number: no VAE can mend it."""
-    if bool(torch.isfinite(latents).all()):
-        return
-    half = dtype != torch.float32
-    why = "the UNet overflowed in 16-bit arithmetic; start Easel with --no-half" if half else "the model file may be damaged"
-    raise EngineError(f"the picture came out as not-a-number: {why}")
+class UnetOverflow(EngineError):
+    """The UNet gave something that is no number; 16-bit arithmetic is one reason."""
+
+
+def check_unet(latents: Tensor) -> None:
+    """Raises UnetOverflow where the UNet gave something that is no number: no VAE can mend it. Waits for the device once."""
+    if not bool(torch.isfinite(latents).all()):
+        raise UnetOverflow("the picture came out as not-a-number, in 32-bit arithmetic too: the model file may be damaged; get it again")
 
 
 def with_more_precision(vae: AutoencoderKL, run: Callable[[AutoencoderKL], Tensor]) -> Tensor:

@@ -52,17 +52,19 @@ def _encode(model: DiffusionModel, pixels: Tensor) -> Tensor:
 
     (The field's sample is drawn from no seed that a request names, and lies within the posterior's tiny spread of the mean.)
     """
-    mean = with_more_precision(model.vae, lambda vae: _mean(vae, pixels))
+    with model.at_work(model.vae):
+        mean = with_more_precision(model.vae, lambda vae: _mean(vae, pixels))
     return mean.to(model.device, torch.float32) * model.scaling_factor
 
 
 def decode_latents(model: DiffusionModel, latents: Tensor) -> list[Image.Image]:
     """RGB pictures of latents (batch, 4, h, w), one by one: a picture does not depend on its batch, and memory stays that of one."""
-    return [_decode(model, latents[i : i + 1]) for i in range(len(latents))]
+    with model.at_work(model.vae):
+        return [_decode(model, latents[i : i + 1]) for i in range(len(latents))]
 
 
 def _decode(model: DiffusionModel, latents: Tensor) -> Image.Image:
-    check_unet(latents, model.unet.dtype)
+    check_unet(latents)
     scaled = latents / model.scaling_factor
     decoded = with_more_precision(model.vae, lambda vae: _pixels(vae, scaled))[0].float()
     return to_image((decoded + 1) / 2)

@@ -1,5 +1,6 @@
 """DiffusionModel: a loaded checkpoint, its parts and the facts about them."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from webui.engine.diffusers_parts import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from webui.engine.family import Family
+from webui.engine.placement import Placement
 
 TRAIN_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012  # "scaled linear": evenly spaced square roots (arXiv:2112.10752)
@@ -17,11 +19,12 @@ BETA_START, BETA_END = 0.00085, 0.012  # "scaled linear": evenly spaced square r
 class DiffusionModel:
     """Holds a diffusers pipeline and names its parts. Its weights are shared by every copy that `with_vae` makes."""
 
-    def __init__(self, pipeline: Any, family: Family, path: Path, vae_path: Path | None = None) -> None:
+    def __init__(self, pipeline: Any, family: Family, path: Path, vae_path: Path | None = None, placement: Placement | None = None) -> None:
         self.pipeline = pipeline
         self.family = family
         self.path = path  # of the checkpoint
         self.vae_path = vae_path  # of the VAE, where it is not the checkpoint's own
+        self.placement = placement  # None: all parts stay where they are
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -51,8 +54,8 @@ class DiffusionModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet is."""
-        return self.unet.device
+        """Where all work is done."""
+        return self.placement.device if self.placement else self.unet.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -70,10 +73,18 @@ class DiffusionModel:
         alphas = alphas_cumprod()
         return with_zero_terminal_snr(alphas) if self.family.zero_terminal_snr else alphas
 
+    def at_work(self, part: nn.Module) -> AbstractContextManager[None]:
+        """Within the block a text encoder or the VAE is on the device, and can be called."""
+        return self.placement.at_work(part) if self.placement else nullcontext()
+
+    def unet_at_work(self) -> AbstractContextManager[None]:
+        """Within the block the UNet can be called."""
+        return self.placement.unet_at_work(self.unet) if self.placement else nullcontext()
+
     def with_vae(self, vae: AutoencoderKL, vae_path: Path | None = None) -> "DiffusionModel":
         """A new model with another VAE and the very same UNet, text encoders and tokenizers."""
         components = {**self.pipeline.components, "vae": vae}
-        return DiffusionModel(make_pipeline(self.family, components), self.family, self.path, vae_path)
+        return DiffusionModel(make_pipeline(self.family, components), self.family, self.path, vae_path, self.placement)
 
 
 def make_pipeline(family: Family, components: dict[str, Any]) -> StableDiffusionPipeline | StableDiffusionXLPipeline:

@@ -139,7 +139,7 @@ def _encode(model: DiffusionModel, chunks: Sequence[Chunk], clip_skip: int) -> t
     weights = torch.tensor([[1.0, *(token.weight for token in chunk.tokens), *[1.0] * (CHUNK + 1 - len(chunk.tokens))] for chunk in chunks])
     all_states, pooled = [], None
     for layout, encoder, tokenizer in zip(model.family.text_encoders, model.text_encoders, model.tokenizers, strict=True):
-        with spliced(encoder, _vectors(chunks, encoder.config.hidden_size)):
+        with model.at_work(encoder), spliced(encoder, _vectors(chunks, encoder.config.hidden_size)):
             ids = torch.tensor(_rows(chunks, tokenizer), device=encoder.device)
             if model.family.is_sdxl:
                 output = encoder(input_ids=ids, output_hidden_states=True)
