@@ -22,7 +22,7 @@ from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
-from webui.core.event import Picture
+from webui.core.event import Control, Event, Picture
 from webui.core.recipe import used_files
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
@@ -36,6 +36,7 @@ from webui.service.worker import MemoryQuestion
 if TYPE_CHECKING:
     from webui.engine.device import Device
     from webui.engine.model import DiffusionModel
+    from webui.engine.model_cache import ModelCache
     from webui.engine.networks import EmbeddingStore, NetworkStore
 
 GRACE = 3  # seconds that open requests get when the server stops
@@ -95,15 +96,16 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.converted import FOLDER as CONVERTED
     from webui.engine.device import choose_device
     from webui.engine.generate import generate
-    from webui.engine.model_cache import ModelCache
+    from webui.engine.load_progress import LoadProgress
     from webui.engine.provenance import environment, recorded
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
     index = DatabaseReader(settings.database)  # what the server's process has listed and hashed, so that no folder is listed here
     catalog = Catalog(settings, HashReader(index), ModelIndexRows(index))
-    memory = device.memory()
-    load = _loader(catalog, ModelCache(max_bytes=memory["cuda"].get("system", memory["ram"])["total"] // 2), device)
+    progress = LoadProgress()
+    cache = _cache(settings, device, progress.tell)
+    load = _loader(catalog, cache, device)
     networks, embeddings = _networks(catalog)
     inputs = InputStore(inputs_folder(settings.data_dir))
     try:
@@ -115,12 +117,33 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     def facts(picture: Picture) -> dict[str, Any]:
         return {"files": used_files(picture.request, picture.infotext, catalog), "environment": around}
 
+    def make(request: GenerationRequest, control: Control) -> Iterator[Event]:
+        events = generate(
+            request,
+            control,
+            load=load,
+            open_input=inputs.open,
+            networks=networks.of,
+            embeddings=embeddings.now,
+            free_caches=cache.keep_newest,
+            follow=progress.follow,
+        )
+        return recorded(cache.checked(events), facts)
+
     return {
-        GenerationRequest: lambda request, control: recorded(
-            generate(request, control, load=load, open_input=inputs.open, networks=networks.of, embeddings=embeddings.now), facts
-        ),
+        GenerationRequest: make,
         MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),
     }
+
+
+def _cache(settings: Settings, device: "Device", tell: Callable[[float], None]) -> "ModelCache":
+    """The models in memory: half of the memory that they live in; where parts wait, flags or the card's free memory say."""
+    from webui.engine.model_cache import ModelCache
+    from webui.engine.placement import placement_rule
+
+    memory = device.memory()
+    total = memory["cuda"].get("system", memory["ram"])["total"]
+    return ModelCache(total // 2, placement_rule(device.torch_device, settings.medvram, settings.lowvram), tell)
 
 
 def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
@@ -132,7 +155,7 @@ def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
     return NetworkStore(lambda kind, name: find[kind](name).path, lora_hash), EmbeddingStore(catalog.embeddings)
 
 
-def _loader(catalog: Catalog, cache: Any, device: "Device") -> "Callable[[GenerationRequest], DiffusionModel]":
+def _loader(catalog: Catalog, cache: "ModelCache", device: "Device") -> "Callable[[GenerationRequest], DiffusionModel]":
     """request -> the model with the request's checkpoint and VAE."""
     with_xformers = _with_xformers(device)
 
@@ -143,7 +166,7 @@ def _loader(catalog: Catalog, cache: Any, device: "Device") -> "Callable[[Genera
             catalog.refresh()
             checkpoint = catalog.find_checkpoint(request.checkpoint)
         vae = None if request.vae == "None" else catalog.find_vae(request.vae).path
-        model: DiffusionModel = cache.load(checkpoint.path, vae, device.dtype, device.torch_device, vae_dtype=device.vae_dtype)
+        model = cache.load(checkpoint.path, vae, device.dtype, device.torch_device, vae_dtype=device.vae_dtype)
         if with_xformers:
             model.unet.enable_xformers_memory_efficient_attention()
         return model

@@ -126,7 +126,7 @@ def test_flags_of_the_environment_come_first():
 
 def test_flags_whose_work_is_not_built_yet_say_so():
     told = flags("--medvram", "--lowvram", "--api-server-stop").warnings
-    assert [warning.partition(" ")[0] for warning in told] == ["--medvram", "--lowvram", "--api-server-stop"]
+    assert [warning.partition(" ")[0] for warning in told] == ["--api-server-stop"]
 
 
 def test_use_cpu_takes_the_parts_that_a1111_takes():

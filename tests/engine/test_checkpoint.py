@@ -514,6 +514,14 @@ def test_number_types_are_as_asked_and_sdxls_vae_is_never_fp16(tmp_path: Path) -
     assert load_checkpoint(small_file(path, "sdxl"), torch.float16, CPU).vae.dtype == torch.float32
 
 
+def test_sdxls_vae_is_bf16_on_cards_that_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webui.engine.checkpoint.safe_half", lambda: torch.bfloat16)
+    path = small_file(tmp_path / "x.safetensors", "sdxl")
+    assert load_checkpoint(path, torch.float16, CPU).vae.dtype == torch.bfloat16
+    assert load_checkpoint(path, torch.float16, CPU, vae_dtype=torch.float32).vae.dtype == torch.float32
+    assert load_checkpoint(path, torch.float32, CPU).vae.dtype == torch.float32
+
+
 def test_sdxl_has_two_text_encoders_in_order(tmp_path: Path) -> None:
     model = load(small_file(tmp_path / "x.safetensors", "sdxl"))
     assert [encoder.config.hidden_size for encoder in model.text_encoders] == [768, 1280]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from webui.core.errors import BadRequest
-from webui.engine.device import choose_device
+from webui.engine.device import choose_device, memory_sentence, safe_half
 
 
 @pytest.fixture
@@ -34,6 +34,26 @@ def test_a_card_computes_in_fp16_unless_told_otherwise() -> None:
     assert (choose_device(no_half=True).dtype, choose_device(no_half=True).vae_dtype) == (full, full)
     assert choose_device(device_id=1).torch_device == torch.device("cuda", 1)
     assert choose_device(use_cpu=True).torch_device == torch.device("cpu")
+
+
+@pytest.mark.usefixtures("two_cards")
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_what_overflows_in_fp16_works_in_bf16_where_the_card_has_it(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 or including_emulation)
+    assert safe_half() == expected
+
+
+@pytest.mark.usefixtures("no_card")
+def test_without_a_card_it_works_in_fp32() -> None:
+    assert safe_half() == torch.float32
+
+
+def test_memory_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (300 << 20, 8 << 30))
+    assert memory_sentence(torch.device("cuda", 0)) == "0.3 of the card's 8.0 GiB are free"
+    assert memory_sentence(torch.device("cpu")).endswith("GiB of main memory are free")
 
 
 @pytest.mark.usefixtures("two_cards")

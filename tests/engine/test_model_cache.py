@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import CPU, tiny_parts
-from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.errors import BadModelFile, BadRequest, MissingModel, OutOfMemory
+from webui.core.event import Event, Finished, Notice
 from webui.engine import model_cache
 from webui.engine.checkpoint import load_checkpoint, save_single_file
 from webui.engine.model import DiffusionModel
 from webui.engine.model_cache import ModelCache, bytes_of
+from webui.engine.placement import Placement
 
 PLENTY = 10**12  # bytes: everything stays
 
@@ -179,6 +182,87 @@ def test_a_file_that_is_refused_drives_no_model_out(files: dict[str, Path], size
 def test_a_cache_of_nothing_is_refused() -> None:
     with pytest.raises(BadRequest, match="holds no model"):
         ModelCache(max_bytes=0)
+
+
+def test_weights_that_an_error_leaves_changed_are_read_again(files: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
+    cache = ModelCache(PLENTY)
+    a, b = load(cache, files["a"]), load(cache, files["b"])
+
+    def job(model: DiffusionModel | None) -> Iterator[Event]:
+        yield Notice("begun")
+        if model:
+            model.unet.mid_block.resnets[0].conv1.weight.mul_(1.01)
+        raise ValueError("broken")
+
+    for changed, left in ((None, (a, b)), (a, (b,))):
+        with pytest.raises(ValueError, match="broken"):
+            list(cache.checked(job(changed)))
+        assert len(cache) == len(left)
+        assert load(cache, files["b"]) is b
+    assert [record.message for record in caplog.records] == ["an error has left a.safetensors changed in memory; it will be loaded again"]
+    assert not torch.equal(load(cache, files["a"]).unet.mid_block.resnets[0].conv1.weight, a.unet.mid_block.resnets[0].conv1.weight)
+
+
+def test_a_job_without_an_error_costs_no_check(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ModelCache(PLENTY)
+    load(cache, files["a"])
+    monkeypatch.setattr(model_cache, "fingerprint", None)
+    assert list(cache.checked(iter([Finished()]))) == [Finished()]
+    closed = cache.checked(Notice("on") for _ in range(9))
+    next(closed)
+    closed.close()  # type: ignore[attr-defined]
+
+
+def test_the_newest_alone_is_kept_where_memory_is_wanted(files: dict[str, Path]) -> None:
+    cache = ModelCache(PLENTY)
+    models = [load(cache, files[name]) for name in "aba"]
+    cache.keep_newest()
+    assert len(cache) == 1
+    assert load(cache, files["a"]) is models[0]
+
+
+def test_a_load_that_finds_no_memory_is_tried_again_without_the_others(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ModelCache(PLENTY)
+    load(cache, files["a"])
+    held = []
+    real = model_cache.load_checkpoint
+
+    def poor(*arguments: Any, **how: Any) -> DiffusionModel:
+        held.append(len(cache))
+        if len(cache) >= limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*arguments, **how)
+
+    monkeypatch.setattr(model_cache, "load_checkpoint", poor)
+    limit = 1
+    assert load(cache, files["b"]).path == files["b"]
+    limit = 0
+    with pytest.raises(OutOfMemory, match=r"no memory for c.safetensors: .* GiB of main memory are free; close other programs"):
+        load(cache, files["c"])
+    assert held == [1, 0, 1, 0]
+
+
+def test_a_model_and_its_other_vaes_wait_where_the_rule_says(files: dict[str, Path], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, pinned = [], []
+    monkeypatch.setattr(model_cache, "pin", lambda part: pinned.append(type(part).__name__))
+    monkeypatch.setattr(model_cache, "memory_sentence", lambda device: "")
+    card = torch.device("cuda", 0)
+    cache = ModelCache(PLENTY, place=lambda weights: sizes.append(weights) or Placement(card, CPU))
+    model = cache.load(files["a"], None, torch.float32, card)
+    other = cache.load(files["a"], files["vae"], torch.float32, card)
+    assert abs(sizes[0] - size) < 1000
+    assert len(sizes) == 1
+    for waiting in (model, other):
+        assert waiting.device == card
+        assert waiting.placement == Placement(card, CPU)
+        assert {tensor.device for tensor in (*waiting.unet.parameters(), *waiting.vae.parameters())} == {CPU}
+    assert sorted(pinned) == ["AutoencoderKL", "AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel"]
+
+
+def test_a_load_tells_how_far_it_is(files: dict[str, Path]) -> None:
+    shares: list[float] = []
+    load(ModelCache(PLENTY, tell=shares.append), files["a"])
+    assert shares[-1] > 0.999
 
 
 SWITCHING = """

@@ -159,9 +159,13 @@ def card_of_4_gib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("card_of_4_gib")
-def test_flags_come_before_free_memory_and_matter_on_cards_alone() -> None:
+def test_flags_come_before_free_memory_and_matter_on_cards_alone(caplog: pytest.LogCaptureFixture) -> None:
     assert placement_rule(CARD, False, False)(GIB) is None
     assert placement_rule(CARD, False, False)(2 * GIB + 1) == Placement(CARD, CPU)
     assert placement_rule(CARD, True, False)(GIB) == Placement(CARD, CPU)
     assert placement_rule(CARD, True, True)(GIB) == Placement(CARD, CPU, by_layer=True)
+    assert caplog.messages == [f"the card has too little free memory for the whole model: {placement.BY_PART}"]
     assert placement_rule(CPU, True, True)(GIB) is None
+    assert caplog.messages[1:] == ["--medvram and --lowvram change nothing here: there is no CUDA card to keep parts away from"]
+    assert placement_rule(CPU, False, False)(GIB) is None
+    assert len(caplog.messages) == 2

@@ -33,6 +33,8 @@ def test_the_line_for_people_follows_the_job() -> None:
     live = LiveJob(row())
     live.hear(Loading("Loading a.safetensors"))
     assert live.seen(()).text == "Loading a.safetensors"
+    live.hear(Loading("Loading a.safetensors", 0.426))
+    assert live.seen(()).text == "Loading a.safetensors, 42 %"
     live.hear(Progress(1, 1, 3, 20))
     assert live.seen(()).text == "Step 3 of 20"
     live.hear(Progress(2, 4, 3, 20))

@@ -14,6 +14,12 @@ class Loading:
     """The job waits for something that is not sampling: a checkpoint being read, for instance."""
 
     text: str
+    fraction: float | None = None  # how much of it is done, 0 .. 1; None: nobody counts
+
+    @property
+    def line(self) -> str:
+        """For people: "loading a.safetensors, 40 %"."""
+        return self.text if self.fraction is None else f"{self.text}, {int(self.fraction * 100)} %"
 
 
 @dataclass(frozen=True)

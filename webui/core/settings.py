@@ -41,8 +41,6 @@ IGNORED_WITH_VALUE = (
     "--ui-config-file --ui-settings-file --vae-path"
 )
 NOT_YET = {  # flags with a setting that nothing reads so far
-    "--medvram": "this version keeps the whole model on the device",
-    "--lowvram": "this version keeps the whole model on the device",
     "--api-server-stop": "this version's API cannot stop the server",
 }
 
@@ -127,8 +125,8 @@ def _parser() -> ArgumentParser:
     for kind in ("ckpt", "vae", "lora", "embeddings", "hypernetwork"):
         add(f"--{kind}-dir", metavar="DIR", type=Path, help="one more folder to look in")
     add("--ckpt", metavar="FILE", help="checkpoint to start with: a path or a name")
-    add("--medvram", action="store_true", help="nothing yet: the whole model lies on the device")
-    add("--lowvram", action="store_true", help="nothing yet: the whole model lies on the device")
+    add("--medvram", action="store_true", help="CUDA: keep text encoders, UNet and VAE on the card only while they work")
+    add("--lowvram", action="store_true", help="CUDA: as --medvram, and bring the UNet to the card layer by layer; slow")
     add("--no-half", action="store_true", help="32-bit floats throughout")
     add("--no-half-vae", action="store_true", help="32-bit floats in the VAE")
     add("--xformers", action="store_true", help="nothing: xformers' attention is used where it is installed and the device is CUDA")

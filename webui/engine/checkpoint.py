@@ -16,6 +16,7 @@ from webui.engine.device import safe_half
 from webui.engine.diffusers_parts import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler
 from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete, load_family
 from webui.engine.ldm_keys import Place, text_places, unet_places, vae_places
+from webui.engine.load_progress import Tell, counted
 from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.model_file import open_tensors
 from webui.engine.module_loading import Part, load_autoencoder, load_text_encoder, load_unet
@@ -34,10 +35,12 @@ def load_checkpoint(
     vae_path: Path | None = None,
     *,
     vae_dtype: torch.dtype | None = None,
+    tell: Tell = lambda share: None,
 ) -> DiffusionModel:
     """Load a single file (.safetensors or .ckpt) or a diffusers folder.
 
-    vae_path: a VAE file that takes the place of the checkpoint's own. vae_dtype: `dtype` where None.
+    vae_path: a VAE file that takes the place of the checkpoint's own. vae_dtype: `dtype` where None. tell: is told which share
+    of the checkpoint has been read.
     """
     vae_dtype = vae_dtype or dtype
     with ExitStack() as files:
@@ -50,6 +53,7 @@ def load_checkpoint(
         missing = [part.title for name, part in parts.items() if name != "vae" and not part.is_there]
         if missing:
             raise BadModelFile(f"{path.name} has no {' and no '.join(missing)}; get the complete checkpoint")
+        parts = counted({name: part for name, part in parts.items() if name != "vae" or vae_path is None}, tell)
         components: dict[str, Any] = {"scheduler": _scheduler(family)}
         if vae_path is None:
             components["vae"] = _build_vae(parts["vae"], family, vae_dtype, device)

@@ -4,7 +4,7 @@ from collections import ChainMap
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from PIL import Image
@@ -14,7 +14,7 @@ from webui.core import infotext
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import find_sampler
 from webui.core.errors import OutOfMemory
-from webui.core.event import Control, Event, Finished, Loading, Notice, Picture, Pictures, Preview, Progress
+from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.device import memory_sentence
@@ -22,6 +22,7 @@ from webui.engine.embeddings import Embedding
 from webui.engine.guidance import guided
 from webui.engine.ladders import UnetOverflow, give_memory_back, is_out_of_memory
 from webui.engine.latents import FACTOR, decode_latents
+from webui.engine.load_progress import at_once
 from webui.engine.model import DiffusionModel
 from webui.engine.networks import Networks, applied
 from webui.engine.patches.text_keys import remembered_text_keys
@@ -47,18 +48,19 @@ def generate(
     networks: Callable[[str], Networks] = Networks,
     embeddings: Callable[[], Mapping[str, Embedding]] = dict,
     free_caches: Callable[[], None] = give_memory_back,
+    follow: Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]] = at_once,
 ) -> Iterator[Event]:
     """Make the pictures of a complete request; yields what happens, Finished last. To stop, close it or let `control` say so.
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
     model are not used. free_caches: lets go of what can be had again, when memory runs out.
+    follow: runs `load` and tells how far it is.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
     called = networks(request.prompt)
-    yield Loading(f"loading {request.checkpoint or 'the checkpoint'}")
-    model = load(request)
+    model = yield from follow(partial(load, request), f"loading {request.checkpoint or 'the checkpoint'}")
     try:
         with applied(called, model) as notices:
             yield from map(Notice, notices)

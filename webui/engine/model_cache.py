@@ -1,19 +1,26 @@
 """The models in memory, the only holder of weights between jobs: the least recently used one goes first."""
 
+import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.event import Event
 from webui.core.safetensors_header import open_model_file, read_header
 from webui.engine.checkpoint import load_checkpoint, load_vae
-from webui.engine.ladders import give_memory_back
+from webui.engine.device import memory_sentence
+from webui.engine.fingerprint import fingerprint
+from webui.engine.ladders import give_memory_back, with_less_memory
+from webui.engine.load_progress import Tell
 from webui.engine.model import DiffusionModel
+from webui.engine.placement import Placement, pin
 
+log = logging.getLogger(__name__)
 Identity = tuple[tuple[str, int, int], ...]  # path, time of change in ns, size in bytes, of each file
 Key = tuple[Identity, torch.dtype, torch.device, torch.dtype]
 
@@ -24,11 +31,15 @@ class ModelCache:
     max_bytes: of weights in all, those that several models share counted once. The newest model is always kept, whatever its size.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(
+        self, max_bytes: int, place: Callable[[int], Placement | None] = lambda weights: None, tell: Tell = lambda share: None
+    ) -> None:
+        """place: bytes of a checkpoint's weights -> where they wait; None: on the device. tell: as of load_checkpoint."""
         if max_bytes < 1:
             raise BadRequest(f"a cache of {max_bytes} bytes holds no model; give it as many as two checkpoints have")
-        self._max_bytes = max_bytes
+        self._max_bytes, self._place, self._tell = max_bytes, place, tell
         self._models: OrderedDict[tuple[Key, Identity | None], DiffusionModel] = OrderedDict()
+        self._fingerprints: dict[tuple[Key, Identity | None], str] = {}
 
     def load(
         self,
@@ -47,18 +58,65 @@ class ModelCache:
             return self._models[place]
         same_unet = [model for (held, _), model in self._models.items() if held == key]
         if same_unet:
-            vae = load_vae(vae_path or checkpoint_path, vae_dtype or dtype, device, same_unet[-1].family)
-            model = same_unet[-1].with_vae(vae, vae_path)
+            model = _with_vae(same_unet[-1], vae_path, vae_dtype or dtype, device)
         else:
-            self._make_room(_expected_bytes(checkpoint_path, dtype))
-            model = load_checkpoint(checkpoint_path, dtype, device, vae_path, vae_dtype=vae_dtype)
+            expected = _expected_bytes(checkpoint_path, dtype)
+            self._make_room(expected)
+            model = self._read(checkpoint_path, vae_path, dtype, device, vae_dtype, self._place(expected))
         self._models[place] = model
+        self._fingerprints[place] = fingerprint(_modules(model))
         self._shrink()
         return model
+
+    def _read(
+        self,
+        path: Path,
+        vae_path: Path | None,
+        dtype: torch.dtype,
+        device: torch.device,
+        vae_dtype: torch.dtype | None,
+        placement: Placement | None,
+    ) -> DiffusionModel:
+        """Where there is no memory for one more model, the others go."""
+
+        def read() -> DiffusionModel:
+            home = placement.home if placement else device
+            model = load_checkpoint(path, dtype, home, vae_path, vae_dtype=vae_dtype, tell=self._tell)
+            model.placement = placement
+            _pin(model, _modules(model))
+            return model
+
+        def read_alone() -> DiffusionModel:
+            self.forget()
+            return read()
+
+        advice = f"there is no memory for {path.name}: {memory_sentence(device)}; close other programs, or choose a smaller checkpoint"
+        return with_less_memory([read, read_alone], advice)
+
+    def checked(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The events; where they end in an error, a model whose weights it has left changed is forgotten, and read again when needed."""
+        try:
+            yield from events
+        except Exception:
+            for place, model in list(self._models.items()):
+                if not _is_intact(model, self._fingerprints[place]):
+                    log.warning("an error has left %s changed in memory; it will be loaded again", model.path.name)
+                    self._forget_one(place)
+            raise
+
+    def keep_newest(self) -> None:
+        """Let go of every model but the one that was asked for last."""
+        while len(self._models) > 1:
+            self._forget_one(next(iter(self._models)))
+        give_memory_back()
+
+    def _forget_one(self, place: tuple[Key, Identity | None]) -> None:
+        del self._models[place], self._fingerprints[place]
 
     def forget(self) -> None:
         """Let go of every model."""
         self._models.clear()
+        self._fingerprints.clear()
         give_memory_back()
 
     def __len__(self) -> int:
@@ -81,15 +139,42 @@ class ModelCache:
     def _drop_while(self, too_much: Callable[[], bool]) -> None:
         dropped = False
         while too_much():
-            self._models.popitem(last=False)
+            self._forget_one(next(iter(self._models)))
             dropped = True
         if dropped:
             give_memory_back()
 
 
+def _modules(model: DiffusionModel) -> list[nn.Module]:
+    return [part for part in model.pipeline.components.values() if isinstance(part, nn.Module)]
+
+
+def _with_vae(model: DiffusionModel, vae_path: Path | None, dtype: torch.dtype, device: torch.device) -> DiffusionModel:
+    """The model with a VAE file's VAE, or again its own, which waits where the other parts do."""
+    home = model.placement.home if model.placement else device
+    other = model.with_vae(load_vae(vae_path or model.path, dtype, home, model.family), vae_path)
+    _pin(other, [other.vae])
+    return other
+
+
+def _pin(model: DiffusionModel, parts: Iterable[nn.Module]) -> None:
+    """So that a card takes the parts from main memory at full speed."""
+    if model.placement and model.placement.device.type == "cuda" and model.placement.home.type == "cpu":
+        for part in parts:
+            pin(part)
+
+
+def _is_intact(model: DiffusionModel, expected: str) -> bool:
+    """Whether the weights are those that were loaded; they are not where the device cannot even tell."""
+    try:
+        return fingerprint(_modules(model)) == expected
+    except RuntimeError:
+        return False
+
+
 def bytes_of(models: Iterable[DiffusionModel]) -> int:
     """Of the models' weights; memory that several tensors share is counted once."""
-    modules = [part for model in models for part in model.pipeline.components.values() if isinstance(part, nn.Module)]
+    modules = [part for model in models for part in _modules(model)]
     tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
     storages = {(tensor.device, tensor.untyped_storage().data_ptr()): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

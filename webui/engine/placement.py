@@ -1,5 +1,6 @@
 """Where a model's parts wait and where they work: all on the device, or in main memory until they are needed (--medvram, --lowvram)."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from torch import nn
 
 from webui.engine.patches.borrowed_weights import borrowed_weights
 
+log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 FOR_WORK = 2 << 30  # bytes that the device needs beside the weights: of a UNet's work on two large latents, or of the VAE's in tiles
+BY_PART = "its parts are brought there while they work, as with --medvram"
+BY_LAYER = "its layers are brought there one by one, as with --lowvram, which is slow"
 LARGEST_PART = 0.85  # of a checkpoint's bytes, at most, are its UNet's (SD 1.5: 0.81, SDXL: 0.74)
 
 
@@ -65,13 +69,19 @@ def placement_rule(device: torch.device, medvram: bool, lowvram: bool) -> Callab
 
     Flags decide on a CUDA card; without them its free memory. Elsewhere there is no other memory to wait in.
     """
+    asked = medvram or lowvram
+    if asked and device.type != "cuda":
+        log.warning("--medvram and --lowvram change nothing here: there is no CUDA card to keep parts away from")
 
     def place(weights: int) -> Placement | None:
         if device.type != "cuda":
             return None
-        if lowvram or medvram:
+        if asked:
             return Placement(device, CPU, by_layer=lowvram)
-        return fitting(device, weights, _available(device))
+        placement = fitting(device, weights, _available(device))
+        if placement:
+            log.warning("the card has too little free memory for the whole model: %s", BY_LAYER if placement.by_layer else BY_PART)
+        return placement
 
     return place
 

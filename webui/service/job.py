@@ -81,7 +81,7 @@ class LiveJob:
             self._seq += 1
             self._status = "running"
             if isinstance(event, Loading):
-                self._text = event.text
+                self._text = event.line
             elif isinstance(event, Notice):
                 self._notices = (*self._notices, event.text)
             elif isinstance(event, Preview):
