@@ -143,7 +143,8 @@ def _cache(settings: Settings, device: "Device", tell: Callable[[float], None]) 
 
     memory = device.memory()
     total = memory["cuda"].get("system", memory["ram"])["total"]
-    return ModelCache(total // 2, placement_rule(device.torch_device, settings.medvram, settings.lowvram), tell)
+    max_aside = memory["ram"]["total"] // 4 if device.torch_device.type == "cuda" else 0
+    return ModelCache(total // 2, placement_rule(device.torch_device, settings.medvram, settings.lowvram), tell, max_aside=max_aside)
 
 
 def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from tests.tiny import CPU, tiny_parts
 from webui.core.errors import BadModelFile, BadRequest, MissingModel, OutOfMemory
@@ -257,6 +258,69 @@ def test_a_model_and_its_other_vaes_wait_where_the_rule_says(files: dict[str, Pa
         assert waiting.placement == Placement(card, CPU)
         assert {tensor.device for tensor in (*waiting.unet.parameters(), *waiting.vae.parameters())} == {CPU}
     assert sorted(pinned) == ["AutoencoderKL", "AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel"]
+
+
+def aside_cache(size: int, room: int) -> ModelCache:
+    return ModelCache(size, max_aside=room * size)
+
+
+def test_models_that_left_the_card_come_back_from_main_memory(files: dict[str, Path], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[tuple[str, str]] = []
+    to = nn.Module.to
+    monkeypatch.setattr(nn.Module, "to", lambda part, place: moves.append((type(part).__name__, str(place))) or to(part, place))
+    card = torch.device("cpu", 0)  # stands for a card: another device than "cpu", of the same memory
+    cache = aside_cache(size, 1)
+
+    def get(name: str, vae: str | None = None) -> DiffusionModel:
+        return cache.load(files[name], files[vae] if vae else None, torch.float32, card)
+
+    a = get("a")
+    moves.clear()
+    b = get("b")
+    assert {name for name, _ in moves} == {"UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"}
+    assert {place for _, place in moves} == {"cpu"}
+    assert len(cache) == 1
+    moves.clear()
+    monkeypatch.setattr(model_cache, "load_checkpoint", None)  # no file is read from here on
+    assert get("a") is a
+    assert get("b") is b
+    assert [place for _, place in moves] == (["cpu"] * 3 + ["cpu:0"] * 3) * 2
+    other = get("a", "vae")  # the UNet comes back for another VAE
+    assert other.unet is a.unet
+    cache.forget()
+    monkeypatch.undo()
+    assert get("a") is not a
+
+
+def test_main_memory_keeps_as_many_as_fit_and_no_part_that_still_works(files: dict[str, Path], size: int) -> None:
+    card = torch.device("cpu", 0)
+    cache = aside_cache(size, 1)
+    first, *_ = (cache.load(files[name], None, torch.float32, card) for name in "abc")
+    assert cache.load(files["a"], None, torch.float32, card) is not first
+    cache = ModelCache(PLENTY, max_aside=PLENTY)
+    cache.load(files["a"], files["vae"], torch.float32, card)
+    newest = cache.load(files["a"], None, torch.float32, card)
+    moved: list[object] = []
+    for part in (newest.unet, newest.text_encoder):
+        part.to = moved.append  # type: ignore[assignment, method-assign]
+    cache.keep_newest()
+    assert (len(cache), moved) == (1, [])
+
+
+def test_a_model_for_which_the_card_has_no_memory_again_is_read_anew(
+    files: dict[str, Path], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, cache = torch.device("cpu", 0), aside_cache(size, 2)
+    a = cache.load(files["a"], None, torch.float32, card)
+    cache.load(files["b"], None, torch.float32, card)
+
+    def full(place: torch.device) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(a.unet, "to", full)
+    again = cache.load(files["a"], None, torch.float32, card)
+    assert again is not a
+    assert torch.equal(again.unet.conv_in.weight, a.unet.conv_in.weight)
 
 
 def test_a_load_tells_how_far_it_is(files: dict[str, Path]) -> None:

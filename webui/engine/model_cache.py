@@ -15,14 +15,15 @@ from webui.core.safetensors_header import open_model_file, read_header
 from webui.engine.checkpoint import load_checkpoint, load_vae
 from webui.engine.device import memory_sentence
 from webui.engine.fingerprint import fingerprint
-from webui.engine.ladders import give_memory_back, with_less_memory
+from webui.engine.ladders import give_memory_back, is_out_of_memory, with_less_memory
 from webui.engine.load_progress import Tell
 from webui.engine.model import DiffusionModel
-from webui.engine.placement import Placement, pin
+from webui.engine.placement import CPU, Placement, pin
 
 log = logging.getLogger(__name__)
 Identity = tuple[tuple[str, int, int], ...]  # path, time of change in ns, size in bytes, of each file
 Key = tuple[Identity, torch.dtype, torch.device, torch.dtype]
+Place = tuple[Key, Identity | None]  # of the checkpoint, of the VAE
 
 
 class ModelCache:
@@ -32,14 +33,24 @@ class ModelCache:
     """
 
     def __init__(
-        self, max_bytes: int, place: Callable[[int], Placement | None] = lambda weights: None, tell: Tell = lambda share: None
+        self,
+        max_bytes: int,
+        place: Callable[[int], Placement | None] = lambda weights: None,
+        tell: Tell = lambda share: None,
+        *,
+        max_aside: int = 0,
     ) -> None:
-        """place: bytes of a checkpoint's weights -> where they wait; None: on the device. tell: as of load_checkpoint."""
+        """place: bytes of a checkpoint's weights -> where they wait; None: on the device. tell: as of load_checkpoint.
+
+        max_aside: bytes of models that have left a card and are kept in main memory, from where they come back without their files.
+        """
         if max_bytes < 1:
             raise BadRequest(f"a cache of {max_bytes} bytes holds no model; give it as many as two checkpoints have")
         self._max_bytes, self._place, self._tell = max_bytes, place, tell
-        self._models: OrderedDict[tuple[Key, Identity | None], DiffusionModel] = OrderedDict()
-        self._fingerprints: dict[tuple[Key, Identity | None], str] = {}
+        self._models: OrderedDict[Place, DiffusionModel] = OrderedDict()
+        self._aside: OrderedDict[Place, DiffusionModel] = OrderedDict()  # those that have left the card
+        self._max_aside = max_aside
+        self._fingerprints: dict[Place, str] = {}
 
     def load(
         self,
@@ -53,6 +64,9 @@ class ModelCache:
         """The model, from memory where it is there. If its file is refused, whatever else is held stays as it was."""
         key = (identity(checkpoint_path), dtype, device, vae_dtype or dtype)
         place = (key, identity(vae_path) if vae_path else None)
+        same_file = [aside for aside in self._aside if aside[0] == key]
+        if place not in self._models and same_file:
+            self._bring_back(place if place in same_file else same_file[-1])
         if place in self._models:
             self._models.move_to_end(place)
             return self._models[place]
@@ -83,11 +97,12 @@ class ModelCache:
             home = placement.home if placement else device
             model = load_checkpoint(path, dtype, home, vae_path, vae_dtype=vae_dtype, tell=self._tell)
             model.placement = placement
-            _pin(model, _modules(model))
+            for part in _modules(model) if placement else ():
+                _pin_for(device, part)
             return model
 
         def read_alone() -> DiffusionModel:
-            self.forget()
+            self._drop_while(lambda: bool(self._models))
             return read()
 
         advice = f"there is no memory for {path.name}: {memory_sentence(device)}; close other programs, or choose a smaller checkpoint"
@@ -106,16 +121,43 @@ class ModelCache:
 
     def keep_newest(self) -> None:
         """Let go of every model but the one that was asked for last."""
-        while len(self._models) > 1:
-            self._forget_one(next(iter(self._models)))
-        give_memory_back()
+        self._drop_while(lambda: len(self._models) > 1)
 
-    def _forget_one(self, place: tuple[Key, Identity | None]) -> None:
+    def _set_aside(self, place: Place) -> None:
+        """Out of the card's memory, into main memory where there is room."""
+        model = self._models.pop(place)
+        working = {id(part) for other in self._models.values() for part in _modules(other)}
+        if not self._max_aside:
+            del self._fingerprints[place]
+            return
+        for part in (part for part in _modules(model) if id(part) not in working):
+            part.to(CPU)
+            _pin_for(model.device, part)
+        self._aside[place] = model
+        while self._aside and bytes_of(self._aside.values()) > self._max_aside:
+            dropped, _ = self._aside.popitem(last=False)
+            del self._fingerprints[dropped]
+
+    def _bring_back(self, place: Place) -> None:
+        """To the card again, or, where its memory is not enough, to nowhere: the file is then read as if for the first time."""
+        model, device = self._aside.pop(place), place[0][2]
+        self._make_room(bytes_of([model]))
+        try:
+            for part in _modules(model) if model.placement is None else ():
+                part.to(device)
+            self._models[place] = model
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            del self._fingerprints[place]
+
+    def _forget_one(self, place: Place) -> None:
         del self._models[place], self._fingerprints[place]
 
     def forget(self) -> None:
         """Let go of every model."""
         self._models.clear()
+        self._aside.clear()
         self._fingerprints.clear()
         give_memory_back()
 
@@ -139,7 +181,7 @@ class ModelCache:
     def _drop_while(self, too_much: Callable[[], bool]) -> None:
         dropped = False
         while too_much():
-            self._forget_one(next(iter(self._models)))
+            self._set_aside(next(iter(self._models)))
             dropped = True
         if dropped:
             give_memory_back()
@@ -153,15 +195,15 @@ def _with_vae(model: DiffusionModel, vae_path: Path | None, dtype: torch.dtype, 
     """The model with a VAE file's VAE, or again its own, which waits where the other parts do."""
     home = model.placement.home if model.placement else device
     other = model.with_vae(load_vae(vae_path or model.path, dtype, home, model.family), vae_path)
-    _pin(other, [other.vae])
+    if model.placement:
+        _pin_for(model.device, other.vae)
     return other
 
 
-def _pin(model: DiffusionModel, parts: Iterable[nn.Module]) -> None:
-    """So that a card takes the parts from main memory at full speed."""
-    if model.placement and model.placement.device.type == "cuda" and model.placement.home.type == "cpu":
-        for part in parts:
-            pin(part)
+def _pin_for(device: torch.device, part: nn.Module) -> None:
+    """So that a card takes the part from main memory at full speed."""
+    if device.type == "cuda":
+        pin(part)
 
 
 def _is_intact(model: DiffusionModel, expected: str) -> bool:
