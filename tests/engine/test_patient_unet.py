@@ -119,10 +119,12 @@ def test_pictures_are_the_same_in_smaller_portions(
     expected = pixels(events(model, batch_size=4))
     calls = count_calls(model, lambda: most)
     with caplog.at_level(logging.WARNING):
-        made = pixels(events(model, batch_size=4))
+        told = events(model, batch_size=4)
+    made = pixels(told)
     assert calls == first_step + later  # what was too much once is not tried again
     assert max(np.abs(a - b).max() for a, b in zip(made, expected, strict=True)) <= 1
-    assert caplog.messages[-1] == f"memory ran out: the UNet sees {most} of 8 latents at once from here on"
+    assert notices(told) == caplog.messages[-1:]
+    assert f"memory ran out: the UNet sees {most} of 8 latents at once for the rest of this job" in caplog.messages[-1]
 
 
 def test_portions_of_sdxls_conditions_and_of_an_inpainting_unets_input_go_along(model: DiffusionModel) -> None:
@@ -176,7 +178,7 @@ def test_then_attention_is_sliced_and_weights_wait_in_main_memory(
     assert calls == [2, 2, 1, 1, 1, 1, *[1, 1] * (REQUEST.steps - 1)]
     assert attended[:4] == [False, False, False, True]
     assert len(moves) == 1
-    assert "which is slow" in caplog.messages[-1]
+    assert "layer by layer" in caplog.messages[-1]
     assert np.abs(made[0] - expected[0]).max() <= 1
     assert all(model.unet.attn_processors[name] is processor for name, processor in processors.items())
     assert all(torch.equal(weight, before[key]) for key, weight in model.unet.state_dict().items())
@@ -184,7 +186,7 @@ def test_then_attention_is_sliced_and_weights_wait_in_main_memory(
 
 def test_what_was_given_up_stays_so_for_the_next_batch(model: DiffusionModel) -> None:
     calls = count_calls(model, lambda: 1)
-    events(model, batch_count=2)
+    assert len(notices(events(model, batch_count=2))) == 1
     assert calls == [2, 2] + [1, 1] * (2 * REQUEST.steps)
 
 

@@ -127,6 +127,7 @@ def _batches(job: Job, control: Control) -> Iterator[Event]:
         if stopped:
             break
         images, stopped = yield from _patient_batch(job, control, batch, singles)
+        yield from map(Notice, job.unet.take_notices())
         if images:
             facts = job.facts(stopped)
             made = zip(images, singles, strict=True)

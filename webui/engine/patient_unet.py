@@ -30,6 +30,7 @@ class PatientUnet:
         self._model, self._unet, self._free_caches = model, model.unet, free_caches
         self._wide = self._sliced = self._streamed = False
         self._most: int | None = None  # rows at once; None: all
+        self._notice = ""
         self._patches = ExitStack()
 
     @property
@@ -42,6 +43,11 @@ class PatientUnet:
         widens = self.dtype != torch.float32
         self._wide = True
         return widens
+
+    def take_notices(self) -> tuple[str, ...]:
+        """The sentence for the user about what was given up last, told once."""
+        told, self._notice = self._notice, ""
+        return (told,) if told else ()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -83,17 +89,21 @@ class PatientUnet:
             yield
         while (most := min(self._most or rows, rows)) > 1:  # prompt and negative prompt apart, then fewer pictures at once
             self._most = (most + 1) // 2
-            log.warning("memory ran out: the UNet sees %d of %d latents at once from here on", self._most, rows)
+            self._say(f"the UNet sees {self._most} of {rows} latents at once")
             yield
         if not self._sliced:
             self._sliced, self._most = True, 1
-            log.warning("memory ran out: attention is worked out in slices from here on")
+            self._say("attention is worked out in slices")
             self._patches.enter_context(careful_attention(self._unet, upcast=self._upcast, sliced=True))
             yield
         if not self._streamed and self._unet.device != CPU:
-            log.warning("memory ran out: the UNet's weights wait in main memory from here on, which is slow")
+            self._say("the UNet's weights come from main memory layer by layer")
             self._stream()
             yield
+
+    def _say(self, what: str) -> None:
+        self._notice = f"memory ran out: {what} for the rest of this job, which is slower; smaller or fewer pictures would do without"
+        log.warning(self._notice)
 
     def _stream(self) -> None:
         self._streamed = True
