@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from webui.core.errors import BadRequest
 from webui.engine.model import DiffusionModel
 from webui.engine.text_encoding import encode_prompt
 from webui.training.dataset import Dataset
@@ -39,6 +40,7 @@ def train(
     """Teach `addition` to predict the noise in the dataset's latents (or v, where the model does); yields each step's loss.
 
     The learning rate rises for WARMUP steps and then falls to 0 along a line. Same arguments, same device, same result.
+    Raises BadRequest where captions do not call the embedding that is trained.
     """
     optimizer = torch.optim.AdamW(addition.parameters(), lr=learning_rate, weight_decay=0.0)
     texts = _Texts(model, addition)
@@ -56,6 +58,8 @@ def train(
                 chosen = [rng.randrange(len(dataset.latents)) for _ in range(batch_size)]
                 states = texts.of([rng.choice(dataset.captions[i]) for i in chosen])
                 loss = _loss(model, dataset.latents[chosen].to(model.device), states, alphas, generator)
+                if not loss.requires_grad:
+                    raise BadRequest("captions do not call the new word, so that nothing can be learnt: put its name in every caption")
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(addition.parameters(), MAX_NORM)
