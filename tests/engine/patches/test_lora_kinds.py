@@ -88,7 +88,7 @@ def check(algorithm, kind, arguments, strength):
         expected = oracle(x)
         before = layer(x)
         delta = delta_of(parts)
-        delta.add_to(layer.weight, layer.weight.clone, strength)
+        layer.weight.copy_(delta.added(layer.weight, layer.weight, strength))
         for part in ("diff_b", "b_norm"):
             if part in parts:
                 layer.bias.add_(parts[part], alpha=strength)

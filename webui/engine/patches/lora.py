@@ -1,7 +1,8 @@
 """LoRA files and their relatives: read once, then added to a model's weights for the length of a `with` block.
 
 Within the block the weights are the changed ones, so a step costs what it costs without. Whatever happens, afterwards they are the very
-same bits as before: the changed weights are copied first and copied back, in place, so that nobody who knows where they lie is disturbed.
+same bits as before. On the CPU, where a copy costs as much as the change, changed weights are new tensors, and the originals stand aside
+untouched. Elsewhere they are changed, and copied back, in place: CUDA graphs know weights by their addresses.
 """
 
 import math
@@ -22,7 +23,7 @@ from webui.engine.patches.lora_keys import EMBEDDING, AdapterScales, layer, site
 from webui.engine.patches.lora_kinds import Delta, Full, delta_of
 
 NAMED = 3  # names in a warning, at most
-PIECE = 1 << 18  # numbers compared at once
+SWAPPED = ("cpu",)  # devices where changed weights are new tensors
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,12 @@ class Change:
     strength: float
     inputs: int  # of the weight's input channels, the first so many change; 0: all
 
-    def cut(self, weight: Tensor) -> Tensor:
-        """The part of the weight that changes."""
-        return weight[:, : self.inputs] if self.inputs else weight
+    def added(self, total: Tensor, pristine: Tensor) -> Tensor:
+        """`total` with the change of `pristine`."""
+        if not self.inputs:
+            return self.delta.added(total, pristine, self.strength)
+        changed = self.delta.added(total[:, : self.inputs], pristine[:, : self.inputs], self.strength)
+        return torch.cat([changed, total[:, self.inputs :]], dim=1)
 
 
 Plan = dict[int, tuple[Tensor, list[Change]]]  # by the weight's identity
@@ -92,8 +96,8 @@ def read_lora(path: Path) -> Lora:
 def applied_loras(model: DiffusionModel, uses: Sequence[LoraUse]) -> Iterator[tuple[str, ...]]:
     """Within the block the weights of the model's UNet and text encoders are changed by all `uses`; gives sentences to warn the user with.
 
-    All is checked before anything is changed: raises BadRequest for a LoRA that does not fit the model. Takes memory for a copy of the
-    changed weights. Do not enter it twice at once for the same model.
+    All is checked before anything is changed: raises BadRequest for a LoRA that does not fit the model. Takes memory for another
+    copy of the weights that change. Do not enter it twice at once for the same model.
     """
     plan, warnings = _plan(model, uses)
     kept: list[tuple[Tensor, Tensor]] = []
@@ -221,26 +225,24 @@ def _examples(names: Sequence[str]) -> str:
 
 @torch.no_grad()
 def _change(weight: Tensor, changes: Sequence[Change], kept: list[tuple[Tensor, Tensor]]) -> None:
-    """Add the changes, each worked out from the original, to `weight` in place; rounded once."""
-    original = _exact_copy(weight)
-    kept.append((weight, original))
-    total = weight if weight.dtype == torch.float32 else weight.float()
+    """Give `weight` new numbers, each change worked out from the original ones, rounded once."""
+    original = weight.data
+    pristine = total = original.float()
     for change in changes:
-        change.delta.add_to(change.cut(total), lambda change=change: change.cut(original.float()), change.strength)
-    if total is not weight:
-        weight.copy_(total)
-
-
-def _exact_copy(weight: Tensor) -> Tensor:
-    """A copy that holds the same numbers to the last bit: fp32 weights that came from an fp16 file take half the memory."""
-    if weight.dtype == torch.float32:
-        pieces = weight.detach().flatten().split(PIECE)  # small ones stay in the processor's cache
-        if all(torch.equal(piece.half().float(), piece) for piece in pieces):
-            return weight.half()
-    return weight.clone()
+        total = change.added(total, pristine)
+    swaps = weight.device.type in SWAPPED
+    kept.append((weight, original if swaps else original.clone()))
+    _give(weight, total.to(original.dtype))
 
 
 @torch.no_grad()
 def _restore(kept: list[tuple[Tensor, Tensor]]) -> None:
     for weight, original in kept:
-        weight.copy_(original)
+        _give(weight, original.to(weight.device))  # the same tensor, unless the model was moved within the block
+
+
+def _give(weight: Tensor, numbers: Tensor) -> None:
+    if weight.device.type in SWAPPED:
+        weight.data = numbers
+    else:
+        weight.copy_(numbers)

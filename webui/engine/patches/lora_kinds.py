@@ -21,9 +21,9 @@ class Delta:
         """The change of `weight` (pristine, fp32), in its shape, at strength 1."""
         raise NotImplementedError
 
-    def add_to(self, total: Tensor, pristine: Callable[[], Tensor], strength: float) -> None:
-        """Add the change of `pristine()` times `strength` to `total` in place, both fp32."""
-        total.add_(self.of(pristine()), alpha=strength)
+    def added(self, total: Tensor, pristine: Tensor, strength: float) -> Tensor:
+        """`total` plus the change of `pristine` times `strength`, all fp32; a new tensor."""
+        return torch.add(total, self.of(pristine), alpha=strength)
 
     def cut(self, rank: int) -> "Delta":
         """The same with only the first `rank` ranks, where that has a meaning."""
@@ -48,13 +48,12 @@ class LowRank(Delta):
             return _shaped(up @ down, weight)
         return _shaped(torch.einsum("mn...,om,ni->oi...", _like(self.mid, weight), up, down), weight)
 
-    def add_to(self, total: Tensor, pristine: Callable[[], Tensor], strength: float) -> None:
-        """In one pass over `total` where it lies in one piece."""
-        if self.mid is not None or not total.is_contiguous():
-            return super().add_to(total, pristine, strength)
+    def added(self, total: Tensor, pristine: Tensor, strength: float) -> Tensor:
+        """In one pass over `total`: the change is never there by itself."""
+        if self.mid is not None:
+            return super().added(total, pristine, strength)
         up, down = self._factors(total)
-        total.flatten(1).addmm_(up, down, alpha=strength)
-        return None
+        return torch.addmm(total.flatten(1), up, down, alpha=strength).reshape(total.shape)
 
     def cut(self, rank: int) -> "LowRank":
         return self if self.mid is not None else replace(self, up=self.up[:, :rank], down=self.down[:rank])

@@ -1,0 +1,229 @@
+"""Loading, switching and LoRAs beside diffusers' own: `make bench-models` adds to RESULTS.md.
+
+One SD 1.5-size fp16 file with random weights, one LoRA of rank 16 over all attention layers and both kinds of text layers. Both sides load
+to fp32, as CPUs compute. Every figure is a ratio taken in one run, in alternating order, as a median, but for those that say seconds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.bench import ROOT, alternate, ours, random_sd15, write
+
+CPU = torch.device("cpu")
+RANK = 16
+LOADING = ("first load", "peak memory while loading")
+
+
+def random_lora(folder: Path) -> Path:
+    """kohya's layout, fp16: every linear layer of the attention blocks and of the text encoder."""
+    from safetensors.torch import save_file
+
+    from tests.tiny import full_size_parts
+
+    path = folder / "random-lora.safetensors"
+    if path.exists():
+        return path
+    parts = full_size_parts("sd1")
+    generator = torch.Generator().manual_seed(1)
+    tensors: dict[str, torch.Tensor] = {}
+    for prefix, module, within in (("lora_unet", parts["unet"], ".attn"), ("lora_te_text_model", parts["text_encoder"], "self_attn")):
+        for name, layer in module.named_modules():
+            if isinstance(layer, torch.nn.Linear) and within in f".{name}":
+                key = f"{prefix}_{name.replace('.', '_')}"
+                tensors[f"{key}.lora_down.weight"] = torch.randn(RANK, layer.in_features, generator=generator).half() * 0.01
+                tensors[f"{key}.lora_up.weight"] = torch.randn(layer.out_features, RANK, generator=generator).half() * 0.01
+                tensors[f"{key}.alpha"] = torch.tensor(float(RANK)).half()
+    save_file(tensors, path, {"ss_base_model_version": "sd_v1"})
+    return path
+
+
+def load_ours(checkpoint: Path) -> Any:
+    from webui.engine.checkpoint import load_checkpoint
+
+    return load_checkpoint(checkpoint, torch.float32, CPU)
+
+
+def load_theirs(checkpoint: Path) -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    from webui.engine.family import load_family
+    from webui.engine.tokenizers import load_tokenizer
+
+    config = str(load_family("sd1").folder)
+    return StableDiffusionPipeline.from_single_file(
+        str(checkpoint), config=config, torch_dtype=torch.float32, local_files_only=True, tokenizer=load_tokenizer()
+    )
+
+
+def in_new_process(kind: str, what: str, checkpoint: Path) -> dict[str, float]:
+    """Load in a process of its own: seconds of the load, its growth and its peak in bytes."""
+    command = [sys.executable, "-m", "benchmarks.bench_models", "--kind", kind, "--what", what, "--checkpoint", str(checkpoint)]
+    answer = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    told: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return told
+
+
+def first_load(kind: str, checkpoint: Path) -> dict[str, float]:
+    """What --kind runs: the imports are done before the clock starts."""
+    import resource
+
+    load: Callable[[Path], Any] = load_ours if kind == "ours" else load_theirs
+    load(ROOT / "models/Stable-diffusion/easel-miniature.safetensors") if kind == "ours" else __import__("diffusers")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    begin = time.perf_counter()
+    model = load(checkpoint)
+    seconds = time.perf_counter() - begin
+    weights = sum(p.numel() * p.itemsize for part in (model.unet, model.vae, model.text_encoder) for p in part.parameters())
+    return {"seconds": seconds, "growth": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, "weights": weights}
+
+
+def loading(checkpoint: Path, rounds: int) -> list[tuple[str, str, str]]:
+    """First load and peak memory, in fresh processes; then switching within one."""
+    runs: dict[str, list[dict[str, float]]] = {"ours": [], "diffusers": []}
+    for round_ in range(rounds):
+        for kind in ("ours", "diffusers") if round_ % 2 == 0 else ("diffusers", "ours"):
+            runs[kind].append(in_new_process(kind, "load", checkpoint))
+    mine, theirs = (sorted(run["seconds"] for run in runs[kind])[rounds // 2] for kind in ("ours", "diffusers"))
+    growth = max(run["growth"] for run in runs["ours"])
+    limit = runs["ours"][0]["weights"] * 1.1 + 2**30
+    rows = [
+        ("first load, SD 1.5 size, fp16 file to fp32", f"{mine / theirs:.2f} ({mine:.2f} s / {theirs:.2f} s)", "≤ 0.8"),
+        ("peak memory while loading", f"{growth / 2**30:.2f} GB of {limit / 2**30:.2f} GB", "≤ weights × 1.1 + 1 GB"),
+    ]
+    mine, theirs = alternate(lambda: drop(load_ours(checkpoint)), lambda: drop(load_theirs(checkpoint)), rounds)
+    rows.append(("switch, file in the page cache", f"{mine / theirs:.2f} ({mine:.2f} s / {theirs:.2f} s)", "≤ 0.6"))
+    return rows
+
+
+def drop(model: Any) -> None:
+    """A switch lets the old model go."""
+    import gc
+
+    del model
+    gc.collect()
+
+
+def held_in_ram(checkpoint: Path) -> list[tuple[str, str, str]]:
+    """A checkpoint that the model cache holds, asked for again."""
+    from webui.engine.model_cache import ModelCache
+
+    miniature = ROOT / "models/Stable-diffusion/easel-miniature.safetensors"
+    cache = ModelCache(max_bytes=16 * 2**30)
+    for path in (checkpoint, miniature):
+        cache.load(path, None, torch.float32, CPU)
+    begin = time.perf_counter()
+    cache.load(checkpoint, None, torch.float32, CPU)
+    return [("switch to a checkpoint held in RAM", f"{time.perf_counter() - begin:.4f} s", "≤ 0.3 s + copy time")]
+
+
+def loras(checkpoint: Path, lora: Path, rounds: int) -> list[tuple[str, str, str]]:
+    """On (with reading the file), another strength, off; and a picture with it beside one without."""
+    from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
+
+    model, pipeline = load_ours(checkpoint), load_theirs(checkpoint)
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, action: Callable[[], Any]) -> Any:
+        begin = time.perf_counter()
+        result = action()
+        times.setdefault(name, []).append(time.perf_counter() - begin)
+        return result
+
+    def mine() -> None:
+        def on() -> Any:
+            entered = applied_loras(model, [LoraUse(read_lora(lora))])
+            entered.__enter__()
+            return entered
+
+        entered = timed("ours on", on)
+        timed("ours off", lambda: entered.__exit__(None, None, None))
+        file = read_lora(lora)  # the store keeps it between jobs
+        entered = applied_loras(model, [LoraUse(file, 0.5, 0.5)])
+        timed("ours strength", entered.__enter__)
+        entered.__exit__(None, None, None)
+
+    def theirs() -> None:
+        timed("diffusers on", lambda: pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, adapter_name="a"))
+        timed("diffusers strength", lambda: pipeline.set_adapters(["a"], [0.5]))
+        timed("diffusers off", pipeline.unload_lora_weights)
+
+    alternate(mine, theirs, rounds)
+    median = {name: sorted(values)[len(values) // 2] for name, values in times.items()}
+    rows = [(f"LoRA {what}", *_ratio(median[f"ours {what}"], median[f"diffusers {what}"], 1.5)) for what in ("on", "strength", "off")]
+    sums = [sum(median[f"{side} {what}"] for what in ("on", "strength", "off")) for side in ("ours", "diffusers")]
+    rows.append(("LoRA on + strength changed + off", *_ratio(sums[0], sums[1], 1.5)))
+    return rows
+
+
+def _ratio(mine: float, theirs: float, goal: float) -> tuple[str, str]:
+    return f"{mine / theirs:.2f} ({mine * 1000:.0f} ms / {theirs * 1000:.0f} ms)", f"≤ {goal}"
+
+
+def pictures(checkpoint: Path, lora: Path, rounds: int) -> list[tuple[str, str, str]]:
+    """Sampling alone, 4 steps at 256²: with Easel's LoRA in place beside without; and the same for diffusers."""
+    from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
+
+    model, pipeline = load_ours(checkpoint), load_theirs(checkpoint)
+    x, t, states = torch.randn(2, 4, 32, 32), torch.tensor([500, 500]), torch.randn(2, 77, 768)
+
+    @torch.inference_mode()
+    def steps(unet: Any) -> None:
+        for _ in range(4):
+            unet(x, t, states)
+
+    def with_mine() -> float:
+        with applied_loras(model, [LoraUse(file)]):
+            begin = time.perf_counter()
+            steps(model.unet)
+            return time.perf_counter() - begin
+
+    def without_mine() -> float:
+        begin = time.perf_counter()
+        steps(model.unet)
+        return time.perf_counter() - begin
+
+    file = read_lora(lora)
+    steps(model.unet)
+    pairs = [(with_mine(), without_mine()) if i % 2 else (without_mine(), with_mine())[::-1] for i in range(rounds)]
+    mine = sorted(one / other for one, other in pairs)[rounds // 2]
+    plain = without_mine()
+    pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, adapter_name="a")
+    steps(pipeline.unet)
+    begin = time.perf_counter()
+    steps(pipeline.unet)
+    theirs = (time.perf_counter() - begin) / plain
+    return [("UNet steps with a LoRA ÷ without", f"{mine:.3f} (diffusers: {theirs:.2f})", "≤ 1.02")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dry", action="store_true", help="print, and write nothing")
+    parser.add_argument("--kind", choices=("ours", "diffusers"), help=argparse.SUPPRESS)
+    parser.add_argument("--what", help=argparse.SUPPRESS)
+    parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.kind:
+        print(json.dumps(first_load(flags.kind, flags.checkpoint)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, lora = random_sd15(Path(folder)), random_lora(Path(folder))
+        rows = loading(checkpoint, flags.rounds) + held_in_ram(checkpoint)
+        rows += loras(checkpoint, lora, flags.rounds) + pictures(checkpoint, lora, flags.rounds)
+    if flags.dry:
+        print(*rows, sep="\n")
+    else:
+        write(rows)
+
+
+if __name__ == "__main__":
+    main()
