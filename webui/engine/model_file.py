@@ -26,6 +26,8 @@ from webui.engine.number_types import DTYPES
 from webui.engine.unpickle import CONTENT, UNNAMED
 
 CPU = torch.device("cpu")
+PIECE = 1 << 20  # numbers that are read, and cast or moved, at once
+LARGEST = 8  # bytes of one number
 MAX_PICKLE_BYTES = 64_000_000
 MAX_DIRECTORY_BYTES = 8_000_000  # of a zip file: some 80,000 members
 LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a zip member: signature ... name length, extra length
@@ -51,7 +53,7 @@ class ModelFile(Protocol):
 
 
 class SafetensorsFile:
-    """Tensors are read from disk one at a time, so only one is in memory twice, and only when it is cast."""
+    """Tensors are read from disk piece by piece, so nothing but a piece is in memory twice, and only where it is cast or moved."""
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         header = read_header(file, name)
@@ -59,7 +61,7 @@ class SafetensorsFile:
         self.metadata = {key: text for key, text in header.metadata.items() if key != CONTENT}
         self.shapes = {key: entry.shape for key, entry in header.tensors.items() if not key.startswith(UNNAMED)}
         self._file, self._entries = file, header.tensors
-        self._scratch = torch.empty(0, dtype=torch.uint8)
+        self._scratch = torch.empty(PIECE * LARGEST, dtype=torch.uint8)  # used again and again: it stays in the processor's cache
 
     def read(
         self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
@@ -70,18 +72,16 @@ class SafetensorsFile:
             raise BadModelFile(f"{self.name} holds numbers of the type {entry.dtype}, which Easel cannot use")
         stored = DTYPES[entry.dtype]
         target = dtype if dtype and stored.is_floating_point else stored
-        moves = target != stored or device.type != "cpu"
-        raw = self._scratch_of(entry.end - entry.start) if moves else torch.empty(entry.end - entry.start, dtype=torch.uint8)
+        result = torch.empty(entry.shape, dtype=target, device=device)
         self._file.seek(entry.start)
-        read_into(self._file, memoryview(raw.numpy()), self.name)
-        tensor = raw.view(stored).reshape(entry.shape)
-        return tensor.to(device, target, copy=True) if moves else tensor
-
-    def _scratch_of(self, size: int) -> Tensor:
-        """Memory that is used again for each tensor on its way elsewhere: fresh memory costs more than the reading."""
-        if len(self._scratch) < size:
-            self._scratch = torch.empty(size, dtype=torch.uint8)
-        return self._scratch[:size]
+        if target == stored and device.type == "cpu":
+            read_into(self._file, memoryview(result.flatten().view(torch.uint8).numpy()), self.name)
+            return result
+        for piece in result.flatten().split(PIECE):
+            raw = self._scratch[: len(piece) * stored.itemsize]
+            read_into(self._file, memoryview(raw.numpy()), self.name)
+            piece.copy_(raw.view(stored))
+        return result
 
 
 class ConvertedFile(SafetensorsFile):
