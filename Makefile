@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow lint judge bench miniature
+.PHONY: run setup dev test test-slow lint judge bench bench-models miniature
 
 run: setup
 	$(PY) app.py $(ARGS)
@@ -38,6 +38,9 @@ judge: dev
 
 bench: dev
 	$(PY) -m benchmarks.bench
+
+bench-models: dev
+	$(PY) -m benchmarks.bench_models
 
 miniature: setup
 	$(PY) -m webui.training.miniature

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from webui.engine.model_cache import ModelCache
     from webui.engine.networks import EmbeddingStore, NetworkStore
 
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of torch, on Linux: memory in pages of 2 MB, which makes loading a third faster
 GRACE = 3  # seconds that open requests get when the server stops
 log = logging.getLogger("easel")
 
@@ -93,6 +94,7 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
 
 def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]]:
     """What a worker process can do: request type -> function(request, control) -> events. Loads the first checkpoint at once."""
+    os.environ.setdefault(HUGE_PAGES, "1")
     from webui.engine.converted import FOLDER as CONVERTED
     from webui.engine.device import choose_device
     from webui.engine.generate import generate
