@@ -95,6 +95,7 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
 def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]]:
     """What a worker process can do: request type -> function(request, control) -> events. Loads the first checkpoint at once."""
     os.environ.setdefault(HUGE_PAGES, "1")
+    from webui.engine.aesthetic import make_guide
     from webui.engine.converted import FOLDER as CONVERTED
     from webui.engine.device import choose_device
     from webui.engine.generate import generate
@@ -127,6 +128,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             open_input=inputs.open,
             networks=networks.of,
             embeddings=embeddings.now,
+            guide=lambda model, asked: make_guide(model, asked, catalog.find_aesthetic(asked.embedding).path, settings.clip_dir),
             free_caches=cache.keep_newest,
             follow=progress.follow,
         )

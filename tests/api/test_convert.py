@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.api.conftest import png
 from webui.api.convert import decode_picture, to_requests
 from webui.api.schemas import Generation, Img2Img, Txt2Img
+from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES
 from webui.core.errors import BadRequest
 from webui.core.request import GenerationRequest, InitImage, Inpaint
@@ -317,3 +318,11 @@ def test_nothing_that_is_json_is_a_500(http: TestClient, route: str, data: st.Da
     reply = http.post(f"/sdapi/v1/{route}", content=json.dumps({**SMALL, **fields}), headers=JSON_TYPE)
     assert reply.status_code < 500, reply.text
     assert reply.json() is None or reply.status_code == 200 or reply.json()["detail"]
+
+
+def test_aesthetic_gradients_come_as_an_object_of_easels_own(convert: Any) -> None:
+    request = convert(Txt2Img(aesthetic={"embedding": "sky", "weight": 1, "slerp": True}))
+    assert request.aesthetic == Aesthetic(embedding="sky", weight=1, slerp=True)
+    for told, sentence in (({"wieght": 1}, "no field"), ({"steps": "5"}, "of the kind int"), ({"slerp": 1}, "of the kind bool")):
+        with pytest.raises(BadRequest, match=sentence):
+            convert(Txt2Img(aesthetic={"embedding": "sky", **told}))

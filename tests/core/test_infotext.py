@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
 from webui.core.infotext import Facts, read, to_request, write
 from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
@@ -69,6 +70,17 @@ INITS = st.builds(
     inpaint=st.none() | INPAINTS,
     outpaint=st.none() | OUTPAINTS,
 )
+AESTHETICS = st.builds(
+    Aesthetic,
+    embedding=st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20).filter(lambda name: name != "None"),
+    weight=st.floats(0, 1),
+    steps=st.integers(0, 100),
+    learning_rate=st.floats(0, 1),
+    slerp=st.booleans(),
+    text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    text_negative=st.booleans(),
+    slerp_angle=st.floats(0, 1),
+)
 REQUESTS = st.builds(
     # a variation seed of strength 0 changes nothing and is not written
     lambda variation, **rest: GenerationRequest(variation_seed=variation[0], variation_strength=variation[1], **rest),
@@ -92,6 +104,7 @@ REQUESTS = st.builds(
     batch_size=st.integers(1, 64),
     batch_count=st.integers(1, 1000),
     init=st.none() | INITS,
+    aesthetic=st.none() | AESTHETICS,
 )
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,12 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from tests.golden.test_miniature_pictures import Alone
 from tests.tiny import tiny_model
 from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.request import GenerationRequest
+from webui.engine import text_encoding
 from webui.engine.aesthetic import (
     Guide,
     drawn_states,
@@ -31,6 +35,7 @@ from webui.engine.aesthetic import (
     tuned_copy,
 )
 from webui.engine.family import load_family
+from webui.engine.generate import generate
 
 SPACE = 24  # numbers of the tiny CLIP's common space
 SIZE = 28  # pixels of its pictures
@@ -332,3 +337,44 @@ def test_a_very_long_picture_takes_no_more_memory_than_a_short_one(folder, monke
 def test_no_pictures_make_no_embedding(folder):
     with pytest.raises(BadRequest, match="no pictures"):
         make_aesthetic_embedding([], folder)
+
+
+def test_a_job_draws_its_prompt_and_not_its_negative_prompt_and_leaves_the_model_alone(model, folder, embedding, monkeypatch):
+    before = {name: weight.clone() for name, weight in model.text_encoder.state_dict().items()}
+    request = GenerationRequest(prompt="a (red:1.3) fox", negative_prompt="a dog", width=64, height=64, steps=1, seed=1, variation_seed=1)
+    seen: dict[str, Tensor] = {}
+
+    def kept(name: str, encode: Any) -> Any:
+        def encoded(*arguments: Any) -> Any:
+            result = encode(*arguments)
+            seen[name] = result.states
+            return result
+
+        return encoded
+
+    for name in ("encode_prompt", "encode_negative_prompt"):
+        monkeypatch.setattr(f"webui.engine.generate.{name}", kept(name, getattr(text_encoding, name)))
+
+    def states(aesthetic: Aesthetic | None) -> dict[str, Tensor]:
+        job = replace(request, aesthetic=aesthetic)
+        guide = partial(make_guide, embedding=embedding, clip_folder=folder)
+        for _ in generate(job, Alone(), load=lambda _: model, open_input={}.__getitem__, guide=guide):
+            pass
+        return dict(seen)
+
+    plain, drawn, again, off = (states(each) for each in (None, SETTINGS, SETTINGS, replace(SETTINGS, steps=0)))
+    encoded = text_encoding.encode_prompt(model, request.prompt, 1).states[None]
+    ids = ids_of(model, "a red fox")
+    by_hand = drawn_states(make_guide(model, SETTINGS, embedding, folder), model.text_encoder, ids, encoded, encode)[0]
+    torch.testing.assert_close(drawn["encode_prompt"], by_hand)
+    assert not torch.allclose(drawn["encode_prompt"], plain["encode_prompt"], atol=1e-4)
+    assert torch.equal(drawn["encode_prompt"], again["encode_prompt"])
+    assert torch.equal(off["encode_prompt"], plain["encode_prompt"])
+    assert torch.equal(drawn["encode_negative_prompt"], plain["encode_negative_prompt"])
+    assert all(torch.equal(weight, before[name]) for name, weight in model.text_encoder.state_dict().items())
+
+
+def test_without_files_a_request_for_it_is_refused(model):
+    request = GenerationRequest(prompt="x", width=64, height=64, steps=1, seed=1, variation_seed=1, aesthetic=SETTINGS)
+    with pytest.raises(MissingModel, match="sky"):
+        list(generate(request, Alone(), load=lambda _: model, open_input={}.__getitem__))

@@ -3,7 +3,9 @@ import io
 import pytest
 from PIL import Image
 
+from tests.service.conftest import until
 from webui.core import infotext
+from webui.core.aesthetic import Aesthetic
 from webui.core.request import GenerationRequest
 from webui.service.service import Service
 from webui.ui import actions
@@ -132,10 +134,32 @@ def test_a_first_visit_starts_at_the_native_size_of_the_default_checkpoint(servi
 
 def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Service) -> None:
     drafts = {
-        "txt2img": {"prompt": "kept", "sampler": "gone sampler", "seed": "abc", "unknown": 1, "init.denoising_strength": 0.1},
+        "txt2img": {
+            "prompt": "kept",
+            "aesthetic.embedding": "gone",
+            "sampler": "gone sampler",
+            "seed": "abc",
+            "unknown": 1,
+            "init.denoising_strength": 0.1,
+        },
         "quick": {"checkpoint": "gone.safetensors", "clip_skip": 3},
         "img2img": "nonsense",
     }
     start = actions.start_values(service, drafts)
+    assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
     assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept"}
     assert (start["quick"]["checkpoint"].value, start["quick"]["clip_skip"]) == ("small.safetensors", 3)
+
+
+def test_an_aesthetic_embedding_that_is_not_here_is_left_out_and_named(service: Service) -> None:
+    text = infotext.write(GenerationRequest(prompt="x", seed=1, width=64, height=64, aesthetic=Aesthetic(embedding="sky", steps=9)))
+    updates, problems = actions.fill(service, "txt2img", text, shown("txt2img"))
+    assert "aesthetic.embedding" not in updates
+    assert any("sky" in problem and "models/aesthetic_embeddings" in problem for problem in problems)
+    folder = service.settings.aesthetic_dirs[0]
+    folder.mkdir(parents=True)
+    (folder / "sky.pt").write_bytes(b"x")
+    service.models.start()
+    until(lambda: service.catalog.aesthetic_embeddings())
+    updates, problems = actions.fill(service, "txt2img", text, shown("txt2img"))
+    assert (updates["aesthetic.embedding"], updates["aesthetic.steps"], problems) == ("sky", 9, [])

@@ -2,12 +2,13 @@ from dataclasses import fields
 
 import pytest
 
+from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
-from webui.ui.fields import FIELDS, QUICK, TABS, collect, spread
+from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask"}
+NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "aesthetic"}
 
 
 def shown(tab: str) -> dict[str, object]:
@@ -16,7 +17,8 @@ def shown(tab: str) -> dict[str, object]:
 
 def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
     wanted = set()
-    for prefix, kind in (("", GenerationRequest), ("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint)):
+    parts = (("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint), ("aesthetic.", Aesthetic))
+    for prefix, kind in (("", GenerationRequest), *parts):
         wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
     covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
     assert wanted == covered
@@ -74,3 +76,11 @@ def test_an_emptied_seed_box_means_a_random_seed() -> None:
 
 def test_a_slider_leaves_limits_to_the_request() -> None:
     assert FIELDS["steps"].make("test").preprocess(0) == 0
+
+
+def test_aesthetic_gradients_are_off_until_an_embedding_is_chosen() -> None:
+    assert collect(shown("txt2img") | {"aesthetic.steps": 9}).aesthetic is None
+    request = collect(shown("txt2img") | {"aesthetic.embedding": "sky", "aesthetic.steps": 9, "aesthetic.learning_rate": "0.001"})
+    assert request.aesthetic == Aesthetic(embedding="sky", steps=9, learning_rate=0.001)
+    assert collect(spread(request, (*QUICK, *TABS["txt2img"]))) == request
+    assert spread(GenerationRequest(), TABS["txt2img"])["aesthetic.embedding"] == NO_AESTHETIC

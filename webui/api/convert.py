@@ -5,13 +5,14 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 from webui import __version__
 from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, SkippedEmbedding, Txt2Img
 from webui.core import image_metadata, infotext
+from webui.core.aesthetic import Aesthetic
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest, MissingModel
@@ -43,6 +44,8 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     _refuse_what_is_missing(body)
     request = _overlay(body, _base(body, preferences))
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)
+    if body.aesthetic is not None:
+        request = replace(request, aesthetic=_aesthetic(body.aesthetic))
     for name in ("width", "height"):
         if getattr(request, name) < 1:
             raise BadRequest(f"{name} {getattr(request, name)} is out of range: use 64 or more")
@@ -156,6 +159,17 @@ def _overridden(
     if skip is not None:
         request = replace(request, clip_skip=_clip_skip(skip))
     return request
+
+
+def _aesthetic(told: Mapping[str, Any]) -> Aesthetic:
+    """Aesthetic gradients from the API's object; BadRequest names fields that it does not have and values of a wrong kind."""
+    kinds = {field.name: type(getattr(Aesthetic, field.name, "")) for field in fields(Aesthetic)}
+    for name, value in told.items():
+        if name not in kinds:
+            raise BadRequest(f"aesthetic has no field {_short(name)!r}; use {', '.join(kinds)}")
+        if type(value) is not kinds[name] and (kinds[name], type(value)) != (float, int):
+            raise BadRequest(f"aesthetic.{name} should be of the kind {kinds[name].__name__}")
+    return Aesthetic(**{"embedding": "", **told})
 
 
 def _clip_skip(value: Any) -> int:

@@ -138,6 +138,7 @@ class Generation(Lenient):
     send_images: bool = True
     save_images: bool = False
     alwayson_scripts: dict[str, Any] = {}
+    aesthetic: dict[str, Any] | None = None  # Easel's own: the fields of core.aesthetic.Aesthetic
     infotext: OpenText = None
 
 

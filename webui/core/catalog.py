@@ -103,6 +103,9 @@ class Catalog:
     def hypernetworks(self) -> list[ModelFile]:
         return list(self._index.files("hypernetwork"))
 
+    def aesthetic_embeddings(self) -> list[ModelFile]:
+        return list(self._index.files("aesthetic"))
+
     def refresh(self) -> None:
         """Look for checkpoints and VAEs again; files that did not change are not opened, but for those that had a problem."""
         self._verdicts = {key: verdict for key, verdict in self._verdicts.items() if not verdict[1]}
@@ -144,6 +147,10 @@ class Catalog:
     def find_hypernetwork(self, text: str) -> ModelFile:
         """By file name with or without ending and folder; errors as for find_lora."""
         return self._find_mentioned("hypernetwork", text)
+
+    def find_aesthetic(self, text: str) -> ModelFile:
+        """By file name with or without ending and folder; errors as for find_lora."""
+        return self._find_mentioned("aesthetic", text)
 
     def automatic_vae(self, checkpoint: ModelFile) -> ModelFile | None:
         """The VAE with the checkpoint's stem and .vae.safetensors, .vae.pt or .vae.ckpt, beside it or in a VAE folder."""

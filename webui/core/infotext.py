@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from webui import __version__
+from webui.core.aesthetic import aesthetic_items, read_aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.key_values import Values, is_digits, items, joined, short
@@ -60,7 +61,8 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
     parts = [request.prompt] if request.prompt else []
     if request.negative_prompt:
         parts.append(f"{NEGATIVE} {request.negative_prompt}")
-    pairs = [*_settings(request), *_init_items(request.init), *facts.extra.items()]
+    drawn = aesthetic_items(request.aesthetic) if request.aesthetic else ()
+    pairs = [*_settings(request), *_init_items(request.init), *drawn, *facts.extra.items()]
     if _is_ambiguous(request):
         pairs.append((PROMPT_LINES, str(request.prompt.count("\n") + 1 if request.prompt else 0)))
     pairs.append(("Version", facts.version))
@@ -260,6 +262,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         batch_count=values.whole("Batch count", 1, 1, MAX_BATCH_COUNT) if ours else base.batch_count,
         rng=_rng(values),
         init=_init(values, base.init),
+        aesthetic=read_aesthetic(values),
         **_models(values, base, ours),
     )
     silent = SILENT if notes else [key for key in values.left() if key in SILENT or not _changes_pictures(key, infotext.params[key])]
@@ -277,7 +280,7 @@ CHANGING = (
     *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
     *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds", "Emphasis"),
     *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
-    *("SD upscale", "ControlNet", "Aesthetic "),
+    *("SD upscale", "ControlNet"),
 )
 OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing
 

@@ -17,8 +17,16 @@ ENDINGS: dict[str, tuple[str, ...]] = {  # kind of model -> endings of its files
     "lora": (".safetensors", ".ckpt", ".pt", ".bin"),
     "embedding": (".safetensors", ".pt", ".bin"),
     "hypernetwork": (".safetensors", ".pt", ".ckpt"),
+    "aesthetic": (".safetensors", ".pt"),
 }
-KIND_TITLES = {"checkpoint": "checkpoint", "vae": "VAE", "lora": "LoRA", "embedding": "embedding", "hypernetwork": "hypernetwork"}
+KIND_TITLES = {
+    "checkpoint": "checkpoint",
+    "vae": "VAE",
+    "lora": "LoRA",
+    "embedding": "embedding",
+    "hypernetwork": "hypernetwork",
+    "aesthetic": "aesthetic embedding",
+}
 PICTURES = tuple(f"{middle}.{ending}" for middle in (".preview", "") for ending in ("png", "jpg", "jpeg", "webp"))
 SIDECARS = (".json", ".civitai.info", ".description.txt", ".txt", *PICTURES)  # a model's stem and one of these
 MAX_DEPTH = 8  # folders within folders
@@ -80,6 +88,7 @@ def folders_of(kind: str, settings: Settings) -> tuple[Path, ...]:
         "lora": settings.lora_dirs,
         "embedding": settings.embeddings_dirs,
         "hypernetwork": settings.hypernetwork_dirs,
+        "aesthetic": settings.aesthetic_dirs,
     }
     return folders[kind]
 

@@ -63,6 +63,8 @@ def used_files(request: GenerationRequest, infotext: str, catalog: Catalog) -> d
     for use in extract_networks(request.prompt)[1]:
         if use.kind in find:
             found[f"{use.kind} {use.name}"] = find[use.kind](use.name)
+    if request.aesthetic is not None:
+        found[f"aesthetic {request.aesthetic.embedding}"] = catalog.find_aesthetic(request.aesthetic.embedding)
     called = {part.partition(":")[0].strip() for part in read(infotext).params.get("TI hashes", "").split(",")} - {""}
     found |= {f"embedding {file.stem}": file for file in catalog.embeddings() if file.stem in called}
     known = {role: file if file.size > HASHED_AT_ONCE else catalog.with_hash(file) for role, file in found.items()}

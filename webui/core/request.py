@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 
@@ -75,6 +76,7 @@ class GenerationRequest:
     batch_count: int = 1
     rng: str = "CPU"  # where noise is drawn: "CPU" (the same on every device)
     init: InitImage | None = None
+    aesthetic: Aesthetic | None = None  # for the prompt, not for the negative one
 
     def validate(self) -> None:
         """Raise BadRequest, naming the value, the limit and the way out, unless the request can be carried out."""
@@ -93,6 +95,8 @@ class GenerationRequest:
             raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
         if self.init is not None:
             _check_init(self.init)
+        if self.aesthetic is not None:
+            self.aesthetic.validate()
 
     def single(self, index: int) -> "GenerationRequest":
         """The request that makes picture `index` of this job alone (0 <= index < batch_size * batch_count)."""
@@ -113,6 +117,8 @@ class GenerationRequest:
             init["inpaint"] = Inpaint(**_known(Inpaint, init["inpaint"])) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**_known(Outpaint, init["outpaint"])) if init.get("outpaint") else None
             values["init"] = InitImage(**init)
+        if values.get("aesthetic"):
+            values["aesthetic"] = Aesthetic(**_known(Aesthetic, values["aesthetic"]))
         return cls(**values)
 
 

@@ -55,6 +55,8 @@ class Settings:
     lora_dirs: tuple[Path, ...]
     embeddings_dirs: tuple[Path, ...]
     hypernetwork_dirs: tuple[Path, ...]
+    aesthetic_dirs: tuple[Path, ...]
+    clip_dir: Path  # CLIP itself, for aesthetic gradients
     builtin_checkpoint: Path  # the miniature, offered whatever data_dir is
     outputs_dir: Path
     database: Path
@@ -167,6 +169,8 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
         lora_dirs=(*_folders(data / "loras", flags.lora_dir), models / "Lora"),
         embeddings_dirs=_folders(data / "embeddings", flags.embeddings_dir),
         hypernetwork_dirs=_folders(models / "hypernetworks", flags.hypernetwork_dir),
+        aesthetic_dirs=(models / "aesthetic_embeddings",),
+        clip_dir=models / "CLIP",
         builtin_checkpoint=PROJECT_DIR / MINIATURE,
         outputs_dir=data / "outputs",
         database=data / "easel.sqlite3",

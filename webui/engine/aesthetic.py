@@ -8,7 +8,7 @@ checkpoint's own (the same weights in most SD 1.x checkpoints).
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -25,15 +25,13 @@ from webui.engine.component_places import image_tower_part, weight_file
 from webui.engine.model import DiffusionModel
 from webui.engine.model_file import open_tensors, read_plain
 from webui.engine.module_loading import load_image_encoder
+from webui.engine.text_encoding import Encode
 
 MAX_FILE_BYTES = 16_000_000  # of an aesthetic embedding, which is a few thousand numbers
 MAX_TEXT_TOKENS = 77
 PROJECTION = "text_projection.weight"
 PICTURES_AT_ONCE = 8
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of red, green and blue in 0 .. 1
-
-Encode = Callable[[nn.Module, Tensor], Tensor]
-"""(text encoder, token ids (1, 77)) -> text states (1, 77, width), with the job's CLIP skip."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +61,22 @@ def make_guide(model: DiffusionModel, settings: Aesthetic, embedding: Path, clip
         )
     if target.shape[1] != size:
         raise BadRequest(f"{embedding.name} has {target.shape[1]} numbers, the CLIP in {clip_folder} {size}: it was made with another CLIP")
-    device = model.text_encoder.device
-    projection, target = projection.to(device), target.to(device)
     if settings.text:
         target = _turned(target, _text_features(model, projection, settings.text), settings)
     return Guide(settings, target, projection)
 
 
+def no_guide(model: DiffusionModel, settings: Aesthetic) -> Guide:
+    """For callers without files: raises MissingModel."""
+    raise MissingModel(f"there is no aesthetic embedding {settings.embedding!r}; leave it out")
+
+
 def _text_features(model: DiffusionModel, projection: Tensor, text: str) -> Tensor:
     """(1, n): a text in CLIP's common space, of any length; its first 75 tokens count."""
     ids = model.tokenizer([text], truncation=True, max_length=MAX_TEXT_TOKENS, return_tensors="pt")["input_ids"]
-    with torch.no_grad():
-        return model.text_encoder(input_ids=ids.to(projection.device)).pooler_output.float() @ projection.T
+    with torch.no_grad(), model.at_work(model.text_encoder):
+        pooled = model.text_encoder(input_ids=ids.to(model.text_encoder.device)).pooler_output
+        return pooled.float().to(projection.device) @ projection.T
 
 
 def _turned(target: Tensor, text: Tensor, settings: Aesthetic) -> Tensor:
@@ -102,11 +104,8 @@ def tuned_copy(guide: Guide, encoder: nn.Module, ids: Tensor) -> nn.Module:
     """
     with torch.inference_mode(False), torch.enable_grad():
         tuned = copy.deepcopy(encoder).float().requires_grad_(True)
-        ids, projection, target = (
-            ids.clone(),
-            guide.projection.clone(),
-            guide.target.clone(),
-        )  # made in inference mode, they could not be used
+        # copies: what was made in inference mode could not be used
+        ids, projection, target = (tensor.to(ids.device, copy=True) for tensor in (ids, guide.projection, guide.target))
         optimizer = torch.optim.Adam(tuned.parameters(), lr=guide.settings.learning_rate)
         for _ in range(guide.settings.steps):
             features = normalize(tuned(input_ids=ids).pooler_output @ projection.T, dim=-1)

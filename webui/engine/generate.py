@@ -11,11 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from webui.core import infotext
+from webui.core.aesthetic import Aesthetic
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import find_sampler
 from webui.core.errors import OutOfMemory
 from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest
+from webui.engine.aesthetic import Guide, drawn_states, no_guide
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.device import memory_sentence
 from webui.engine.embeddings import Embedding
@@ -32,7 +34,7 @@ from webui.engine.rng import BrownianNoise, ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Begin, Source, make_source
-from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, encode_negative_prompt, encode_prompt, with_sizes
+from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, Draw, encode_negative_prompt, encode_prompt, with_sizes
 
 PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
@@ -47,6 +49,7 @@ def generate(
     open_input: Callable[[str], Image.Image],
     networks: Callable[[str], Networks] = Networks,
     embeddings: Callable[[], Mapping[str, Embedding]] = dict,
+    guide: Callable[[DiffusionModel, Aesthetic], Guide] = no_guide,
     free_caches: Callable[[], None] = give_memory_back,
     follow: Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]] = at_once,
 ) -> Iterator[Event]:
@@ -54,8 +57,8 @@ def generate(
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
-    model are not used. free_caches: lets go of what can be had again, when memory runs out.
-    follow: runs `load` and tells how far it is.
+    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. free_caches: lets go of what can be
+    had again, when memory runs out. follow: runs `load` and tells how far it is.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
@@ -65,7 +68,9 @@ def generate(
         with applied(called, model) as notices:
             yield from map(Notice, notices)
             words = ChainMap(called.embeddings, embeddings())  # type: ignore[arg-type]
-            yield from _batches(Job(request, model, make_source(request, model, open_input), called, words, free_caches), control)
+            draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
+            source = make_source(request, model, open_input)
+            yield from _batches(Job(request, model, source, called, words, free_caches, draw), control)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -82,6 +87,7 @@ class Job:
     networks: Networks
     embeddings: Mapping[str, Embedding]
     free_caches: Callable[[], None]
+    draw: Draw | None = None  # of the prompt's states
 
     @cached_property
     def unet(self) -> PatientUnet:
@@ -103,7 +109,7 @@ class Job:
 
     @cached_property
     def cond(self) -> Conditioning:
-        return encode_prompt(self.model, self.networks.prompt, self.request.clip_skip, self.embeddings)
+        return encode_prompt(self.model, self.networks.prompt, self.request.clip_skip, self.embeddings, self.draw)
 
     @cached_property
     def uncond(self) -> Conditioning:

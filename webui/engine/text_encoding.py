@@ -1,11 +1,11 @@
 """Prompt -> what the UNet attends to: 75-token chunks, attention weights, embeddings, CLIP skip, SDXL's two text encoders."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from webui.core.errors import BadRequest
 from webui.core.prompt import BREAK, parse_attention
@@ -18,6 +18,12 @@ CHUNKS_AT_ONCE = 16  # encoded in one call
 PLACEHOLDER = 0  # the token id under an embedding's vector; any but those of begin, end and comma
 GOOD_SCORE, BAD_SCORE = 6.0, 2.5  # aesthetic scores that the refiner is told with prompt and negative prompt
 SDXL_LAYER = -2  # whose states SDXL was trained on; the last layer serves the pooled state alone
+
+
+Encode = Callable[[nn.Module, Tensor], Tensor]
+"""(text encoder, token ids (1, 77)) -> text states (1, 77, width), with the job's CLIP skip."""
+Draw = Callable[[nn.Module, Tensor, Tensor, Encode], Tensor]
+"""(text encoder, token ids (1, 77), its weighted states (1, 77, width), how it encodes) -> states in their place."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,18 @@ class Chunk:
     after_comma: int = 0  # how many tokens there are up to and with the last comma; 0: no comma
 
 
-def encode_prompt(model: DiffusionModel, prompt: str, clip_skip: int, embeddings: Mapping[str, Embedding] | None = None) -> Conditioning:
+def encode_prompt(
+    model: DiffusionModel, prompt: str, clip_skip: int, embeddings: Mapping[str, Embedding] | None = None, draw: Draw | None = None
+) -> Conditioning:
     """A prompt with attention syntax, and with embeddings by their names, encoded.
 
     clip_skip: 1 = the last layer; counted as the field does, one more than diffusers. SD 1.x alone has the choice: in the field, that of
     SD 2.x and SDXL is fixed by their training (the last but one). embeddings: name -> embedding; those of another width are not used.
+    draw: changes the states of each chunk, one at a time.
     """
     chunks = split_into_chunks(parse_attention(prompt), model, embeddings or {})
-    parts = [_encode(model, chunks[start : start + CHUNKS_AT_ONCE], clip_skip) for start in range(0, len(chunks), CHUNKS_AT_ONCE)]
+    at_once = 1 if draw else CHUNKS_AT_ONCE
+    parts = [_encode(model, chunks[start : start + at_once], clip_skip, draw) for start in range(0, len(chunks), at_once)]
     states = torch.cat([states for states, _ in parts]).to(model.device)
     pooled = parts[0][1]
     used = {token.embedding.name: token.embedding for chunk in chunks for token in chunk.tokens if token.embedding}
@@ -134,7 +144,7 @@ def _overflow(full: Chunk, comma_follows: bool) -> Chunk:
     return moved
 
 
-def _encode(model: DiffusionModel, chunks: Sequence[Chunk], clip_skip: int) -> tuple[Tensor, Tensor | None]:
+def _encode(model: DiffusionModel, chunks: Sequence[Chunk], clip_skip: int, draw: Draw | None = None) -> tuple[Tensor, Tensor | None]:
     """Weighted states (chunks, 77, width), those of several text encoders side by side, and pooled states (chunks, width) if any."""
     weights = torch.tensor([[1.0, *(token.weight for token in chunk.tokens), *[1.0] * (CHUNK + 1 - len(chunk.tokens))] for chunk in chunks])
     all_states, pooled = [], None
@@ -146,7 +156,11 @@ def _encode(model: DiffusionModel, chunks: Sequence[Chunk], clip_skip: int) -> t
                 states, pooled = output.hidden_states[SDXL_LAYER], output.get("text_embeds", pooled)
             else:
                 states = _hidden_states(encoder, ids, clip_skip if layout.naming == "clip" else 1)
-        all_states.append(_emphasized(states, weights.to(states.device, states.dtype)) if bool((weights != 1.0).any()) else states)
+            if bool((weights != 1.0).any()):
+                states = _emphasized(states, weights.to(states.device, states.dtype))
+            if draw:
+                states = draw(encoder, ids, states, lambda tuned, ids: _hidden_states(tuned, ids, clip_skip))
+        all_states.append(states)
     return torch.cat(all_states, dim=-1), pooled
 
 

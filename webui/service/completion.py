@@ -26,6 +26,8 @@ def complete(
 ) -> GenerationRequest:
     """The request with nothing left open; what is set already stays. Raises BadRequest, MissingModel."""
     _check_networks(request.prompt, catalog)
+    if request.aesthetic is not None:
+        catalog.find_aesthetic(request.aesthetic.embedding)
     checkpoint = _usable(catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"]))
     vae = _vae(request, checkpoint, catalog, preferences)
     size = _size(request, checkpoint, open_input)

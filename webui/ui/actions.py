@@ -10,7 +10,7 @@ from webui.core.catalog import ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.service.service import Service
-from webui.ui.fields import FIELDS, QUICK, TABS, collect, spread
+from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
 
 SOME_PICTURE = "shown"  # stands for a picture or a mask where only the settings beside it matter
 MOST_TOLD = 5  # problems of one infotext that are shown
@@ -46,6 +46,10 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
     if tab == "outpaint" and not _tells_outpaint(told):  # the strength of another kind of job says nothing here
         updates.pop("init.denoising_strength", None)
     problems += _settle_models(service, request, updates, values)
+    drawn = updates.get("aesthetic.embedding", NO_AESTHETIC)
+    if drawn not in aesthetic_choices(service):
+        updates["aesthetic.embedding"] = NO_AESTHETIC
+        problems.append(f"the aesthetic embedding {drawn} is not here, so it was left out; it belongs into models/aesthetic_embeddings")
     return {name: value for name, value in updates.items() if value != values[name]}, problems[:MOST_TOLD]
 
 
@@ -107,6 +111,10 @@ def vae_choices(service: Service) -> list[str]:
     return ["Automatic", "None", *(file.name for file in service.catalog.vaes())]
 
 
+def aesthetic_choices(service: Service) -> list[str]:
+    return [NO_AESTHETIC, *(file.stem for file in service.catalog.aesthetic_embeddings())]
+
+
 def native_size(service: Service, checkpoint: str) -> int:
     """Pixels of the side at which `checkpoint` was trained; 512 where it is not known."""
     try:
@@ -151,12 +159,16 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
     if quick["vae"] not in vaes:
         quick["vae"] = "Automatic"
     side = native_size(service, quick["checkpoint"])
+    drawn = aesthetic_choices(service)
     start = {"quick": dict(quick)}
     start["quick"]["checkpoint"] = gr.Dropdown(choices=checkpoints, value=quick["checkpoint"])
     start["quick"]["vae"] = gr.Dropdown(choices=vaes, value=quick["vae"])
     for tab, fields in TABS.items():
         native = {"width": side, "height": side} if "width" in fields else {}
         start[tab] = native | _still_good(tab, kept)
+        if "aesthetic.embedding" in fields:
+            chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
+            start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)
     return start
 
 
@@ -180,6 +192,6 @@ def _still_good(tab: str, drafts: Mapping[str, Any]) -> dict[str, Any]:
             entry.read(value)
         except BadRequest:
             continue
-        if tab == "quick" or not choices or value in choices:
+        if tab == "quick" or name == "aesthetic.embedding" or not choices or value in choices:
             good[name] = value
     return good

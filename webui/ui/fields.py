@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
@@ -108,6 +109,23 @@ def _either(name: str, element: str, label: str, no: str, yes: str) -> Field:
     )
 
 
+def _switch(name: str, element: str, label: str) -> Field:
+    return Field(name=name, element=element, widget=gr.Checkbox, label=label, default=False, read=bool)
+
+
+def _small_number(name: str, element: str, label: str, default: float) -> Field:
+    """A text box: a browser's number boxes show 0.0001 as 0."""
+    options = {"max_lines": 1, "min_width": 100}
+    return Field(
+        name=name, element=element, widget=gr.Textbox, label=label, default=str(default), options=options, read=_decimal(label), show=str
+    )
+
+
+def _text(name: str, element: str, label: str, placeholder: str) -> Field:
+    options = {"placeholder": placeholder, "max_lines": 1, "min_width": 160}
+    return Field(name=name, element=element, widget=gr.Textbox, label=label, default="", options=options, read=lambda value: value or "")
+
+
 def _prompt(name: str, element: str, label: str, placeholder: str, lines: int) -> Field:
     options = {"placeholder": placeholder, "lines": lines, "max_lines": 12, "elem_classes": ["prompt"], "html_attributes": _plain_typing()}
     return Field(name=name, element=element, widget=gr.Textbox, label=label, default="", options=options, read=lambda value: value or "")
@@ -117,6 +135,7 @@ def _plain_typing() -> gr.InputHTMLAttributes:
     return gr.InputHTMLAttributes(spellcheck=False, autocorrect="off", autocapitalize="off")
 
 
+NO_AESTHETIC = "None"  # chosen: no aesthetic gradients
 FIELDS: dict[str, Field] = {
     entry.name: entry
     for entry in (
@@ -140,6 +159,14 @@ FIELDS: dict[str, Field] = {
         _slider("variation_strength", "subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),
         _number("seed_resize_width", "seed_resize_from_w", "Resize seed from width", 0, 8),
         _number("seed_resize_height", "seed_resize_from_h", "Resize seed from height", 0, 8),
+        _choice("aesthetic.embedding", "aesthetic_embedding", "Aesthetic embedding", NO_AESTHETIC, [NO_AESTHETIC]),
+        _slider("aesthetic.weight", "aesthetic_weight", "Weight", 0.9, 0, 1, 0.01),
+        _slider("aesthetic.steps", "aesthetic_steps", "Steps of tuning", 5, 0, 100, 1),
+        _small_number("aesthetic.learning_rate", "aesthetic_lr", "Learning rate", 0.0001),
+        _switch("aesthetic.slerp", "aesthetic_slerp", "Slerp: mix on an arc"),
+        _text("aesthetic.text", "aesthetic_text", "Text that turns the embedding", "Optional"),
+        _switch("aesthetic.text_negative", "aesthetic_text_negative", "Away from the text"),
+        _slider("aesthetic.slerp_angle", "aesthetic_slerp_angle", "Slerp angle", 0.1, 0, 1, 0.01),
         _slider("init.denoising_strength", "denoising_strength", "Denoising strength", 0.75, 0, 1, 0.01),
         _choice("init.resize_mode", "resize_mode", "Resize mode", RESIZE_MODES[0], list(RESIZE_MODES)),
         _slider("init.inpaint.blur_x", "mask_blur", "Mask blur", 4, 0, 64, 1, "init.inpaint.blur_y"),
@@ -162,17 +189,18 @@ _COMMON = (
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
+AESTHETIC = tuple(name for name in FIELDS if name.startswith("aesthetic."))
 _OUTPAINT = tuple(name for name in FIELDS if name.startswith("init.outpaint."))
 TABS: dict[str, tuple[str, ...]] = {
-    "txt2img": (*_COMMON, *_SIZE),
-    "img2img": (*_COMMON, *_SIZE, "init.denoising_strength", "init.resize_mode", *_INPAINT),
+    "txt2img": (*_COMMON, *_SIZE, *AESTHETIC),
+    "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_INPAINT),
     "outpaint": (*_COMMON, "init.denoising_strength", *_OUTPAINT),
 }
 
 
 def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
     """The request that widget `values` (field name -> value) describe, with the input pictures by hash ("" = none)."""
-    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}}
+    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}, "aesthetic": {}}
     for name, value in values.items():
         entry = FIELDS[name]
         for path in (name, *entry.also):
@@ -183,12 +211,14 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
         inpaint = Inpaint(mask=mask, **groups["init.inpaint"]) if mask else None
         outpaint = Outpaint(**groups["init.outpaint"]) if groups["init.outpaint"] else None
         init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, **groups["init"])
-    return GenerationRequest(**groups[""], init=init)
+    drawn = groups["aesthetic"]
+    aesthetic = Aesthetic(**drawn) if drawn.get("embedding", NO_AESTHETIC) != NO_AESTHETIC else None
+    return GenerationRequest(**groups[""], init=init, aesthetic=aesthetic)
 
 
 def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:
     """Widget values (field name -> value) that show `request`, for those of `names` that the request has."""
-    values = {}
+    values: dict[str, Any] = {"aesthetic.embedding": NO_AESTHETIC} if "aesthetic.embedding" in names else {}
     for name in names:
         part: Any = request
         for key in name.split("."):

@@ -107,6 +107,22 @@ def seed_rows(studio: Studio) -> None:
                 studio.add("seed_resize_height")
 
 
+def aesthetic_rows(studio: Studio) -> None:
+    with gr.Accordion("Aesthetic gradients", open=False, elem_id=f"{studio.name}_aesthetic"):
+        with gr.Row():
+            studio.add("aesthetic.embedding")
+            studio.add("aesthetic.learning_rate")
+        with gr.Row():
+            studio.add("aesthetic.weight")
+            studio.add("aesthetic.steps")
+        with gr.Row():
+            studio.add("aesthetic.text")
+            studio.add("aesthetic.slerp_angle")
+        with gr.Row():
+            studio.add("aesthetic.slerp")
+            studio.add("aesthetic.text_negative")
+
+
 def result_area(studio: Studio) -> None:
     with gr.Column(elem_classes=["area-result"]):
         gr.HTML(

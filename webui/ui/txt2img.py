@@ -17,4 +17,5 @@ def build() -> Studio:
             parts.size_row(studio)
             studio.add("cfg_scale")
             parts.seed_rows(studio)
+            parts.aesthetic_rows(studio)
     return studio
