@@ -157,7 +157,9 @@ def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
     from webui.engine.networks import EmbeddingStore, NetworkStore
 
     find = {"lora": catalog.find_lora, "hypernet": catalog.find_hypernetwork}
-    return NetworkStore(lambda kind, name: find[kind](name).path, lora_hash), EmbeddingStore(catalog.embeddings)
+    return NetworkStore(lambda kind, name: find[kind](name).path, lora_hash), EmbeddingStore(
+        catalog.embeddings, lambda file: catalog.with_hash(file).sha256 or ""
+    )
 
 
 def _loader(catalog: Catalog, cache: "ModelCache", device: "Device") -> "Callable[[GenerationRequest], DiffusionModel]":

@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from tests.engine.test_generate import REQUEST, Script
 from tests.tiny import tiny_model
 from webui.core import infotext
+from webui.core.catalog import sha256_of
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.event import Finished, Notice, Pictures
 from webui.core.lora_hash import lora_hash
-from webui.core.model_listing import ModelFile
+from webui.core.model_listing import ModelFile, model_in
 from webui.engine.generate import generate
 from webui.engine.model import DiffusionModel
 from webui.engine.networks import EmbeddingStore, NetworkStore
@@ -130,3 +131,10 @@ def test_what_cannot_be_used_is_said(make):
     assert [event.text for event in make("a cat <sticker:big:1>") if isinstance(event, Notice)] == [
         "<sticker:big:1> was left out of the prompt: Easel knows <lora:...> and <hypernet:...>"
     ]
+
+
+def test_an_embedding_that_was_not_hashed_yet_is_hashed_when_it_is_called(tmp_path):
+    path = tmp_path / "soft.safetensors"
+    save_file({"emb_params": torch.ones(1, 8)}, path)
+    store = EmbeddingStore(lambda: [model_in((tmp_path,), (".safetensors",), path.name)], lambda file: sha256_of(file.path))
+    assert store.now()["soft"].sha256 == sha256_of(path)

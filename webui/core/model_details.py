@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from webui.core.errors import EaselError
 from webui.core.family import Family, Shapes, detect_family
 from webui.core.model_listing import PICTURES, ModelFile
-from webui.core.network_family import base_in_words, embedding_family, embedding_shape, hypernetwork_family, lora_family
+from webui.core.network_family import aesthetic_family, base_in_words, embedding_family, embedding_shape, hypernetwork_family, lora_family
 from webui.core.safetensors_header import open_model_file, read_header, refuse_by_its_start
 from webui.core.sidecars import MAX_TEXT, Sidecar, bounded, plain_text, read_sidecars, words
 from webui.core.torch_outline import read_outline
@@ -45,6 +45,7 @@ DETECTORS: Mapping[str, Callable[[Shapes, Mapping[str, str], str], Family | None
     "lora": lora_family,
     "embedding": embedding_family,
     "hypernetwork": hypernetwork_family,
+    "aesthetic": aesthetic_family,
 }
 
 

@@ -72,6 +72,13 @@ def embedding_shape(shapes: Shapes) -> tuple[int, int] | None:
     return None
 
 
+def aesthetic_family(shapes: Shapes, metadata: Mapping[str, str], name: str) -> None:
+    """Nothing tells for which CLIP an aesthetic embedding is. Raises BadModelFile for what is none: it is one vector and nothing else."""
+    (shape,) = shapes.values() if len(shapes) == 1 else ((),)
+    if len(shape) not in (1, 2) or math.prod(shape) != shape[-1] or shape[-1] < 64:
+        raise BadModelFile(f"{name} is not an aesthetic embedding, which is one tensor of shape 1 x 768: {other_kind(shapes)}")
+
+
 def hypernetwork_family(shapes: Shapes, metadata: Mapping[str, str], name: str) -> Family | None:
     """The family of the hypernetwork `name`: it has layers for each width it is used at, that of the text states among them."""
     widths = {int(found[1]) for key in shapes if (found := re.match(r"(\d{2,5})[._]", key))}

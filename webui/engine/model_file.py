@@ -26,8 +26,7 @@ from webui.engine.number_types import DTYPES
 from webui.engine.unpickle import CONTENT, UNNAMED
 
 CPU = torch.device("cpu")
-PIECE = 1 << 20  # numbers that are read, and cast or moved, at once
-LARGEST = 8  # bytes of one number
+PIECE = 1 << 18  # numbers that are read, and cast or moved, at once
 MAX_PICKLE_BYTES = 64_000_000
 MAX_DIRECTORY_BYTES = 8_000_000  # of a zip file: some 80,000 members
 LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a zip member: signature ... name length, extra length
@@ -61,7 +60,7 @@ class SafetensorsFile:
         self.metadata = {key: text for key, text in header.metadata.items() if key != CONTENT}
         self.shapes = {key: entry.shape for key, entry in header.tensors.items() if not key.startswith(UNNAMED)}
         self._file, self._entries = file, header.tensors
-        self._scratch = torch.empty(PIECE * LARGEST, dtype=torch.uint8)  # used again and again: it stays in the processor's cache
+        self._scratch = torch.empty(0, dtype=torch.uint8)
 
     def read(
         self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
@@ -78,10 +77,16 @@ class SafetensorsFile:
             read_into(self._file, memoryview(result.flatten().view(torch.uint8).numpy()), self.name)
             return result
         for piece in result.flatten().split(PIECE):
-            raw = self._scratch[: len(piece) * stored.itemsize]
+            raw = self._scratch_of(len(piece) * stored.itemsize)
             read_into(self._file, memoryview(raw.numpy()), self.name)
             piece.copy_(raw.view(stored))
         return result
+
+    def _scratch_of(self, size: int) -> Tensor:
+        """Memory that is used again for each piece: it stays in the processor's cache."""
+        if len(self._scratch) < size:
+            self._scratch = torch.empty(size, dtype=torch.uint8)
+        return self._scratch[:size]
 
 
 class ConvertedFile(SafetensorsFile):

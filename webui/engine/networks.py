@@ -78,11 +78,17 @@ class NetworkStore:
         return self._kept[key]
 
 
+def known_hash(file: ModelFile) -> str:
+    """What the listing says."""
+    return file.sha256 or ""
+
+
 class EmbeddingStore:
     """The embeddings that prompts may call, each read when it is first called, and anew when its file has changed."""
 
-    def __init__(self, files: Callable[[], Iterable[ModelFile]]) -> None:
-        self._files = files
+    def __init__(self, files: Callable[[], Iterable[ModelFile]], hash_of: Callable[[ModelFile], str] = known_hash) -> None:
+        """files: those that are listed. hash_of: a file -> its sha256, by which infotexts name it; "" where it is not known."""
+        self._files, self._hash_of = files, hash_of
         self._kept: dict[tuple[Path, float, int], Embedding] = {}
 
     def now(self) -> Mapping[str, Embedding]:
@@ -92,7 +98,7 @@ class EmbeddingStore:
     def _read(self, file: ModelFile) -> Embedding:
         key = (file.path, file.mtime, file.size)
         if key not in self._kept:
-            self._kept[key] = read_embedding(file.path, file.sha256 or "")
+            self._kept[key] = read_embedding(file.path, self._hash_of(file))
         return self._kept[key]
 
 

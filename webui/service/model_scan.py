@@ -90,7 +90,7 @@ class ModelScan:
     def _scan(self, asked: int) -> None:
         found = {kind: self._list(kind) for kind in ENDINGS}
         self._reached(asked)
-        for kind in ("checkpoint", "embedding", "hypernetwork", "vae", "lora"):  # few files first
+        for kind in ("checkpoint", "embedding", "hypernetwork", "aesthetic", "vae", "lora"):  # few files first
             unseen = self._rows.unseen(kind)
             waiting = [model for model in found[kind] if str(model.path) in unseen]
             for start in range(0, len(waiting), BATCH):

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from webui.core.errors import BadRequest, EaselError
@@ -49,7 +48,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data-dir", type=Path, default=ROOT, help="the root of models/")
     flags = parser.parse_args(arguments)
     models = flags.data_dir / "models"
-    torch.set_grad_enabled(False)
     try:
         path = make(flags.name, flags.pictures, models / "CLIP", models / "aesthetic_embeddings")
     except EaselError as error:
