@@ -39,9 +39,12 @@ def choose(person: Person, setting: str, name: str) -> None:
     box = person.page.locator(f"#setting_{setting} input")
     box.click()
     box.fill(name)
+    person.page.locator(f"#setting_{setting} [role=option]", has_text=name).first.wait_for()
     box.press("Enter")
-    person.page.wait_for_function(
-        "([setting, name]) => document.querySelector(`#setting_${setting} input`).value.startsWith(name)", arg=[setting, name]
+    person.page.wait_for_function(  # the whole name, not what was typed
+        "([setting, name]) => document.querySelector(`#setting_${setting} input`).value.startsWith(name) && "
+        "document.querySelector(`#setting_${setting} input`).value !== name || name === 'Automatic'",
+        arg=[setting, name],
     )
     box.blur()
 
