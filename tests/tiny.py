@@ -30,15 +30,18 @@ def tiny_checkpoint(path: Path, *, family: str = "miniature", dtype: torch.dtype
 
 
 def full_size_parts(family: str = "sd1") -> dict[str, Any]:
-    """Modules in the family's full size (SD 1.5: 860 M + 84 M + 123 M weights, 2.1 GB), fp16, random; for one text encoder."""
+    """Modules in the family's full size (SD 1.5: 860 M + 84 M + 123 M weights, 2.1 GB; SDXL: 3.5 G, 7 GB), fp16, random."""
     facts = load_family(family)
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
-        parts = {
+        parts: dict[str, Any] = {
             "unet": UNet2DConditionModel.from_config(facts.read_config("unet")),
             "vae": AutoencoderKL.from_config(facts.read_config("vae")),
-            "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(facts.read_config("text_encoder"))),
         }
+        for layout in facts.text_encoders:
+            config = facts.read_config(layout.component)
+            projected = config["architectures"] == ["CLIPTextModelWithProjection"]
+            parts[layout.component] = (CLIPTextModelWithProjection if projected else CLIPTextModel)(CLIPTextConfig.from_dict(config))
     for module in parts.values():
         weights = {key: torch.randn(tensor.shape, generator=generator).half() * 0.02 for key, tensor in module.state_dict().items()}
         module.load_state_dict(weights, assign=True)

@@ -36,17 +36,18 @@ def files(server: Server) -> Iterator[None]:
 
 
 def choose(person: Person, setting: str, name: str) -> None:
+    """Open the list and take an option. The list may just be redrawn with new files: then it is tried again."""
     box = person.page.locator(f"#setting_{setting} input")
-    box.click()
-    box.fill(name)
-    person.page.locator(f"#setting_{setting} [role=option]", has_text=name).first.wait_for()
-    box.press("Enter")
-    person.page.wait_for_function(  # the whole name, not what was typed
-        "([setting, name]) => document.querySelector(`#setting_${setting} input`).value.startsWith(name) && "
-        "document.querySelector(`#setting_${setting} input`).value !== name || name === 'Automatic'",
-        arg=[setting, name],
-    )
-    box.blur()
+    for _ in range(10):
+        box.click()
+        option = person.page.locator(f"#setting_{setting} [role=option]", has_text=name)
+        if option.count():
+            option.first.dispatch_event("mousedown")
+        box.blur()
+        person.page.wait_for_timeout(300)
+        if box.input_value().startswith(name):
+            return
+    raise AssertionError(f"{name} cannot be chosen")
 
 
 def refresh(person: Person) -> None:

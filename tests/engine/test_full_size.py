@@ -1,0 +1,65 @@
+"""Files of real sizes, with the real names and shapes of their tensors and random weights: loaded and run beside diffusers' own loader."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from tests.engine.test_families import BETAS, REQUEST, final_latents, noise, relative
+from tests.tiny import CPU, full_size_parts
+from webui.core.request import GenerationRequest
+from webui.engine.checkpoint import load_checkpoint, save_single_file
+from webui.engine.family import load_family
+from webui.engine.tokenizers import load_tokenizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+SMALL = GenerationRequest(**{**vars(REQUEST), "width": 64, "height": 64, "steps": 2})
+GIB = 2**30
+NEEDED = {"sd1": 8, "sd2": 8, "sdxl": 19}  # GiB of main memory: a model in fp32, and its file on the way
+
+
+@pytest.mark.parametrize("family", NEEDED)
+def test_a_file_of_full_size_makes_the_latents_that_diffusers_makes(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if psutil.virtual_memory().available < NEEDED[family] * GIB:
+        pytest.skip(f"needs {NEEDED[family]} GiB of free memory")
+    path = tmp_path / "full.safetensors"
+    save_single_file(path, **{"text_encoder": None, **full_size_parts(family)})
+    gc.collect()
+    ours, told = made_by_easel(path, monkeypatch)
+    assert told == family
+    theirs = made_by_diffusers(path, family)
+    path.unlink()  # pytest keeps its folders
+    assert torch.isfinite(theirs).all()
+    assert relative(ours, theirs) < 1e-3
+
+
+def made_by_easel(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, str]:
+    """Final latents, and the family that was found."""
+    model = load_checkpoint(path, torch.float32, CPU)
+    return final_latents(model, SMALL, monkeypatch), model.family.name
+
+
+def made_by_diffusers(path: Path, family: str) -> Tensor:
+    gc.collect()
+    facts = load_family(family)
+    kind: Any = diffusers.StableDiffusionXLPipeline if facts.is_sdxl else diffusers.StableDiffusionPipeline
+    tokenizers = {layout.tokenizer: load_tokenizer(layout.pad_token) for layout in facts.text_encoders}
+    pipeline = kind.from_single_file(str(path), config=str(facts.folder), torch_dtype=torch.float32, local_files_only=True, **tokenizers)
+    pipeline.scheduler = diffusers.EulerDiscreteScheduler(**BETAS, prediction_type=facts.prediction_type)
+    pipeline.set_progress_bar_config(disable=True)
+    made: Tensor = pipeline(
+        SMALL.prompt,
+        negative_prompt=SMALL.negative_prompt,
+        width=SMALL.width,
+        height=SMALL.height,
+        num_inference_steps=SMALL.steps,
+        guidance_scale=SMALL.cfg_scale,
+        latents=noise(SMALL),
+        output_type="latent",
+    ).images
+    return made
