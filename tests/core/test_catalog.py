@@ -293,3 +293,18 @@ def test_the_hash_of_a_loras_tensors_does_not_follow_its_metadata(settings):
     catalog = Catalog(settings)
     hashes = {catalog.network_hash(model) for model in catalog.loras()}
     assert hashes == {hashlib.sha256(bytes(20)).hexdigest()[:12]}
+
+
+def test_the_vae_that_a_checkpoints_json_names_comes_before_the_one_beside_it(settings, folder):
+    put(folder / "a.safetensors")
+    put(folder / "a.vae.pt", b"x")
+    put(settings.vae_dirs[0] / "wanted.pt", b"x")
+    catalog = Catalog(settings)
+    (model,) = catalog.checkpoints()
+    assert catalog.vae_for(model).name == "a.vae.pt"
+    for said, name in (("wanted.pt", "wanted.pt"), ("None", None), ("Automatic", "a.vae.pt"), ("", "a.vae.pt")):
+        (folder / "a.json").write_text(json.dumps({"vae": said}))
+        assert getattr(catalog.vae_for(model), "name", None) == name
+    (folder / "a.json").write_text('{"vae": "gone.pt"}')
+    with pytest.raises(MissingModel, match="gone"):
+        catalog.vae_for(model)

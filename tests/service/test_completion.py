@@ -111,6 +111,9 @@ def test_the_vae_is_named_or_none(completed: Complete, settings: Settings) -> No
     assert completed({"sd_vae": "None"}, checkpoint="one").vae == "None"
     assert completed({"sd_vae": "other"}, checkpoint="one").vae == "other.safetensors"
     assert completed({"sd_vae": "other"}, checkpoint="one", vae="None").vae == "None"
+    (settings.checkpoint_dirs[0] / "one.json").write_text('{"vae": "other"}')
+    assert completed(checkpoint="one").vae == "other.safetensors"
+    assert completed({"sd_vae": "None"}, checkpoint="one").vae == "None"
     with pytest.raises(MissingModel, match="absent"):
         completed(vae="absent")
 

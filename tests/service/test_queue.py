@@ -1,15 +1,18 @@
 """webui/service/queue.py."""
 
 import random
+import secrets
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.service.handlers import small
 from webui.core.errors import BadRequest, Busy, MissingModel
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.service.database import Database
-from webui.service.queue import MAX_RESTARTS, JobQueue
+from webui.service.queue import MAX_OVERTAKEN, MAX_RESTARTS, JobQueue
 
 
 @pytest.fixture
@@ -29,6 +32,56 @@ def take_all(queue: JobQueue) -> list[str]:
         taken.append(row.id)
         queue.finish(row.id, "done", row.seq + 1)
     return taken
+
+
+def take_all_as_a_worker(queue: JobQueue) -> list[str]:
+    """Each time telling what the last job has loaded."""
+    taken, loaded = [], None
+    while (row := queue.take(loaded)) is not None:
+        taken.append(row.id)
+        loaded = (row.request.checkpoint, row.request.vae)
+        queue.finish(row.id, "done", row.seq + 1)
+    return taken
+
+
+def add_with(queue: JobQueue, *jobs: tuple[str, str]) -> None:
+    """(id, checkpoint) each; the owner is the first letter of the id."""
+    for job_id, checkpoint in jobs:
+        queue.add(job_id, job_id[0], small(checkpoint=checkpoint, vae="None"), True)
+
+
+def test_neighbours_with_the_same_checkpoint_go_together(queue: JobQueue) -> None:
+    add_with(queue, ("a1", "X"), ("a2", "Y"), ("a3", "X"), ("a4", "Y"))
+    assert take_all_as_a_worker(queue) == ["a1", "a3", "a2", "a4"]
+
+
+def test_another_vae_is_no_neighbour(queue: JobQueue) -> None:
+    for number, vae in enumerate(("None", "v.pt", "None")):
+        queue.add(f"a{number}", "a", small(checkpoint="X", vae=vae), True)
+    assert take_all_as_a_worker(queue) == ["a0", "a2", "a1"]
+
+
+def test_no_job_is_overtaken_too_often(queue: JobQueue) -> None:
+    add_with(queue, ("a0", "X"), ("a1", "Y"), *((f"a{number}", "X") for number in range(2, 10)))
+    taken = take_all_as_a_worker(queue)
+    assert taken.index("a1") == 1 + MAX_OVERTAKEN
+
+
+def test_owners_take_turns_whatever_is_loaded(queue: JobQueue) -> None:
+    add_with(queue, ("a1", "X"), ("a2", "X"), ("a3", "X"), ("b1", "Y"), ("b2", "X"))
+    assert [job_id[0] for job_id in take_all_as_a_worker(queue)] == ["a", "b", "a", "b", "a"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(jobs=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("XYZ")), max_size=14))
+def test_every_job_is_taken_once_and_overtaken_by_few_of_its_owner(queue: JobQueue, jobs: list[tuple[str, str]]) -> None:
+    ids = [f"{owner}{secrets.token_hex(6)}" for owner, _ in jobs]
+    add_with(queue, *zip(ids, (checkpoint for _, checkpoint in jobs), strict=True))
+    taken = take_all_as_a_worker(queue)
+    assert sorted(taken) == sorted(ids)
+    for place, job_id in enumerate(taken):
+        younger = [other for other in taken[:place] if other[0] == job_id[0] and ids.index(other) > ids.index(job_id)]
+        assert len(younger) <= MAX_OVERTAKEN
 
 
 def test_the_request_comes_out_as_it_went_in(queue: JobQueue) -> None:

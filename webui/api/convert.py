@@ -154,7 +154,7 @@ def _overridden(
         request = replace(request, vae=vae_name(_as_text("sd_vae", vae), catalog), vae_hash="")
     if vae == "Automatic":  # not the preferred one, which "Automatic" would be completed to
         file = catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"])
-        found = catalog.automatic_vae(file)
+        found = catalog.vae_for(file)
         request = replace(request, vae=found.name if found else "None")
     if skip is not None:
         request = replace(request, clip_skip=_clip_skip(skip))

@@ -6,7 +6,7 @@ GET  /internal/models?kind=lora&q=&family=&sort=name|date|size&down=0|1&page=0&c
      -> {"total": models on all pages, "scanning": whether more may come soon, "models": [card, ...]}
 GET  /internal/models/{kind}/{name}/thumbnail -> a small WebP; the address in a card changes with the picture, so it may be cached for ever
 GET  /internal/models/{kind}/{name}/details   -> the card and "metadata": [[name, value], ...]
-POST /internal/models/{kind}/{name}/sidecar   {"description", "triggers", "negative", "weight", "notes"}, any of them -> the new card
+POST /internal/models/{kind}/{name}/sidecar   {"description", "triggers", "negative", "weight", "notes", "vae"}, any -> the new card
 POST /internal/models/{kind}/{name}/thumbnail {"picture": id of a finished picture} -> the new card
 POST /internal/models/refresh -> {} once the folders are listed; what is in new files comes a little later ("scanning")
 GET  /internal/complete?text=<lora:na -> {"models": [{"kind", "name", "title", "insert", "triggers", "family"}, ...]}, the best 20

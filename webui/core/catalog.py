@@ -11,10 +11,22 @@ from typing import Protocol
 from webui.core.errors import EaselError, MissingModel
 from webui.core.family import Family
 from webui.core.model_details import read_details
-from webui.core.model_listing import ENDINGS, KIND_TITLES, VAE_BESIDE, ModelFile, folders_of, list_kind, model_at, model_in, same_file
+from webui.core.model_listing import (
+    ENDINGS,
+    KIND_TITLES,
+    VAE_BESIDE,
+    ModelFile,
+    folders_of,
+    list_kind,
+    model_at,
+    model_in,
+    same_file,
+    with_companions,
+)
 from webui.core.model_names import find_listed, find_mentioned, missing, old_hash_of
 from webui.core.safetensors_header import open_model_file
 from webui.core.settings import Settings
+from webui.core.sidecars import read_sidecars
 
 __all__ = ["Catalog", "HashStore", "MemoryHashes", "ModelFile", "ModelIndex", "old_hash_of", "sha256_of"]
 
@@ -151,6 +163,16 @@ class Catalog:
     def find_aesthetic(self, text: str) -> ModelFile:
         """By file name with or without ending and folder; errors as for find_lora."""
         return self._find_mentioned("aesthetic", text)
+
+    def vae_for(self, checkpoint: ModelFile) -> ModelFile | None:
+        """What VAE "Automatic" means for a checkpoint, None for its own: the one that its json names, else `automatic_vae`.
+
+        Raises MissingModel where the json names one that is not there.
+        """
+        name = read_sidecars(with_companions(checkpoint, folders_of("checkpoint", self._settings)).beside).vae
+        if name in ("", "Automatic"):
+            return self.automatic_vae(checkpoint)
+        return None if name == "None" else self.find_vae(name)
 
     def automatic_vae(self, checkpoint: ModelFile) -> ModelFile | None:
         """The VAE with the checkpoint's stem and .vae.safetensors, .vae.pt or .vae.ckpt, beside it or in a VAE folder."""

@@ -65,6 +65,7 @@ class Details:
     negative: str = ""
     weight: float = 0.0
     notes: str = ""
+    vae: str = ""  # that a checkpoint is to be used with
     thumbnail: str = ""
     network_hash: str = ""
     vectors: int = 0
@@ -129,6 +130,7 @@ def _joined(model: ModelFile, sidecar: Sidecar, shapes: Shapes, metadata: Mappin
         negative=sidecar.negative,
         weight=sidecar.weight,
         notes=sidecar.notes,
+        vae=sidecar.vae,
         thumbnail=_thumbnail(model, metadata),
         network_hash=_network_hash(metadata),
         vectors=vectors[0],

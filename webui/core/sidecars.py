@@ -26,6 +26,7 @@ WRITTEN = {  # what may be changed, and A1111's name for it
     "negative": "negative text",
     "weight": "preferred weight",
     "notes": "notes",
+    "vae": "vae",
 }
 
 
@@ -39,6 +40,7 @@ class Sidecar:
     negative: str = ""
     weight: float = 0.0
     notes: str = ""
+    vae: str = ""  # the VAE that a checkpoint is to be used with
     base: str = ""  # the family of models it is for, in the words of whoever wrote it
     warnings: tuple[str, ...] = field(default=())
 
@@ -130,6 +132,7 @@ def _a1111(data: bytearray) -> dict[str, Any]:
         "negative": bounded(content.get("negative text")),
         "weight": _weight(content.get("preferred weight")),
         "notes": bounded(content.get("notes"), MAX_TEXT),
+        "vae": bounded(content.get("vae"), 500),
         "base": bounded(content.get("sd version"), 100),
     }
 

@@ -79,7 +79,7 @@ def _vae(request: GenerationRequest, checkpoint: ModelFile, catalog: Catalog, pr
     if name == "Automatic":
         name = str(preferences["sd_vae"]).strip() or "Automatic"
     if name == "Automatic":
-        return catalog.automatic_vae(checkpoint)
+        return catalog.vae_for(checkpoint)
     return None if name == "None" else catalog.find_vae(name)
 
 

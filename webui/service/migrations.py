@@ -69,6 +69,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX models_by_alias ON models (kind, alias);
     """,
     "ALTER TABLE jobs ADD COLUMN error_name TEXT NOT NULL DEFAULT '';",
+    "ALTER TABLE jobs ADD COLUMN overtaken INTEGER NOT NULL DEFAULT 0;",
 )
 
 

@@ -18,7 +18,7 @@ from webui.service.database import Database
 ORDERS = {"name": "sorted", "date": "mtime", "size": "size"}
 UNKNOWN = "unknown"  # as a family to search for: models of which nothing tells it
 MENTIONED = ("lora", "embedding", "hypernetwork")  # kinds that prompts mention
-ON_CARDS = ("title", "description", "triggers", "negative", "weight", "notes", "base", "warnings", "network_hash")
+ON_CARDS = ("title", "description", "triggers", "negative", "weight", "notes", "vae", "base", "warnings", "network_hash")
 LISTED = "path, name, size, mtime, alias, facts, problem"
 HASH = (
     "SELECT sha256 FROM hashes WHERE hashes.path = models.path || CASE kind WHEN 'lora' THEN '/tensors' ELSE '' END "

@@ -12,6 +12,7 @@ from webui.service.database import Database
 
 MAX_QUEUED = 500  # jobs that may wait at once
 MAX_DEATHS = 2  # workers that may die of one job
+MAX_OVERTAKEN = 3  # younger jobs of the same owner that may go before one, as they need no other checkpoint
 MAX_RESTARTS = 5  # kills of the whole server that one job may live through
 SEQ_LEAP = 1_000_000  # added to seq at a restart: above every seq that was told, but not stored, before the kill
 ENDED = ("done", "failed", "interrupted")
@@ -58,8 +59,12 @@ class JobQueue:
             except sqlite3.IntegrityError as error:
                 raise BadRequest(f"a job with the id {job_id!r} exists already; leave the id out or choose another") from error
 
-    def take(self) -> JobRow | None:
-        """The next job, now running: the oldest one of the owner who was served longest ago. None when nobody waits."""
+    def take(self, loaded: tuple[str, str] | None = None) -> JobRow | None:
+        """The next job, now running: the oldest one of the owner who was served longest ago. None when nobody waits.
+
+        loaded: the checkpoint and the VAE that the worker has in hand. A younger job of the same owner that needs them and no others goes
+        first, but past no job more than MAX_OVERTAKEN times, and never past other owners' jobs.
+        """
         with self._database.write() as connection:
             found = connection.execute(
                 "SELECT min(number) AS number, jobs.owner AS owner FROM jobs LEFT JOIN turns ON turns.owner = jobs.owner"
@@ -67,11 +72,31 @@ class JobQueue:
             ).fetchone()
             if found is None:
                 return None
-            connection.execute("UPDATE jobs SET status = 'running', seq = seq + 1 WHERE number = ?", (found["number"],))
+            number = self._neighbour(connection, found["owner"], found["number"], loaded) if loaded else found["number"]
+            connection.execute("UPDATE jobs SET status = 'running', seq = seq + 1 WHERE number = ?", (number,))
             connection.execute(
                 "INSERT OR REPLACE INTO turns (owner, turn) VALUES (?, (SELECT coalesce(max(turn), 0) + 1 FROM turns))", (found["owner"],)
             )
-            return _row(connection.execute("SELECT * FROM jobs WHERE number = ?", (found["number"],)).fetchone())
+            return _row(connection.execute("SELECT * FROM jobs WHERE number = ?", (number,)).fetchone())
+
+    @staticmethod
+    def _neighbour(connection: sqlite3.Connection, owner: str, oldest: int, loaded: tuple[str, str]) -> int:
+        """The owner's oldest job for what is loaded, unless their oldest one of all was overtaken often enough; whom it overtakes is told.
+
+        The oldest one was overtaken whenever any other was, so that the limit holds for all.
+        """
+        found = connection.execute(
+            "SELECT min(number) FROM jobs WHERE status = 'queued' AND owner = ?"
+            " AND CASE WHEN json_valid(request) THEN"
+            " json_extract(request, '$.checkpoint') = ? AND json_extract(request, '$.vae') = ? ELSE 0 END"
+            " AND (SELECT overtaken FROM jobs WHERE number = ?) < ?",
+            (owner, *loaded, oldest, MAX_OVERTAKEN),
+        ).fetchone()[0]
+        if found is None or found == oldest:
+            return oldest
+        sql = "UPDATE jobs SET overtaken = overtaken + 1 WHERE status = 'queued' AND owner = ? AND number < ?"
+        connection.execute(sql, (owner, found))
+        return int(found)
 
     def cancel(self, job_id: str) -> bool:
         """End a job that still waits; False when it does not wait."""
@@ -135,7 +160,7 @@ class JobQueue:
         return [(row["owner"], row["id"]) for row in rows]
 
     def ahead(self, job: JobRow) -> int:
-        """How many jobs run or will be taken before this waiting one, as things stand."""
+        """How many jobs run or will be taken before this waiting one, as things stand; neighbours that may overtake are not counted."""
         if job.status != "queued":
             return 0
         rows = self._database.read(

@@ -50,6 +50,7 @@ class Supervisor:
         self._moved = moved
         self._lock = threading.RLock()  # over live and process, so that a signal meets the job it is meant for
         self._live: LiveJob | None = None
+        self._loaded: tuple[str, str] | None = None  # checkpoint and VAE of the last job, which the worker has in hand
         self._process: WorkerProcess | None = None
         self._stopping = threading.Event()
         self._waker = Waker()
@@ -154,9 +155,10 @@ class Supervisor:
         try:
             preferences = self._preferences()
             with self._lock:
-                row = self._queue.take()
+                row = self._queue.take(self._loaded)
                 if row is not None:
                     self._live = LiveJob(row)
+                    self._loaded = (row.request.checkpoint, row.request.vae)
                     every = int(preferences["show_progress_every_n_steps"])
                     previews = bool(preferences["live_previews_enable"]) and self._looked_at()
                     process.send("run", row.id, row.request, previews, every)

@@ -92,7 +92,7 @@ def _brings_no_vae(service: Service, request: GenerationRequest) -> bool:
         checkpoint = _first_found(service.catalog.find_checkpoint, request.checkpoint_hash, request.checkpoint)
     except MissingModel:
         return False
-    return service.preferences()["sd_vae"] in ("Automatic", "None") and service.catalog.automatic_vae(checkpoint) is None
+    return service.preferences()["sd_vae"] in ("Automatic", "None") and service.catalog.vae_for(checkpoint) is None
 
 
 def _first_found(find: Callable[[str], ModelFile], digits: str, name: str) -> ModelFile:

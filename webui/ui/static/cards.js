@@ -125,7 +125,9 @@ easel.modelDialog = async (model, changed) => {
     easel.toast(error.message);
     return;
   }
-  const fields = { description: ["Description", 3], triggers: ["Trigger words", 1], negative: ["Negative prompt", 1], weight: ["Preferred weight", 1], notes: ["Notes", 2] };
+  const fields = model.kind === "checkpoint"
+    ? { description: ["Description", 3], vae: ["Preferred VAE: a file's name, or None for its own", 1], notes: ["Notes", 2] }
+    : { description: ["Description", 3], triggers: ["Trigger words", 1], negative: ["Negative prompt", 1], weight: ["Preferred weight", 1], notes: ["Notes", 2] };
   const inputs = Object.fromEntries(Object.entries(fields).map(([name, [, rows]]) => [name, make("textarea", { rows }, String(told[name] ?? ""))]));
   const labels = Object.entries(fields).map(([name, [label]]) => make("label", {}, label, inputs[name]));
   const rows = (told.metadata ?? []).map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
@@ -141,7 +143,8 @@ easel.modelDialog = async (model, changed) => {
   };
   const save = () => {
     const texts = Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value]));
-    return send("sidecar", { ...texts, weight: texts.weight.trim() ? Number(texts.weight) : 1 }, "Saved beside the file.");
+    if ("weight" in texts) texts.weight = texts.weight.trim() ? Number(texts.weight) : 1;
+    return send("sidecar", texts, "Saved beside the file.");
   };
   const last = () => Object.values(easel.results).map((view) => view.shown).find(Boolean);
   const picture = () => {
