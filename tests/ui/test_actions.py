@@ -3,9 +3,11 @@ import io
 import pytest
 from PIL import Image
 
+from tests.browser.conftest import write_lora
 from tests.service.conftest import until
 from webui.core import infotext
 from webui.core.aesthetic import Aesthetic
+from webui.core.lora_hash import lora_hash
 from webui.core.request import GenerationRequest
 from webui.service.service import Service
 from webui.ui import actions
@@ -163,3 +165,22 @@ def test_an_aesthetic_embedding_that_is_not_here_is_left_out_and_named(service: 
     until(lambda: service.catalog.aesthetic_embeddings())
     updates, problems = actions.fill(service, "txt2img", text, shown("txt2img"))
     assert (updates["aesthetic.embedding"], updates["aesthetic.steps"], problems) == ("sky", 9, [])
+
+
+def test_loras_that_are_missing_or_other_files_are_told(service: Service) -> None:
+    folder = service.settings.lora_dirs[0]
+    write_lora(folder / "ink.safetensors")
+    here = lora_hash(folder / "ink.safetensors")
+
+    def problems(hashes: str) -> list[str]:
+        return actions.fill(
+            service, "txt2img", f'x <lora:ink:1>\nSteps: 2, Seed: 1, Size: 64x64, Lora hashes: "{hashes}"', shown("txt2img")
+        )[1]
+
+    assert problems(f"ink: {here}") == []
+    assert problems("ink: e3b0c44298fc") == []  # the hash of nothing, which programs have written for files that they did not see
+    (told,) = problems("ink: 0123456789ab")
+    assert here in told
+    assert "0123456789ab" in told
+    (told,) = problems(f"ink: {here}, gone: 0123456789ab")
+    assert "gone" in told

@@ -8,6 +8,7 @@ import gradio as gr
 from webui.core import infotext
 from webui.core.catalog import ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
+from webui.core.lora_hash import lora_hash, read_lora_hashes
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.service.service import Service
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
@@ -46,6 +47,7 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
     if tab == "outpaint" and not _tells_outpaint(told):  # the strength of another kind of job says nothing here
         updates.pop("init.denoising_strength", None)
     problems += _settle_models(service, request, updates, values)
+    problems += _other_loras(service, told)
     drawn = updates.get("aesthetic.embedding", NO_AESTHETIC)
     if drawn not in aesthetic_choices(service):
         updates["aesthetic.embedding"] = NO_AESTHETIC
@@ -83,6 +85,20 @@ def _settle_models(service: Service, request: GenerationRequest, updates: dict[s
             updates[name] = wanted if wanted in ("Automatic", "None") else _first_found(find, digits, wanted).name
         except MissingModel as error:
             problems.append(f"{error}; kept {values[name]}")
+    return problems
+
+
+def _other_loras(service: Service, told: infotext.Infotext) -> list[str]:
+    """A sentence for each LoRA of an infotext that is not here, or whose file of that name is another one than the picture's."""
+    problems = []
+    for name, digest in read_lora_hashes(told.params.get("Lora hashes", "")).items():
+        try:
+            here = lora_hash(service.catalog.find_lora(name).path)
+        except EaselError as error:
+            problems.append(str(error))
+            continue
+        if here and here != digest[: len(here)]:
+            problems.append(f"the LoRA {name} here is another file than the picture's: its hash is {here}, the picture's is {digest}")
     return problems
 
 
