@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.families import family_model
+from tests.tiny import tiny_model
 from webui.core.errors import BadRequest
 from webui.core.prompt import parse_attention
 from webui.engine.model import DiffusionModel, make_pipeline
@@ -135,6 +136,14 @@ def test_sd1_with_and_without_clip_skip_equals_diffusers_encoding(model, monkeyp
     monkeypatch.setattr(type(model.text_encoder), "text_model", level, raising=False)
     theirs, _ = model.pipeline.encode_prompt("a red circle", model.device, 1, False, clip_skip=theirs_skip)
     torch.testing.assert_close(states(model, "a red circle", 1 + (theirs_skip or 0)), theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("clip_skip", range(1, 13))
+def test_every_clip_skip_of_twelve_layers_equals_diffusers_encoding(monkeypatch, clip_skip):
+    twelve = tiny_model("miniature")
+    monkeypatch.setattr(type(twelve.text_encoder), "text_model", property(lambda encoder: encoder), raising=False)  # as above
+    theirs, _ = twelve.pipeline.encode_prompt("a red circle", twelve.device, 1, False, clip_skip=clip_skip - 1)
+    torch.testing.assert_close(states(twelve, "a red circle", clip_skip), theirs, rtol=0, atol=1e-5)
 
 
 def test_sd1s_unet_is_told_nothing_but_states(model):
