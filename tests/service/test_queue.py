@@ -215,3 +215,14 @@ def test_order_does_not_depend_on_the_clock(queue: JobQueue, database: Database)
     with database.write() as connection:
         connection.execute("UPDATE jobs SET created = created - 31536000 WHERE id = 'a3'")
     assert take_all(queue) == ["a1", "a2", "a3"]
+
+
+def test_a_job_that_is_given_back_does_not_let_others_be_overtaken_more_often(queue: JobQueue) -> None:
+    for number, checkpoint in enumerate("CBAAAAAA"):
+        queue.add(f"{checkpoint}{number}", "o", small(checkpoint=checkpoint, vae="None"), True)
+    first = queue.take()  # by one worker, while another takes its neighbours
+    taken = [queue.take(("A", "None")) for _ in range(MAX_OVERTAKEN)]
+    assert first is not None
+    queue.give_back(first.id, first.seq + 1, died=True)
+    taken += [queue.take(("A", "None")) for _ in range(2)]
+    assert [row.id for row in taken if row] == ["A2", "A3", "A4", "C0", "B1"]

@@ -81,18 +81,18 @@ class JobQueue:
 
     @staticmethod
     def _neighbour(connection: sqlite3.Connection, owner: str, oldest: int, loaded: tuple[str, str]) -> int:
-        """The owner's oldest job for what is loaded, unless their oldest one of all was overtaken often enough; whom it overtakes is told.
+        """The owner's oldest job for what is loaded, unless one that it would overtake was overtaken often enough; whom it overtakes is told.
 
-        The oldest one was overtaken whenever any other was, so that the limit holds for all.
+        All are asked: a job that another worker gave back is the oldest again, but was not there to be overtaken.
         """
         found = connection.execute(
             "SELECT min(number) FROM jobs WHERE status = 'queued' AND owner = ?"
             " AND CASE WHEN json_valid(request) THEN"
-            " json_extract(request, '$.checkpoint') = ? AND json_extract(request, '$.vae') = ? ELSE 0 END"
-            " AND (SELECT overtaken FROM jobs WHERE number = ?) < ?",
-            (owner, *loaded, oldest, MAX_OVERTAKEN),
+            " json_extract(request, '$.checkpoint') = ? AND json_extract(request, '$.vae') = ? ELSE 0 END",
+            (owner, *loaded),
         ).fetchone()[0]
-        if found is None or found == oldest:
+        older = "SELECT max(overtaken) FROM jobs WHERE status = 'queued' AND owner = ? AND number < ?"
+        if found is None or found == oldest or connection.execute(older, (owner, found)).fetchone()[0] >= MAX_OVERTAKEN:
             return oldest
         sql = "UPDATE jobs SET overtaken = overtaken + 1 WHERE status = 'queued' AND owner = ? AND number < ?"
         connection.execute(sql, (owner, found))
