@@ -144,6 +144,19 @@ def test_a_file_that_changed_is_loaded_again(files: dict[str, Path], tmp_path: P
     assert not torch.equal(after.unet.conv_in.weight, before.unet.conv_in.weight)
 
 
+def test_the_model_of_a_file_that_changed_is_not_held_any_longer(files: dict[str, Path], size: int, tmp_path: Path) -> None:
+    cache, path = ModelCache(PLENTY), tmp_path / "x.safetensors"
+    other = load(cache, files["b"])
+    for change in range(3):
+        path.write_bytes(files["a"].read_bytes())
+        os.utime(path, ns=(change, change))
+        for vae in (None, files["vae2"]):
+            load(cache, path, vae)
+    assert len(cache) == 3
+    assert cache.held_bytes < 3 * size
+    assert load(cache, files["b"]) is other
+
+
 def test_number_types_are_kept_apart(files: dict[str, Path]) -> None:
     cache = ModelCache(PLENTY)
     assert load(cache, files["a"]).vae.dtype == torch.float32

@@ -74,6 +74,7 @@ class ModelCache:
         if same_unet:
             model = _with_vae(same_unet[-1], vae_path, vae_dtype or dtype, device)
         else:
+            self._forget_outdated(checkpoint_path, key)
             expected = _expected_bytes(checkpoint_path, dtype)
             self._make_room(expected)
             model = self._read(checkpoint_path, vae_path, dtype, device, vae_dtype, self._place(expected))
@@ -150,6 +151,12 @@ class ModelCache:
             if not is_out_of_memory(error):
                 raise
             del self._fingerprints[place]
+
+    def _forget_outdated(self, checkpoint_path: Path, key: Key) -> None:
+        """Let go of models of this checkpoint as it was before its file changed: nobody can ask for them again."""
+        for models in (self._models, self._aside):
+            for place in [place for place, model in models.items() if model.path == checkpoint_path and place[0][0] != key[0]]:
+                del models[place], self._fingerprints[place]
 
     def _forget_one(self, place: Place) -> None:
         del self._models[place], self._fingerprints[place]
