@@ -23,6 +23,7 @@ from webui.api.routes import sdapi_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
+from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.recipe import used_files
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
@@ -100,7 +101,9 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.device import choose_device
     from webui.engine.generate import generate
     from webui.engine.load_progress import LoadProgress
+    from webui.engine.merge import merge
     from webui.engine.provenance import environment, recorded
+    from webui.engine.saving import save
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
@@ -134,8 +137,13 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         )
         return recorded(cache.checked(events), facts)
 
+    folder = settings.checkpoint_dirs[0]
     return {
         GenerationRequest: make,
+        MergeRecipe: lambda recipe, control: merge(
+            recipe, control, find_checkpoint=catalog.find_checkpoint, find_vae=catalog.find_vae, folder=folder
+        ),
+        SaveOrder: lambda order, control: save(order, control, load=load, folder=folder),
         MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),
     }
 
@@ -162,11 +170,11 @@ def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
     )
 
 
-def _loader(catalog: Catalog, cache: "ModelCache", device: "Device") -> "Callable[[GenerationRequest], DiffusionModel]":
+def _loader(catalog: Catalog, cache: "ModelCache", device: "Device") -> "Callable[[GenerationRequest | SaveOrder], DiffusionModel]":
     """request -> the model with the request's checkpoint and VAE."""
     with_xformers = _with_xformers(device)
 
-    def load(request: GenerationRequest) -> "DiffusionModel":
+    def load(request: GenerationRequest | SaveOrder) -> "DiffusionModel":
         try:
             checkpoint = catalog.find_checkpoint(request.checkpoint)
         except MissingModel:  # a file that came after this process had looked

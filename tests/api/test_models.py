@@ -131,3 +131,31 @@ def test_pictures_of_the_page_are_needed_not_sent(page: TestClient) -> None:
     """A thumbnail is named by its id: bytes from outside are refused."""
     data = base64.b64decode(png())
     assert page.post("/internal/models/lora/plain.safetensors/thumbnail", content=data).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "status", "message"),
+    [
+        ("merge", {"recipe": {"primary": "alpha", "secondary": "nothing"}}, 404, "nothing"),
+        ("merge", {"recipe": {"primary": "alpha"}}, 422, "needs a checkpoint B"),
+        ("merge", {"recipe": {"primary": "alpha", "secondary": "beta", "multiplier": "much"}}, 422, "multiplier"),
+        ("merge", {}, 422, "recipe"),
+        ("save", {"order": {"checkpoint": "alpha", "name": "../x"}}, 422, "cannot be the name of a file"),
+        ("save", {"order": {"checkpoint": "alpha"}}, 422, "name"),
+    ],
+)
+def test_orders_that_cannot_be_carried_out_are_refused(
+    page: TestClient, route: str, body: dict[str, object], status: int, message: str
+) -> None:
+    answer = page.post(f"/internal/models/{route}", json=body)
+    assert answer.status_code == status
+    assert message in answer.text
+
+
+def test_an_order_is_a_job_of_its_client(page: TestClient, service: Service) -> None:
+    recipe = {"primary": "alpha", "secondary": "beta", "multiplier": 0.5}
+    job = page.post("/internal/models/merge", json={"recipe": recipe, "client": "me"}).json()["job"]
+    assert page.get(f"/internal/jobs/{job}?client=you").status_code == 403
+    service.wait(job, 60)
+    told = page.get(f"/internal/jobs/{job}?client=me").json()
+    assert (told["status"], told["error"]) == ("failed", "this worker cannot run a MergeRecipe")

@@ -142,6 +142,20 @@ class Person:
     def value(self, element: str) -> str:
         return self.page.locator(f"#{element} :is(textarea, input:not([type=range]))").first.input_value()
 
+    def choose(self, element: str, name: str) -> None:
+        """Open a list and take an option whose text begins so. The list may just be redrawn with new files: then it is tried again."""
+        box = self.page.locator(f"#{element} input")
+        for _ in range(20):
+            box.click()
+            option = self.page.locator(f"#{element} [role=option]", has_text=name)
+            if option.count():
+                option.first.dispatch_event("mousedown")
+            box.blur()
+            self.page.wait_for_timeout(300)
+            if box.input_value().startswith(name):
+                return
+        raise AssertionError(f"{name} cannot be chosen")
+
     def wait_for_value(self, element: str, value: object) -> None:
         self.page.wait_for_function(
             "([id, value]) => document.querySelector(`#${id} :is(textarea, input:not([type=range]))`).value === value",

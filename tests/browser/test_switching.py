@@ -35,21 +35,6 @@ def files(server: Server) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def choose(person: Person, setting: str, name: str) -> None:
-    """Open the list and take an option. The list may just be redrawn with new files: then it is tried again."""
-    box = person.page.locator(f"#setting_{setting} input")
-    for _ in range(10):
-        box.click()
-        option = person.page.locator(f"#setting_{setting} [role=option]", has_text=name)
-        if option.count():
-            option.first.dispatch_event("mousedown")
-        box.blur()
-        person.page.wait_for_timeout(300)
-        if box.input_value().startswith(name):
-            return
-    raise AssertionError(f"{name} cannot be chosen")
-
-
 def refresh(person: Person) -> None:
     """Press the arrow, and look at the page anew until the new checkpoint is offered."""
     person.page.click("#refresh_checkpoints")
@@ -77,8 +62,8 @@ def test_a_switch_while_a_job_runs_is_for_the_next_job_alone(person: Person, bro
     person.write("txt2img_seed", 77)
     person.generate("txt2img")
     person.page.wait_for_function("easel.results.txt2img.current()?.step > 2")
-    choose(person, "checkpoint", "other")
-    choose(person, "vae", "bright")
+    person.choose("setting_checkpoint", "other")
+    person.choose("setting_vae", "bright")
     person.generate("txt2img")
     person.page.wait_for_function("easel.results.txt2img.pictures.length === 2")
     (new_text, new_pixels), (old_text, old_pixels) = pictures(person)
@@ -88,8 +73,8 @@ def test_a_switch_while_a_job_runs_is_for_the_next_job_alone(person: Person, bro
     assert "VAE: bright.safetensors" in new_text
     assert stranger.page.locator("#setting_checkpoint input").input_value().startswith("easel-miniature")
     stranger.context.close()
-    choose(person, "checkpoint", "easel-miniature")
-    choose(person, "vae", "Automatic")
+    person.choose("setting_checkpoint", "easel-miniature")
+    person.choose("setting_vae", "Automatic")
     person.make_picture("txt2img")
     assert pictures(person)[0][1] == old_pixels != new_pixels
 
@@ -98,8 +83,8 @@ def test_a_dropped_png_brings_back_checkpoint_vae_clip_skip_and_networks_and_the
     person: Person, browser: Browser, server: Server
 ) -> None:
     refresh(person)
-    choose(person, "checkpoint", "other")
-    choose(person, "vae", "bright")
+    person.choose("setting_checkpoint", "other")
+    person.choose("setting_vae", "bright")
     settings = {"prompt": NETWORKS, "neg_prompt": "green", "steps": 6, "seed": 2**40 + 1, "width": 96, "height": 128}
     for element, value in settings.items():
         person.write(f"txt2img_{element}", value)

@@ -17,7 +17,7 @@ from tests.tiny import CPU, tiny_parts
 from webui.core.catalog import ModelFile, sha256_of
 from webui.core.errors import BadModelFile, BadRequest
 from webui.core.event import Event, Finished, Loading, Progress
-from webui.core.merging import MergeRecipe
+from webui.core.model_orders import MergeRecipe
 from webui.engine.checkpoint import load_checkpoint, save_single_file
 from webui.engine.merge import merge
 

@@ -1,6 +1,7 @@
 """A worker's handlers without torch. The prompt says what a job does; see `draw`. Files in data_dir are its way to talk with the test."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from PIL import Image
 
 from webui.core.errors import BadRequest
 from webui.core.event import Control, Event, Failed, Finished, Loading, Picture, Pictures, Preview, Progress
+from webui.core.model_orders import SaveOrder
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.service.worker import Handler, MemoryQuestion
@@ -41,7 +43,18 @@ def make(settings: Settings) -> dict[type, Handler]:
         if "quiet" not in words:
             yield Finished(interrupted=control.interrupted)
 
-    return {GenerationRequest: draw, MemoryQuestion: memory}
+    def write(order: SaveOrder, control: Control) -> Iterator[Event]:
+        """The file that a save would write, a copy."""
+        yield Progress(1, 1, 50, 100, f"writing {order.name}")
+        if order.name == "hold":
+            hold(settings, control)
+        if not control.interrupted:
+            folder = settings.checkpoint_dirs[0]
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(settings.builtin_checkpoint, folder / order.file_name)
+        yield Finished(interrupted=control.interrupted)
+
+    return {GenerationRequest: draw, SaveOrder: write, MemoryQuestion: memory}
 
 
 def batches(settings: Settings, request: GenerationRequest, control: Control, words: list[str]) -> Iterator[Event]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.service.handlers import small
 from webui.core.errors import BadRequest, Busy, MissingModel
+from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.service.database import Database
 from webui.service.queue import MAX_OVERTAKEN, MAX_RESTARTS, JobQueue
@@ -226,3 +227,10 @@ def test_a_job_that_is_given_back_does_not_let_others_be_overtaken_more_often(qu
     queue.give_back(first.id, first.seq + 1, died=True)
     taken += [queue.take(("A", "None")) for _ in range(2)]
     assert [row.id for row in taken if row] == ["A2", "A3", "A4", "C0", "B1"]
+
+
+def test_other_kinds_of_jobs_come_back_as_they_were(queue: JobQueue) -> None:
+    orders = [MergeRecipe(primary="a", secondary="b"), SaveOrder(checkpoint="a", name="b")]
+    for order in orders:
+        queue.add(order.title.split()[0], "o", order, True)
+    assert [row.request for row in (queue.take(), queue.take()) if row] == orders

@@ -13,6 +13,7 @@ from tests.service.conftest import PATIENCE, until
 from tests.service.handlers import ran, small
 from webui.core.errors import BadRequest, Busy, MissingModel, NotAllowed
 from webui.core.image_metadata import read_infotext
+from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.settings import PREFERENCES, Settings
 from webui.service.service import Job, Service
 
@@ -373,3 +374,28 @@ def test_the_server_side_never_imports_torch_gradio_or_fastapi(settings: Setting
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     assert found.stdout.strip() == "[]"
+
+
+def test_a_checkpoint_that_a_job_has_written_is_in_the_list(service: Service) -> None:
+    job = done(service, service.submit(SaveOrder(checkpoint="small", name="new")))
+    assert (job.status, job.fraction) == ("done", 1.0)
+    assert service.catalog.find_checkpoint("new.safetensors").name in [file.name for file in service.catalog.checkpoints()]
+    assert [card.name for card in service.models.search("checkpoint", "new").cards] == ["new.safetensors"]
+
+
+def test_a_job_of_another_kind_tells_what_it_does_and_can_be_stopped(service: Service) -> None:
+    job_id = service.submit(SaveOrder(checkpoint="small", name="hold"))
+    assert until(lambda: service.job(job_id).fraction and service.job(job_id)).text == "writing hold, 50 %"
+    service.interrupt(job_id)
+    assert done(service, job_id).status == "interrupted"
+
+
+def test_orders_name_what_is_here(service: Service) -> None:
+    with pytest.raises(MissingModel, match="nowhere"):
+        service.submit(MergeRecipe(primary="small", secondary="nowhere"))
+    with pytest.raises(BadRequest, match="needs a checkpoint B"):
+        service.submit(MergeRecipe(primary="small"))
+    job_id = service.submit(MergeRecipe(primary="small", method="No interpolation", secondary="nowhere"))
+    request = service.job(job_id).request
+    assert isinstance(request, MergeRecipe)
+    assert request.primary == "small.safetensors"

@@ -18,6 +18,7 @@ from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.image_metadata import RECIPE
 from webui.core.recipe import read_recipe
+from webui.core.request import GenerationRequest
 from webui.service.job import Job
 from webui.service.service import Service
 
@@ -58,6 +59,11 @@ def _add_job_routes(router: APIRouter, service: Service) -> None:
         if jpeg is None:
             raise MissingModel("this job has no preview yet; wait for its first step")
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    @router.get("/jobs/{job_id}")
+    def told(job_id: str, client: str = "") -> dict[str, Any]:
+        job = _own_job(service, job_id, client)
+        return {key: getattr(job, key) for key in ("id", "status", "fraction", "text", "error", "notices")}
 
     @router.post("/jobs/{job_id}/interrupt")
     def interrupt(job_id: str, client: str = "") -> dict[str, str]:
@@ -249,6 +255,7 @@ class _PageChannel:
         snapshot: dict[str, Any] = {
             "id": job.id,
             "tab": _tab(job),
+            "title": "" if isinstance(job.request, GenerationRequest) else job.request.title,
             "status": job.status,
             "fraction": round(job.fraction, 4),
             "eta": job.eta,
@@ -282,6 +289,8 @@ class _PageChannel:
 
 
 def _tab(job: Job) -> str:
+    if not isinstance(job.request, GenerationRequest):
+        return "merger"
     init = job.request.init
     if init is None:
         return "txt2img"

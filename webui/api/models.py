@@ -8,6 +8,8 @@ GET  /internal/models/{kind}/{name}/thumbnail -> a small WebP; the address in a 
 GET  /internal/models/{kind}/{name}/details   -> the card and "metadata": [[name, value], ...]
 POST /internal/models/{kind}/{name}/sidecar   {"description", "triggers", "negative", "weight", "notes", "vae"}, any -> the new card
 POST /internal/models/{kind}/{name}/thumbnail {"picture": id of a finished picture} -> the new card
+POST /internal/models/merge {"recipe": fields of core.model_orders.MergeRecipe, "client": ""} -> {"job": its id}
+POST /internal/models/save  {"order": fields of core.model_orders.SaveOrder, "client": ""} -> {"job": its id}
 POST /internal/models/refresh -> {} once the folders are listed; what is in new files comes a little later ("scanning")
 GET  /internal/complete?text=<lora:na -> {"models": [{"kind", "name", "title", "insert", "triggers", "family"}, ...]}, the best 20
 
@@ -19,13 +21,14 @@ sidecars, "seen": false while the file was only listed}. family=unknown finds mo
 """
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Response
 
 from webui.core.errors import BadRequest
 from webui.core.family import FAMILIES
+from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.service.model_rows import Card
 from webui.service.service import Service
 
@@ -63,6 +66,14 @@ def _add_reading(router: APIRouter, service: Service) -> None:
 
 
 def _add_changing(router: APIRouter, service: Service) -> None:
+    @router.post("/models/merge")
+    def merge(recipe: Annotated[MergeRecipe, Body()], client: Annotated[str, Body()] = "") -> dict[str, str]:
+        return {"job": service.submit(recipe, owner=client)}
+
+    @router.post("/models/save")
+    def save(order: Annotated[SaveOrder, Body()], client: Annotated[str, Body()] = "") -> dict[str, str]:
+        return {"job": service.submit(order, owner=client)}
+
     @router.post("/models/refresh")
     def refresh() -> dict[str, Any]:
         service.refresh_models()

@@ -16,6 +16,7 @@ from webui.api.envelope import EnvelopeRoute
 from webui.core import errors
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
+from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.service.service import Job, Service
 
@@ -109,15 +110,16 @@ def _add_running(router: APIRouter, service: Service) -> None:
 
 def _progress(job: Job, preview: bytes | None) -> wire.ProgressAnswer:
     done = job.progress
+    asked = job.request if isinstance(job.request, GenerationRequest) else GenerationRequest(steps=1)  # others are done in one go
     state = wire.State(
         skipped=job.skips_asked > 0,
         interrupted=job.interrupt_asked,
         job=_job_text(job),
-        job_count=job.request.batch_count,
+        job_count=asked.batch_count,
         job_timestamp=datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),
         job_no=done.batch - 1 if done else 0,
         sampling_step=done.step if done else 0,
-        sampling_steps=done.steps if done else job.request.steps,
+        sampling_steps=done.steps if done else asked.steps,
     )
     return wire.ProgressAnswer(
         progress=min(max(job.fraction, 0.01), 1.0),  # never 0 while something runs: clients take 0 for idle

@@ -37,6 +37,7 @@ class Progress:
     batches: int
     step: int
     steps: int
+    text: str = ""  # what is done, for people, where it is not sampling
 
     @property
     def fraction(self) -> float:

@@ -111,14 +111,14 @@ class GenerationRequest:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "GenerationRequest":
         """The request that `to_json` wrote; unknown keys (of a later version) are ignored, missing ones get defaults."""
-        values = _known(cls, data)
+        values = known_fields(cls, data)
         if values.get("init"):
-            init = _known(InitImage, values["init"])
-            init["inpaint"] = Inpaint(**_known(Inpaint, init["inpaint"])) if init.get("inpaint") else None
-            init["outpaint"] = Outpaint(**_known(Outpaint, init["outpaint"])) if init.get("outpaint") else None
+            init = known_fields(InitImage, values["init"])
+            init["inpaint"] = Inpaint(**known_fields(Inpaint, init["inpaint"])) if init.get("inpaint") else None
+            init["outpaint"] = Outpaint(**known_fields(Outpaint, init["outpaint"])) if init.get("outpaint") else None
             values["init"] = InitImage(**init)
         if values.get("aesthetic"):
-            values["aesthetic"] = Aesthetic(**_known(Aesthetic, values["aesthetic"]))
+            values["aesthetic"] = Aesthetic(**known_fields(Aesthetic, values["aesthetic"]))
         return cls(**values)
 
 
@@ -138,7 +138,8 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
 )
 
 
-def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+def known_fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """What of stored `data` the dataclass `kind` has fields for; a later version may have written more."""
     names = {field.name for field in fields(kind)}
     return {key: value for key, value in data.items() if key in names}
 

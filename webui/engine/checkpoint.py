@@ -1,7 +1,7 @@
 """Checkpoint files -> DiffusionModel, and back: single files in LDM layout, diffusers folders, VAE files. Never a network."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -97,17 +97,31 @@ def save_model(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
+    """Do all of `saving_model` at once."""
+    for _ in saving_model(model, path, dtype, layout, metadata=metadata):
+        pass
+
+
+def saving_model(
+    model: DiffusionModel,
+    path: Path,
+    dtype: torch.dtype = torch.float16,
+    layout: Layout = "single file",
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> Generator[float]:
     """Write a model in memory as one file in the field's layout (.safetensors), or as a diffusers folder, with weights of `dtype`.
 
-    Prediction type and zero terminal SNR are written as markers that loading, ours and others', understands. No more memory is taken
-    than one tensor and the header. Raises BadRequest where `path` exists, StorageError where the disk refuses.
+    Yields the share that is written, 0 .. 1; closed before the end, it leaves nothing. Prediction type and zero terminal SNR are written
+    as markers that loading, ours and others', understands. No more memory is taken than one tensor and the header. Raises BadRequest
+    where `path` exists, StorageError where the disk refuses.
     """
     family = model.family
     encoders = {layout.component: encoder for layout, encoder in zip(family.text_encoders, model.text_encoders, strict=True)}
     modules = {"unet": model.unet, "vae": model.vae, **encoders}
     with new_place(path) as part:
         if layout == "diffusers folder":
-            _write_folder(part, model, modules, dtype)
+            yield from _write_folder(part, model, modules, dtype)
             return
         tensors = _in_ldm_layout(family, modules, dtype)
         if family.zero_terminal_snr:
@@ -115,7 +129,7 @@ def save_model(
         if family.prediction_type == "v_prediction" and load_family(family.config).prediction_type != "v_prediction":
             tensors["v_pred"] = _constant(torch.zeros(0))
         predicts = {"modelspec.prediction_type": "v" if family.prediction_type == "v_prediction" else "epsilon"}
-        _write(part, tensors, {**predicts, **(metadata or {})})
+        yield from write_tensors(part, tensors, {**predicts, **(metadata or {})})
 
 
 def save_single_file(
@@ -139,7 +153,8 @@ def save_single_file(
         if layout.component not in modules:
             raise ValueError(f"a model of the family {family.name} needs its {layout.component}")
     with new_place(path, replace=True) as part:
-        _write(part, _in_ldm_layout(family, modules, dtype), metadata or {})
+        for _ in write_tensors(part, _in_ldm_layout(family, modules, dtype), metadata or {}):
+            pass
 
 
 def _in_ldm_layout(family: Family, modules: Mapping[str, nn.Module], dtype: torch.dtype) -> dict[str, Outgoing]:
@@ -182,8 +197,8 @@ def _constant(tensor: Tensor) -> Outgoing:
     return Outgoing(tensor.dtype, tuple(tensor.shape), lambda: [tensor])
 
 
-def _write_folder(folder: Path, model: DiffusionModel, modules: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
-    """A diffusers folder: a folder with configuration and weights for each component, and the index of them."""
+def _write_folder(folder: Path, model: DiffusionModel, modules: Mapping[str, nn.Module], dtype: torch.dtype) -> Generator[float]:
+    """A diffusers folder: configuration and weights for each component in a folder of its own, and the index. Yields the share written."""
     pipeline, family = model.pipeline, model.family
     pipeline.save_config(folder)
     for layout, tokenizer in zip(family.text_encoders, model.tokenizers, strict=True):
@@ -192,6 +207,8 @@ def _write_folder(folder: Path, model: DiffusionModel, modules: Mapping[str, nn.
     if family.zero_terminal_snr:
         scheduler["rescale_betas_zero_snr"] = True
     _write_config(folder / "scheduler" / "scheduler_config.json", pipeline.scheduler.to_json_string(), scheduler)
+    numbers = {name: sum(tensor.numel() for tensor in module.state_dict().values()) for name, module in modules.items()}
+    before, total = 0, sum(numbers.values())
     for name, module in modules.items():
         place, is_text = folder / name, name not in ("unet", "vae")
         config = module.config.to_json_string(use_diff=False) if is_text else module.to_json_string()
@@ -202,17 +219,14 @@ def _write_folder(folder: Path, model: DiffusionModel, modules: Mapping[str, nn.
         level = "text_model." if is_text else ""  # older programs know no other names; "text_projection" lies beside it
         keys = {key: key if key.startswith(("text_model.", "text_projection.")) else level + key for key in module.state_dict()}
         tensors = {keys[key]: _outgoing([tensor], tuple(tensor.shape), dtype) for key, tensor in module.state_dict().items()}
-        _write(place / ("model.safetensors" if is_text else "diffusion_pytorch_model.safetensors"), tensors, {})
+        for share in write_tensors(place / ("model.safetensors" if is_text else "diffusion_pytorch_model.safetensors"), tensors, {}):
+            yield (before + share * numbers[name]) / total
+        before += numbers[name]
 
 
 def _write_config(path: Path, text: str, changes: Mapping[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**json.loads(text), **changes}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _write(path: Path, tensors: Mapping[str, Outgoing], metadata: Mapping[str, str]) -> None:
-    for _ in write_tensors(path, tensors, metadata):
-        pass
 
 
 def _scheduler(family: Family) -> Any:

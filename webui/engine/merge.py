@@ -17,11 +17,12 @@ from torch import Tensor
 
 from webui.core.catalog import ModelFile, sha256_of
 from webui.core.errors import BadModelFile, BadRequest, EaselError
-from webui.core.event import Control, Event, Finished, Loading, Progress
+from webui.core.event import Control, Event, Finished, Loading
 from webui.core.family import Family
-from webui.core.merging import MergeRecipe
+from webui.core.model_orders import MergeRecipe
 from webui.core.safetensors_header import open_model_file, read_exactly
 from webui.engine.merge_sources import MergeSource, open_checkpoint, open_vae
+from webui.engine.saving import Interrupted, in_percents
 from webui.engine.tensor_writer import PRECISIONS, Outgoing, new_place, write_tensors
 
 PLAIN_CHANNELS, INPAINTING_CHANNELS = 4, 9  # that a UNet takes: latents; latents, mask and the masked picture's latents
@@ -29,10 +30,6 @@ PATTERN_SECONDS = 2.0  # for the pattern of discarded weights, over all names
 MAX_YAML_BYTES = 1_000_000
 NEVER_MERGED = ("embeddings.position_ids",)  # endings of constants
 OUTDATED = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash", "modelspec.predicate_key", "format")  # of a file that is merged
-
-
-class _Interrupted(Exception):
-    """The job was told to stop."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +64,12 @@ def merge(
         metadata = _metadata(recipe, ingredients, name, is_inpainting)
         try:
             with new_place(folder / f"{name}.safetensors") as part, closing(write_tensors(part, tensors, metadata)) as steps:
-                yield from _progress(steps, control)
-        except _Interrupted:
+                yield from in_percents(f"writing {name}", steps, control)
+        except Interrupted:
             yield Finished(interrupted=True)
             return
     _copy_yaml(recipe, listed, folder / f"{name}.yaml")
     yield Finished()
-
-
-def _progress(steps: Iterable[float], control: Control) -> Iterator[Progress]:
-    """One event for each percent; stops the writing where the job is told to stop."""
-    shown = 0
-    for fraction in steps:
-        if control.interrupted and fraction < 1:
-            raise _Interrupted
-        if (percent := int(fraction * 100)) > shown:
-            shown = percent
-            yield Progress(1, 1, percent, 100)
 
 
 def _open(recipe: MergeRecipe, listed: tuple[ModelFile, ...], find_vae: Callable[[str], ModelFile], files: ExitStack) -> Ingredients:

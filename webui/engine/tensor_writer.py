@@ -7,7 +7,7 @@ whole or not at all: they grow under another name beside their place and are ren
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ def new_place(path: Path, *, replace: bool = False) -> Iterator[Path]:
         _remove(part)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Outgoing], metadata: Mapping[str, str]) -> Iterator[float]:
+def write_tensors(path: Path, tensors: Mapping[str, Outgoing], metadata: Mapping[str, str]) -> Generator[float]:
     """Write a safetensors file at `path` at once; yields the share of its bytes that is written, 0 .. 1, after each tensor.
 
     Raises OSError; wrap it in `new_place`.

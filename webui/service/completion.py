@@ -10,6 +10,7 @@ from PIL import Image
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
 from webui.core.errors import BadModelFile, BadRequest
+from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.request import MAX_SIDE, GenerationRequest
 
@@ -49,6 +50,20 @@ def complete(
     )
     done.validate()
     return done
+
+
+def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRecipe | SaveOrder:
+    """The order with the catalog's names for its checkpoints and its VAE. Raises BadRequest, MissingModel."""
+    order.validate()
+
+    def vae(name: str) -> str:
+        return name if name in ("", "None") else catalog.find_vae(name).name
+
+    if isinstance(order, SaveOrder):
+        return replace(order, checkpoint=_usable(catalog.find_checkpoint(order.checkpoint)).name, vae=vae(order.vae))
+    slots = zip(("primary", "secondary", "tertiary"), order.checkpoints, strict=False)
+    names: dict[str, Any] = {slot: _usable(catalog.find_checkpoint(name)).name for slot, name in slots}
+    return replace(order, **names, bake_in_vae=vae(order.bake_in_vae))
 
 
 def _check_networks(prompt: str, catalog: Catalog) -> None:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from webui.core.event import Event, Loading, Notice, Preview, Progress
-from webui.core.request import GenerationRequest
+from webui.core.job_request import JobRequest
 from webui.service.gallery import SavedPicture
 from webui.service.queue import ENDED, JobRow
 
@@ -17,7 +17,7 @@ class Job:
     id: str
     owner: str
     status: str  # "queued", "running", "saving", "done", "failed" or "interrupted"
-    request: GenerationRequest
+    request: JobRequest
     created: float  # unix seconds
     progress: Progress | None = None
     fraction: float = 0.0  # 0 .. 1
@@ -64,6 +64,11 @@ class LiveJob:
     def seq(self) -> int:
         """The seq of the last change."""
         return self._seq
+
+    @property
+    def status(self) -> str:
+        """ "running", "saving", or how it ended."""
+        return self._status
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -181,6 +186,8 @@ def ended_text(status: str) -> str:
 
 
 def _progress_text(progress: Progress) -> str:
+    if progress.text:
+        return f"{progress.text}, {int(progress.fraction * 100)} %"
     batch = f"Batch {progress.batch} of {progress.batches}, " if progress.batches > 1 else ""
     text = f"{batch}step {progress.step} of {progress.steps}"
     return text[0].upper() + text[1:]

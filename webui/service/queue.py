@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from webui.core.errors import BadRequest, Busy, EngineError, MissingModel
+from webui.core.job_request import KINDS, JobRequest, kind_of
 from webui.core.request import GenerationRequest
 from webui.service.database import Database
 
@@ -26,7 +27,7 @@ class JobRow:
     id: str
     owner: str
     status: str  # "queued", "running", "done", "failed", "interrupted"
-    request: GenerationRequest
+    request: JobRequest
     save: bool  # False: its pictures are kept for a while only
     created: float  # unix seconds
     deaths: int  # workers that died of it
@@ -45,7 +46,7 @@ class JobQueue:
         self._database = database
         self._limit = limit
 
-    def add(self, job_id: str, owner: str, request: GenerationRequest, save: bool) -> None:
+    def add(self, job_id: str, owner: str, request: JobRequest, save: bool) -> None:
         """Append a job. Raises Busy when too many wait, BadRequest when the id is taken."""
         with self._database.write() as connection:
             waiting = connection.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()[0]
@@ -53,8 +54,8 @@ class JobQueue:
                 raise Busy(f"the queue is full: {waiting} jobs wait; try again when some are done")
             try:
                 connection.execute(
-                    "INSERT INTO jobs (id, owner, status, request, save, created) VALUES (?, ?, 'queued', ?, ?, ?)",
-                    (job_id, owner, json.dumps(request.to_json()), save, time.time()),
+                    "INSERT INTO jobs (id, owner, status, kind, request, save, created) VALUES (?, ?, 'queued', ?, ?, ?, ?)",
+                    (job_id, owner, kind_of(request), json.dumps(request.to_json()), save, time.time()),
                 )
             except sqlite3.IntegrityError as error:
                 raise BadRequest(f"a job with the id {job_id!r} exists already; leave the id out or choose another") from error
@@ -81,9 +82,9 @@ class JobQueue:
 
     @staticmethod
     def _neighbour(connection: sqlite3.Connection, owner: str, oldest: int, loaded: tuple[str, str]) -> int:
-        """The owner's oldest job for what is loaded, unless one that it would overtake was overtaken often enough; whom it overtakes is told.
+        """The owner's oldest job for what is loaded, unless one that it would overtake was overtaken often enough.
 
-        All are asked: a job that another worker gave back is the oldest again, but was not there to be overtaken.
+        Whom it overtakes is told. All are asked: one that a worker gave back is the oldest again, and was not there to be overtaken.
         """
         found = connection.execute(
             "SELECT min(number) FROM jobs WHERE status = 'queued' AND owner = ?"
@@ -182,9 +183,10 @@ class JobQueue:
 
 
 def _row(row: sqlite3.Row) -> JobRow:
+    request: JobRequest
     try:
-        request = GenerationRequest.from_json(json.loads(row["request"]))
-    except (ValueError, TypeError, AttributeError):  # a damaged row: the engine will refuse the empty request with a sentence
+        request = KINDS[row["kind"]].from_json(json.loads(row["request"]))
+    except (ValueError, TypeError, AttributeError, KeyError):  # a damaged row: the engine will refuse the empty request with a sentence
         request = GenerationRequest()
     return JobRow(
         number=row["number"],

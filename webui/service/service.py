@@ -14,9 +14,10 @@ import psutil
 from webui.core.catalog import Catalog
 from webui.core.errors import BadRequest, EngineError, NotAllowed
 from webui.core.image_metadata import open_image
+from webui.core.job_request import JobRequest
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
-from webui.service.completion import complete
+from webui.service.completion import complete, complete_order
 from webui.service.database import Database, open_database
 from webui.service.gallery import Gallery, SavedPicture
 from webui.service.hashing import Hasher, HashRows
@@ -128,7 +129,7 @@ class Service:
         """The request with nothing left open: checkpoint, VAE, size, seeds. Raises BadRequest, MissingModel."""
         return complete(request, self.catalog, self._preferences.all(), self._inputs.open)
 
-    def submit(self, request: GenerationRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
+    def submit(self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
         """Put a job into the queue; when this returns, it outlives a power cut. Returns its id.
 
         save False: its pictures are kept for a while only, and not among the recent ones. Raises BadRequest, MissingModel, Busy.
@@ -137,7 +138,8 @@ class Service:
             job_id = secrets.token_hex(8)
         elif not JOB_ID.fullmatch(job_id):
             raise BadRequest("a job id has 1 to 100 letters, digits or one of . : ( ) _ -")
-        self._queue.add(job_id, owner, self.complete(request), save)
+        done = self.complete(request) if isinstance(request, GenerationRequest) else complete_order(request, self.catalog)
+        self._queue.add(job_id, owner, done, save)
         for supervisor in self._supervisors:
             supervisor.wake()
         self._notify([(owner, job_id)])
@@ -311,6 +313,8 @@ class Service:
             supervisor.signal(job_id, "previews")
 
     def _job_changed(self, live: LiveJob) -> None:
+        if live.status == "done" and not isinstance(live.row.request, GenerationRequest):
+            self.refresh_models()  # there is a new file
         self._notify([(live.row.owner, live.row.id)])
 
     def _queue_moved(self) -> None:

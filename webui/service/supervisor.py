@@ -10,6 +10,7 @@ from typing import Any
 
 from webui.core.errors import EaselError, EngineError, StorageError
 from webui.core.event import Event, Failed, Finished, Pictures
+from webui.core.model_orders import MergeRecipe
 from webui.core.settings import Settings
 from webui.service.gallery import Gallery
 from webui.service.job import LiveJob
@@ -158,7 +159,8 @@ class Supervisor:
                 row = self._queue.take(self._loaded)
                 if row is not None:
                     self._live = LiveJob(row)
-                    self._loaded = (row.request.checkpoint, row.request.vae)
+                    if not isinstance(row.request, MergeRecipe):  # which loads no model
+                        self._loaded = (row.request.checkpoint, row.request.vae)
                     every = int(preferences["show_progress_every_n_steps"])
                     previews = bool(preferences["live_previews_enable"]) and self._looked_at()
                     process.send("run", row.id, row.request, previews, every)

@@ -9,12 +9,12 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, img2img, outpaint, png_info, studio, txt2img
+from webui.ui import actions, img2img, merger, outpaint, png_info, studio, txt2img
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("easel.js", "result.js", "canvas.js", "inspector.js", "cards.js", "complete.js")
+SCRIPTS = ("easel.js", "result.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "orders.js")
 STYLES = ("icons.css", "easel.css", "parts.css")
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
@@ -22,7 +22,7 @@ QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no e
 
 def build_page(service: Service, settings: Settings) -> gr.Blocks:
     with gr.Blocks(title="Easel", analytics_enabled=False, fill_width=True) as page:
-        quick = _top_row(service)
+        quick, refresh = _top_row(service)
         gr.HTML(html_template="<nav class='tabs'></nav>", js_on_load="easel.tabsView(element.querySelector('.tabs'))", elem_id="tabs")
         studios = []
         for module in (
@@ -34,11 +34,15 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
                 studios.append(module.build())
         with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
             png_info.build()
+        with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
+            merging = merger.build()
         for each in studios:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
         _wire_cards(studios, quick, service)
-        _wire_start(page, studios, quick, service)
+        _wire_start(page, studios, quick, merging, service)
+        lists = [*merging.checkpoints, *merging.vaes]
+        refresh.click(lambda: _refreshed(service, quick, merging), None, [quick["checkpoint"], quick["vae"], *lists], **QUIET)
     page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_PAUSE
     return page
 
@@ -108,7 +112,15 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def _top_row(service: Service) -> dict[str, Component]:
+def _refreshed(service: Service, quick: dict[str, Component], merging: merger.Merger) -> dict[Component, Any]:
+    """Every list of checkpoints and VAEs, after a look into the folders."""
+    service.refresh_models()
+    checkpoints, vaes = actions.checkpoint_choices(service), actions.vae_choices(service)
+    return {quick["checkpoint"]: gr.Dropdown(choices=checkpoints), quick["vae"]: gr.Dropdown(choices=vaes), **merging.choices(service)}
+
+
+def _top_row(service: Service) -> tuple[dict[str, Component], gr.Button]:
+    """The widgets that all tabs share, and the button that looks for new files."""
     mark = ICON.read_text("utf-8")
     with gr.Row(elem_id="quicksettings"):
         gr.HTML(f"<div class='brand'>{mark}<span>Easel</span></div>", elem_id="brand")
@@ -122,11 +134,6 @@ def _top_row(service: Service) -> dict[str, Component]:
             html_template="<div class='status'></div>", js_on_load="easel.statusView(element.querySelector('.status'))", elem_id="status"
         )
 
-    def on_refresh() -> tuple[gr.Dropdown, gr.Dropdown]:
-        service.refresh_models()
-        return gr.Dropdown(choices=actions.checkpoint_choices(service)), gr.Dropdown(choices=actions.vae_choices(service))
-
-    refresh.click(on_refresh, None, [quick["checkpoint"], quick["vae"]], **QUIET)
     gr.on(
         [widget.change for widget in quick.values()],
         None,
@@ -135,7 +142,7 @@ def _top_row(service: Service) -> dict[str, Component]:
         js=f"(...values) => easel.keep('quick', {json.dumps(list(quick))}, values)",
         **QUIET,
     )
-    return quick
+    return quick, refresh
 
 
 def _wire_sizes(each: Studio, quick: dict[str, Component], service: Service) -> None:
@@ -168,14 +175,15 @@ def _wire_cards(studios: list[Studio], quick: dict[str, Component], service: Ser
     studio.bridge("quick", "checkpoint").checkpoint(on_card, sizes, [quick["checkpoint"], *sizes], **QUIET)
 
 
-def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Component], service: Service) -> None:
+def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Component], merging: merger.Merger, service: Service) -> None:
     """On every visit: today's models, the browser's drafts, the checkpoint's native size."""
     groups = {"quick": quick} | {each.name: each.widgets for each in studios}
     first = studios[0].bridge
 
     def on_load(drafts: Any) -> dict[Component, Any]:
         start = actions.start_values(service, drafts)
-        return {groups[tab][name]: value for tab, values in start.items() for name, value in values.items()}
+        filled = {groups[tab][name]: value for tab, values in start.items() for name, value in values.items()}
+        return filled | merging.choices(service)
 
-    outputs = [widget for widgets in groups.values() for widget in widgets.values()]
+    outputs = [widget for widgets in groups.values() for widget in widgets.values()] + merging.checkpoints + merging.vaes
     page.load(on_load, [first], outputs, js="() => [easel.drafts()]", **QUIET)

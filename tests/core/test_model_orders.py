@@ -1,11 +1,11 @@
-"""A recipe says what is wrong with it before any file is opened."""
+"""A recipe or an order says what is wrong with it before any file is opened."""
 
 from typing import Any
 
 import pytest
 
 from webui.core.errors import BadRequest
-from webui.core.merging import MergeRecipe
+from webui.core.model_orders import MergeRecipe, SaveOrder
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,27 @@ def test_bad_recipes_are_refused_with_what_to_do(fields: dict[str, Any], message
 def test_only_the_checkpoints_that_the_method_uses_count() -> None:
     recipe = MergeRecipe(primary="a", secondary="b", tertiary="c", method="No interpolation")
     assert recipe.checkpoints == ("a",)
+
+
+def test_what_a_later_version_stored_is_read() -> None:
+    assert MergeRecipe.from_json({"primary": "a", "secondary": "b", "later": 1}) == MergeRecipe(primary="a", secondary="b")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"checkpoint": ""}, "no checkpoint to save; choose one"),
+        ({"name": ""}, "no name; type one"),
+        ({"name": "a/b"}, "cannot be the name of a file"),
+        ({"precision": "fp8"}, "number type is 'fp8'; choose one of: fp16; bf16; fp32"),
+        ({"layout": "ckpt"}, "layout is 'ckpt'; choose one of: single file; diffusers folder"),
+    ],
+)
+def test_bad_orders_to_save_are_refused_with_what_to_do(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        SaveOrder(**{"checkpoint": "a", "name": "b", **fields}).validate()
+
+
+def test_only_files_have_an_ending() -> None:
+    assert SaveOrder(checkpoint="a", name="b").file_name == "b.safetensors"
+    assert SaveOrder(checkpoint="a", name="b", layout="diffusers folder").file_name == "b"

@@ -1,12 +1,15 @@
-"""What a merge of checkpoints is asked to do: plain data, checked before any file is opened."""
+"""What is asked of checkpoints as files: to merge some, to save one anew. Plain data, checked before any file is opened."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from webui.core.errors import BadRequest
+from webui.core.request import known_fields
 
 METHODS = ("No interpolation", "Weighted sum", "Add difference")
 PRECISIONS = ("fp16", "bf16", "fp32")
+LAYOUTS = ("single file", "diffusers folder")
 CONFIG_SOURCES = ("A, B or C", "B", "C", "Don't")
 MAX_PATTERN = 500  # characters
 FORBIDDEN = frozenset('/\\:*?"<>|')  # in file names, on one system or another
@@ -39,6 +42,11 @@ class MergeRecipe:
         """Those that the method uses."""
         return (self.primary, self.secondary, self.tertiary)[: METHODS.index(self.method) + 1]
 
+    @property
+    def title(self) -> str:
+        """What is done, for people."""
+        return f"{self.method}: {', '.join(self.checkpoints)}{f' to {self.name}' if self.name else ''}"
+
     def validate(self) -> None:
         """Raises BadRequest with the field, its value and what to do."""
         for field, value, choices in (
@@ -46,17 +54,69 @@ class MergeRecipe:
             ("precision", self.precision, PRECISIONS),
             ("config source", self.config_source, CONFIG_SOURCES),
         ):
-            if value not in choices:
-                raise BadRequest(f"the merge's {field} is {value!r}; choose one of: {'; '.join(choices)}")
+            _check_choice(f"merge's {field}", value, choices)
         for letter, checkpoint in zip("ABC", self.checkpoints, strict=False):
             if not checkpoint:
                 raise BadRequest(f"{self.method} needs a checkpoint {letter}; choose one")
         if not math.isfinite(self.multiplier) or not 0 <= self.multiplier <= 1:
             raise BadRequest(f"the multiplier is {self.multiplier}; it goes from 0 to 1")
-        _check_name(self.name)
+        if self.name:
+            _check_name(self.name)
         if len(self.discard_weights) > MAX_PATTERN:
             what = f"the pattern of the weights to discard has {len(self.discard_weights)} characters"
             raise BadRequest(f"{what}; use at most {MAX_PATTERN}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for storage; `from_json` reads it back to an equal recipe."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "MergeRecipe":
+        return cls(**known_fields(cls, data))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveOrder:
+    """A checkpoint, with the VAE that is chosen for it, written anew beside the others. Names as everywhere: name, title, hash."""
+
+    checkpoint: str
+    name: str  # of the new file or folder, without ending
+    vae: str = "None"  # "None": the checkpoint's own; else it takes that one's place
+    precision: str = "fp16"
+    layout: str = "single file"
+
+    @property
+    def file_name(self) -> str:
+        """With its ending, if it is a file."""
+        return self.name if self.layout == "diffusers folder" else f"{self.name}.safetensors"
+
+    @property
+    def title(self) -> str:
+        """What is done, for people."""
+        return f"Save {self.checkpoint} as {self.name}, {self.precision}, {self.layout}"
+
+    def validate(self) -> None:
+        """Raises BadRequest with the field, its value and what to do."""
+        _check_choice("number type", self.precision, PRECISIONS)
+        _check_choice("layout", self.layout, LAYOUTS)
+        if not self.checkpoint:
+            raise BadRequest("there is no checkpoint to save; choose one")
+        if not self.name:
+            raise BadRequest("the new checkpoint has no name; type one")
+        _check_name(self.name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for storage; `from_json` reads it back to an equal order."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "SaveOrder":
+        return cls(**known_fields(cls, data))
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadRequest(f"the {what} is {value!r}; choose one of: {'; '.join(choices)}")
 
 
 def _check_name(name: str) -> None:

@@ -1,0 +1,22 @@
+"""Every kind of request comes back from storage as it was."""
+
+import json
+
+import pytest
+
+from webui.core.job_request import KINDS, JobRequest, kind_of
+from webui.core.model_orders import MergeRecipe, SaveOrder
+from webui.core.request import GenerationRequest, InitImage
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GenerationRequest(prompt="a", init=InitImage(image="b" * 64)),
+        MergeRecipe(primary="a", secondary="b", multiplier=0.7, discard_weights="x"),
+        SaveOrder(checkpoint="a", name="b", vae="v", precision="bf16", layout="diffusers folder"),
+    ],
+)
+def test_a_stored_request_comes_back(request_: JobRequest) -> None:
+    stored = json.dumps(request_.to_json())
+    assert KINDS[kind_of(request_)].from_json(json.loads(stored)) == request_

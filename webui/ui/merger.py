@@ -1,0 +1,138 @@
+"""The checkpoint merger's tab: two or three checkpoints into one, and one checkpoint in another number type or layout."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from webui.core.model_orders import CONFIG_SOURCES, LAYOUTS, METHODS, PRECISIONS
+from webui.service.service import Service
+from webui.ui import actions
+from webui.ui.studio import QUIET
+
+LETTERS = {"primary": "A", "secondary": "B", "tertiary": "C"}
+WORDS = {
+    "Weighted sum": "A × (1 − M) + B × M",
+    "Add difference": "A + (B − C) × M",
+    "No interpolation": "A, in another number type or with another VAE",
+}
+
+
+class Merger:
+    """The tab's drop-down lists, whose choices follow the folders."""
+
+    def __init__(self) -> None:
+        self.checkpoints: list[Component] = []
+        self.vaes: list[Component] = []
+
+    def choices(self, service: Service) -> dict[Component, Any]:
+        """New choices for every list."""
+        checkpoints = actions.checkpoint_choices(service)
+        vaes = actions.vae_choices(service)[1:]  # without "Automatic"
+        return {each: gr.Dropdown(choices=checkpoints) for each in self.checkpoints} | {
+            each: gr.Dropdown(choices=vaes) for each in self.vaes
+        }
+
+
+def build() -> Merger:
+    tab = Merger()
+    with gr.Column(elem_classes=["merger"]):
+        with gr.Column(elem_classes=["forms"]):
+            _merge_form(tab)
+            _save_form(tab)
+        gr.HTML(
+            html_template="<section class='orders' aria-label='Progress'></section>",
+            js_on_load="easel.ordersView(element.querySelector('.orders'))",
+            elem_id="modelmerger_results_panel",
+        )
+    return tab
+
+
+def _merge_form(tab: Merger) -> None:
+    with gr.Column(elem_classes=["sheet"]):
+        gr.HTML("<h2>Merge checkpoints</h2>", padding=False)
+        with gr.Row():
+            slots = {slot: _checkpoints(f"modelmerger_{slot}_model_name", f"Checkpoint {letter}") for slot, letter in LETTERS.items()}
+            tab.checkpoints += slots.values()
+        method = gr.Radio(
+            [(f"{name}: {WORDS[name]}", name) for name in WORDS],
+            value="Weighted sum",
+            label="Method",
+            interactive=True,
+            elem_id="modelmerger_interp_method",
+        )
+        multiplier = gr.Slider(0, 1, 0.3, step=0.01, label="Multiplier M", interactive=True, elem_id="modelmerger_interp_amount")
+        with gr.Row():
+            name = _text("modelmerger_custom_name", "Name of the new checkpoint", "Made of the others' names")
+            precision = gr.Radio(list(PRECISIONS), value="fp16", label="Number type", interactive=True, elem_id="modelmerger_precision")
+            vae = _vaes("modelmerger_bake_in_vae", "VAE to bake in")
+        tab.vaes.append(vae)
+        with gr.Accordion("More", open=False, elem_id="modelmerger_more"):
+            with gr.Row():
+                config = gr.Radio(
+                    list(CONFIG_SOURCES),
+                    value=CONFIG_SOURCES[0],
+                    label="Copy .yaml from",
+                    interactive=True,
+                    elem_id="modelmerger_config_method",
+                )
+                discard = _text(
+                    "modelmerger_discard_weights", "Discard weights whose name fits", "A regular expression, such as ^model_ema"
+                )
+            with gr.Row():
+                keep = gr.Checkbox(
+                    True, label="Copy the checkpoints' metadata", interactive=True, elem_id="modelmerger_copy_metadata_fields"
+                )
+                recipe = gr.Checkbox(
+                    True, label="Write the recipe into the metadata", interactive=True, elem_id="modelmerger_add_merge_recipe"
+                )
+        button = gr.Button("Merge", variant="primary", elem_id="modelmerger_merge")
+    fields: Mapping[str, Component] = {
+        **slots,
+        "method": method,
+        "multiplier": multiplier,
+        "name": name,
+        "precision": precision,
+        "bake_in_vae": vae,
+        "config_source": config,
+        "discard_weights": discard,
+        "copy_metadata": keep,
+        "add_recipe": recipe,
+    }
+    _order(button, "merge", "recipe", fields)
+    method.change(None, [method], None, js=f"method => easel.showSlots({json.dumps(METHODS)}.indexOf(method))", **QUIET)
+
+
+def _save_form(tab: Merger) -> None:
+    with gr.Column(elem_classes=["sheet"]):
+        gr.HTML("<h2>Save a checkpoint as</h2>", padding=False)
+        with gr.Row():
+            checkpoint, vae = _checkpoints("modelsave_checkpoint", "Checkpoint"), _vaes("modelsave_vae", "VAE")
+        tab.checkpoints.append(checkpoint)
+        tab.vaes.append(vae)
+        with gr.Row():
+            name = _text("modelsave_name", "Name", "Needed")
+            precision = gr.Radio(list(PRECISIONS), value="fp16", label="Number type", interactive=True, elem_id="modelsave_precision")
+            layout = gr.Radio(list(LAYOUTS), value=LAYOUTS[0], label="Layout", interactive=True, elem_id="modelsave_layout")
+        button = gr.Button("Save", elem_id="modelsave_save")
+    _order(button, "save", "order", {"checkpoint": checkpoint, "vae": vae, "name": name, "precision": precision, "layout": layout})
+
+
+def _order(button: gr.Button, kind: str, key: str, fields: Mapping[str, Component]) -> None:
+    """The button sends the fields to the models' route `kind`, as the object `key`."""
+    names = json.dumps(list(fields))
+    button.click(None, list(fields.values()), None, js=f"(...values) => easel.order('{kind}', '{key}', {names}, values)", **QUIET)
+
+
+def _checkpoints(element: str, label: str) -> gr.Dropdown:
+    return gr.Dropdown([], value=None, label=label, interactive=True, elem_id=element, min_width=200)
+
+
+def _vaes(element: str, label: str) -> gr.Dropdown:
+    return gr.Dropdown(["None"], value="None", label=label, interactive=True, elem_id=element, min_width=160)
+
+
+def _text(element: str, label: str, placeholder: str) -> gr.Textbox:
+    return gr.Textbox("", label=label, placeholder=placeholder, max_lines=1, interactive=True, elem_id=element, min_width=200)
