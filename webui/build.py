@@ -184,7 +184,7 @@ def _loader(catalog: Catalog, cache: "ModelCache", device: "Device") -> "Callabl
         model = cache.load(checkpoint.path, vae, device.dtype, device.torch_device, vae_dtype=device.vae_dtype)
         if with_xformers:
             model.unet.enable_xformers_memory_efficient_attention()
-        return model
+        return model.predicting(request.prediction_type)
 
     return load
 

@@ -15,9 +15,21 @@ from tests.api.conftest import png, until
 from tests.hostile import safetensors
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
+from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.service.service import Service
 
+CHECKPOINT = safetensors(
+    {
+        "model.diffusion_model.input_blocks.0.0.weight": {"dtype": "U8", "shape": (8, 4, 3, 3), "data_offsets": [0, 288]},
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": {
+            "dtype": "U8",
+            "shape": (1, 768),
+            "data_offsets": [288, 1056],
+        },
+    },
+    bytes(1056),
+)
 NAME = "people/a #1 <b>?.safetensors"
 QUOTED = "people/a%20%231%20%3Cb%3E%3F.safetensors"
 
@@ -59,7 +71,7 @@ def test_a_card_has_every_field_that_the_page_is_promised(page: TestClient) -> N
     assert (answer["total"], answer["scanning"], len(answer["models"])) == (2, False, 2)
     card = answer["models"][0]
     names = "kind name title insert triggers negative weight family family_title size mtime hash thumbnail description notes base problem"
-    assert set(card) == {*names.split(), "warnings", "seen"}
+    assert set(card) == {*names.split(), "warnings", "seen", "vae", "prediction_type", "native_size", "skipped"}
     assert (card["name"], card["title"], card["weight"], card["description"]) == (NAME, "a #1 <b>?", 0.6, "<i>x</i>")
     assert card["insert"] == ""  # < and > cannot stand in a prompt's tag
     assert answer["models"][1]["insert"] == "<lora:plain:1>"
@@ -159,3 +171,31 @@ def test_an_order_is_a_job_of_its_client(page: TestClient, service: Service) -> 
     service.wait(job, 60)
     told = page.get(f"/internal/jobs/{job}?client=me").json()
     assert (told["status"], told["error"]) == ("failed", "this worker cannot run a MergeRecipe")
+
+
+def test_networks_of_another_family_than_the_checkpoints_say_so(page: TestClient, settings: Settings, service: Service) -> None:
+    path = settings.checkpoint_dirs[0] / "sd1.safetensors"
+    path.write_bytes(CHECKPOINT)
+    try:
+        service.refresh_models()
+        models = page.get("/internal/models?kind=lora&checkpoint=sd1.safetensors").json()["models"]
+        assert [card["skipped"] for card in models] == ["", "made for Stable Diffusion XL, the checkpoint is Stable Diffusion 1.x"]
+        assert {card["skipped"] for card in page.get("/internal/models?kind=lora&checkpoint=gone").json()["models"]} == {""}
+    finally:
+        path.unlink()
+        service.refresh_models()
+
+
+def test_what_a_checkpoints_card_remembers_is_used_and_can_be_unsaid(page: TestClient, service: Service) -> None:
+    url = "/internal/models/checkpoint/alpha.ckpt/sidecar"
+    changes = {"prediction_type": "v_prediction", "native_size": "768", "vae": "gamma.pt"}
+    card = page.post(url, json=changes).json()
+    assert (card["prediction_type"], card["native_size"], card["vae"]) == ("v_prediction", 768, "gamma.pt")
+    request = service.complete(GenerationRequest(checkpoint="alpha"))
+    assert (request.prediction_type, request.width, request.height, request.vae) == ("v_prediction", 768, 768, "gamma.pt")
+    assert service.complete(GenerationRequest(checkpoint="alpha", prediction_type="epsilon")).prediction_type == "epsilon"
+    for bad in ({"prediction_type": "x0"}, {"native_size": "big"}, {"native_size": 100}, {"native_size": -8}):
+        assert page.post(url, json=bad).status_code == 422, bad
+    page.post(url, json={"prediction_type": "", "native_size": "0", "vae": ""})
+    request = service.complete(GenerationRequest(checkpoint="alpha"))
+    assert (request.prediction_type, request.width, request.vae) == ("Automatic", 512, "None")

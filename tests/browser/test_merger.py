@@ -1,5 +1,6 @@
 """The merger's tab: a person merges two checkpoints, sees how far it is, and makes a picture with the new one."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -24,7 +25,7 @@ def stronger(server: Server) -> Iterator[None]:
     save_file({name: tensor * 1.04 if name == NAME else tensor for name, tensor in tensors.items()}, folder / "stronger.safetensors")
     yield
     for path in set(folder.iterdir()) - before:
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def orders(person: Person) -> list[str]:
@@ -78,3 +79,21 @@ def test_a_checkpoint_is_saved_in_another_number_type(person: Person, server: Se
     saved, parent = load_file(server.data_dir / "models/Stable-diffusion/brain.safetensors"), load_file(MINIATURE)
     assert torch.equal(saved[NAME], parent[NAME].to(torch.bfloat16))
     assert person.complaints == []
+
+
+def test_a_diffusers_folder_is_one_checkpoint_and_makes_the_same_picture(person: Person, server: Server) -> None:
+    person.open("merger")
+    person.choose("modelsave_checkpoint", "easel-miniature")
+    person.write("modelsave_name", "parts")
+    person.page.click("#modelsave_layout label:has-text('diffusers folder')")
+    person.page.click("#modelsave_save")
+    wait_for_order(person, "Done")
+    person.open("txt2img")
+    for element, value in {"prompt": "a red circle on a blue background", "seed": 3, "steps": 8}.items():
+        person.write(f"txt2img_{element}", value)
+    person.choose("setting_checkpoint", "easel-miniature")
+    before = person.make_picture("txt2img")
+    person.choose("setting_checkpoint", "parts")
+    assert person.make_picture("txt2img").tobytes() == before.tobytes()
+    assert "Model: parts" in person.page.locator("#txt2img_infotext").inner_text()
+    person.choose("setting_checkpoint", "easel-miniature")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.family import PREDICTION_TYPES
 from webui.core.infotext import Facts, read, to_request, write
 from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
 
@@ -92,6 +93,7 @@ REQUESTS = st.builds(
     vae=st.sampled_from(["Automatic", "None"]) | FILES,
     vae_hash=st.just("") | SHORT_HASHES,
     clip_skip=st.integers(1, 12),
+    prediction_type=st.sampled_from(["", *PREDICTION_TYPES]),
     width=SIDES,
     height=SIDES,
     steps=st.integers(1, 1000),
@@ -314,3 +316,9 @@ def test_half_a_megabyte_of_settings_is_read_in_linear_time(piece):
     begin = time.process_time()
     to_request(read(text), GenerationRequest())
     assert time.process_time() - begin < 4
+
+
+def test_an_unknown_prediction_type_is_told_and_not_taken() -> None:
+    request, problems = to_request(read("a\nSteps: 5, Sampler: Euler, Seed: 1, Prediction type: sample"), GenerationRequest())
+    assert request.prediction_type == ""
+    assert any("Prediction type sample is not known" in problem for problem in problems)

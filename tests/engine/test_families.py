@@ -161,6 +161,20 @@ def test_zero_terminal_snr_with_euler_equals_diffusers_pipeline(monkeypatch):
     assert relative(final_latents(model, REQUEST, monkeypatch), theirs) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("said", "truth"),
+    [
+        ("epsilon", {"prediction_type": "epsilon"}),
+        ("v_prediction + zero terminal SNR", {"zero_terminal_snr": True}),
+        ("Automatic", {}),
+    ],
+)
+def test_a_model_that_is_said_to_predict_something_works_like_one_whose_file_says_so(monkeypatch, said, truth):
+    told, true = family_model("sd2").predicting(said), family_model("sd2", **truth)
+    assert told.family == true.family
+    assert torch.equal(final_latents(told, REQUEST, monkeypatch), final_latents(true, REQUEST, monkeypatch))
+
+
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 @pytest.mark.parametrize("painted", ["everything", "part"])
 def test_inpainting_models_equal_diffusers_pipeline(monkeypatch, family, painted):

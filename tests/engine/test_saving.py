@@ -49,3 +49,11 @@ def test_a_name_that_is_taken_is_refused(model: DiffusionModel, tmp_path: Path) 
     with pytest.raises(BadRequest, match="exists already"):
         list(save(SaveOrder(checkpoint="a", name="a"), Going(), load=lambda asked: model, folder=tmp_path))
     assert (tmp_path / "a.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("layout", ["single file", "diffusers folder"])
+def test_what_a_checkpoint_is_said_to_predict_is_in_the_new_file(model: DiffusionModel, tmp_path: Path, layout: str) -> None:
+    order = SaveOrder(checkpoint="a", name="new", layout=layout, prediction_type="v_prediction + zero terminal SNR")
+    list(save(order, Going(), load=lambda asked: model.predicting(asked.prediction_type), folder=tmp_path))
+    family = load_checkpoint(tmp_path / order.file_name, torch.float32, CPU).family
+    assert (family.prediction_type, family.zero_terminal_snr) == ("v_prediction", True)

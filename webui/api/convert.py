@@ -46,6 +46,8 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)
     if body.aesthetic is not None:
         request = replace(request, aesthetic=_aesthetic(body.aesthetic))
+    if body.prediction_type is not None:
+        request = replace(request, prediction_type=body.prediction_type)
     for name in ("width", "height"):
         if getattr(request, name) < 1:
             raise BadRequest(f"{name} {getattr(request, name)} is out of range: use 64 or more")

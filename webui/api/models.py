@@ -2,7 +2,7 @@
 
 `kind` is checkpoint, vae, lora, embedding or hypernetwork; `name` is a card's, quoted.
 
-GET  /internal/models?kind=lora&q=&family=&sort=name|date|size&down=0|1&page=0&count=60
+GET  /internal/models?kind=lora&q=&family=&sort=name|date|size&down=0|1&page=0&count=60&checkpoint=
      -> {"total": models on all pages, "scanning": whether more may come soon, "models": [card, ...]}
 GET  /internal/models/{kind}/{name}/thumbnail -> a small WebP; the address in a card changes with the picture, so it may be cached for ever
 GET  /internal/models/{kind}/{name}/details   -> the card and "metadata": [[name, value], ...]
@@ -17,7 +17,9 @@ A card: {"kind", "name", "title", "insert": what a click puts into the prompt, w
 names that no prompt can hold), "triggers": words to add to the prompt, "negative": words for the negative one, "family": sd1, sd2, sdxl,
 sdxl_refiner, miniature or "", "family_title", "size": bytes, "mtime": unix seconds, "hash", "thumbnail": an address or "", "description",
 "notes", "base": the base model in somebody's words, "weight", "problem": why it cannot be used or "", "warnings": sentences about
-sidecars, "seen": false while the file was only listed}. family=unknown finds models of which nothing tells it. Texts are data, never HTML.
+sidecars, "vae", "prediction_type", "native_size": what a checkpoint is used with, "seen": false while the file was only listed}; in lists
+also "skipped": why it does nothing with the checkpoint named, or "". family=unknown finds models of which nothing tells it.
+Texts are data, never HTML.
 """
 
 from dataclasses import asdict
@@ -26,10 +28,10 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Response
 
-from webui.core.errors import BadRequest
-from webui.core.family import FAMILIES
+from webui.core.errors import BadRequest, MissingModel
+from webui.core.family import FAMILIES, Family
 from webui.core.model_orders import MergeRecipe, SaveOrder
-from webui.service.model_rows import Card
+from webui.service.model_rows import MENTIONED, Card
 from webui.service.service import Service
 
 FOR_EVER = "private, max-age=31536000, immutable"
@@ -45,10 +47,19 @@ def add_model_routes(router: APIRouter, service: Service) -> None:
 def _add_reading(router: APIRouter, service: Service) -> None:
     @router.get("/models")
     def models(
-        kind: str, q: str = "", family: str = "", sort: str = "name", down: bool = False, page: int = 0, count: int = 60
+        kind: str,
+        q: str = "",
+        family: str = "",
+        sort: str = "name",
+        down: bool = False,
+        page: int = 0,
+        count: int = 60,
+        checkpoint: str = "",
     ) -> dict[str, Any]:
         found = service.models.search(kind, q, family, sort, down, page, count)
-        return {"total": found.total, "scanning": found.scanning, "models": [as_json(card) for card in found.cards]}
+        chosen = _family_of(service, checkpoint)
+        cards = [{**as_json(card), "skipped": _skipped(card, chosen)} for card in found.cards]
+        return {"total": found.total, "scanning": found.scanning, "models": cards}
 
     @router.get("/models/{kind}/{name:path}/thumbnail")
     def thumbnail(kind: str, name: str) -> Response:
@@ -88,6 +99,21 @@ def _add_changing(router: APIRouter, service: Service) -> None:
         if not 0 <= picture < 2**63:
             raise BadRequest(f"there is no picture {picture}")
         return as_json(service.models.set_thumbnail(kind, name, service.picture(picture).path))
+
+
+def _family_of(service: Service, checkpoint: str) -> Family | None:
+    try:
+        return service.catalog.find_checkpoint(checkpoint).family
+    except MissingModel:  # the page's list may be older than the folder
+        return None
+
+
+def _skipped(card: Card, chosen: Family | None) -> str:
+    """Why the model does nothing with the checkpoint that is chosen, "" where it fits or where nobody can tell."""
+    family = FAMILIES.get(card.family)
+    if card.kind not in MENTIONED or family is None or chosen is None or family.config.split("_")[0] == chosen.config.split("_")[0]:
+        return ""
+    return f"made for {family.title}, the checkpoint is {chosen.title}"
 
 
 def as_json(card: Card) -> dict[str, Any]:

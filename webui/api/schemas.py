@@ -139,6 +139,7 @@ class Generation(Lenient):
     save_images: bool = False
     alwayson_scripts: dict[str, Any] = {}
     aesthetic: dict[str, Any] | None = None  # Easel's own: the fields of core.aesthetic.Aesthetic
+    prediction_type: str | None = None  # Easel's own: one of core.family.PREDICTION_TYPES, or "Automatic": as the checkpoint's file says
     infotext: OpenText = None
 
 

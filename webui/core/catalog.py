@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from webui.core.diffusers_folder import folder_sha256
 from webui.core.errors import EaselError, MissingModel
 from webui.core.family import Family
 from webui.core.model_details import read_details
@@ -26,11 +27,12 @@ from webui.core.model_listing import (
 from webui.core.model_names import find_listed, find_mentioned, missing, old_hash_of
 from webui.core.safetensors_header import open_model_file
 from webui.core.settings import Settings
-from webui.core.sidecars import read_sidecars
+from webui.core.sidecars import Sidecar, read_sidecars
 
 __all__ = ["Catalog", "HashStore", "MemoryHashes", "ModelFile", "ModelIndex", "old_hash_of", "sha256_of"]
 
 HASHED_AT_ONCE = 64_000_000  # bytes: files up to this size get their sha256 when they are listed
+USUAL_SIZE = 512  # pixels: of checkpoints whose family cannot be told from outside
 Verdict = tuple[Family | None, str]  # family and problem of a checkpoint
 
 
@@ -169,10 +171,18 @@ class Catalog:
 
         Raises MissingModel where the json names one that is not there.
         """
-        name = read_sidecars(with_companions(checkpoint, folders_of("checkpoint", self._settings)).beside).vae
+        name = self.notes_on(checkpoint).vae
         if name in ("", "Automatic"):
             return self.automatic_vae(checkpoint)
         return None if name == "None" else self.find_vae(name)
+
+    def notes_on(self, checkpoint: ModelFile) -> Sidecar:
+        """What lies beside a checkpoint and says how it is to be used, as it stands now."""
+        return read_sidecars(with_companions(checkpoint, folders_of("checkpoint", self._settings)).beside)
+
+    def native_size(self, checkpoint: ModelFile) -> int:
+        """Pixels of one side for which it is: by its json, else by its family; USUAL_SIZE where nothing tells."""
+        return self.notes_on(checkpoint).native_size or (checkpoint.family.native_size if checkpoint.family else USUAL_SIZE)
 
     def automatic_vae(self, checkpoint: ModelFile) -> ModelFile | None:
         """The VAE with the checkpoint's stem and .vae.safetensors, .vae.pt or .vae.ckpt, beside it or in a VAE folder."""
@@ -267,7 +277,9 @@ class Catalog:
 
 
 def sha256_of(path: Path) -> str:
-    """64 hex digits over the whole file (a few seconds for a few GB). Raises MissingModel or BadModelFile."""
+    """64 hex digits over the whole file, or over all weights of a folder (seconds for a few GB). Raises MissingModel or BadModelFile."""
+    if path.is_dir():
+        return folder_sha256(path)
     with open_model_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

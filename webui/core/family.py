@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from webui.core.errors import BadModelFile
 
@@ -29,6 +30,7 @@ class Family:
     zero_terminal_snr: bool = False
 
 
+AnyFamily = TypeVar("AnyFamily", bound=Family)
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -39,6 +41,12 @@ FAMILIES: dict[str, Family] = {
         Family("sdxl_refiner", "Stable Diffusion XL refiner", 1024, "epsilon", "sdxl_refiner"),
     )
 }
+ZERO_SNR = " + zero terminal SNR"
+PREDICTION_TYPES = (
+    "epsilon",
+    "v_prediction",
+    f"v_prediction{ZERO_SNR}",
+)  # what a checkpoint can be said to predict, whatever its file says
 TEXT_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl_refiner", 2048: "sdxl"}
 SD2_BASE_SIZE = 512  # pixels; those of the SD 2.x checkpoints that predict noise
 
@@ -54,6 +62,14 @@ OTHER_KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("down_blocks.0.",), "it is one part of a diffusers folder; name the folder instead"),
     (("emb_params", "string_to_param", "clip_g"), "it is an embedding; put it into embeddings/"),
 )
+
+
+def predicting(family: AnyFamily, prediction_type: str) -> AnyFamily:
+    """`family`, but for what the UNet answers: one of PREDICTION_TYPES; "" and "Automatic" leave it as its file says."""
+    if prediction_type in ("", "Automatic"):
+        return family
+    plain = prediction_type.removesuffix(ZERO_SNR)
+    return replace(family, prediction_type=plain, zero_terminal_snr=plain != prediction_type)
 
 
 def detect_family(shapes: Shapes, metadata: Mapping[str, str], name: str) -> Family:

@@ -16,6 +16,7 @@ from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
+from webui.core.family import PREDICTION_TYPES
 from webui.core.key_values import Values, is_digits, items, joined, short
 from webui.core.request import (
     MAX_BATCH_COUNT,
@@ -98,6 +99,8 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Denoising strength", _number(request.init.denoising_strength)
     if request.clip_skip != 1:
         yield "Clip skip", str(request.clip_skip)
+    if request.prediction_type not in ("", "Automatic"):
+        yield "Prediction type", request.prediction_type
     if request.batch_size != 1:
         yield "Batch size", str(request.batch_size)
     if request.batch_count != 1:
@@ -258,6 +261,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         seed_resize_width=resize_width,
         seed_resize_height=resize_height,
         clip_skip=values.whole("Clip skip", 1, 1, 12),
+        prediction_type=_prediction_type(values),
         batch_size=values.whole("Batch size", 1, 1, MAX_BATCH_SIZE) if ours else base.batch_size,
         batch_count=values.whole("Batch count", 1, 1, MAX_BATCH_COUNT) if ours else base.batch_count,
         rng=_rng(values),
@@ -297,6 +301,14 @@ def _sampler(values: Values, base: GenerationRequest) -> tuple[str, str]:
     except BadRequest as error:
         values.problems.append(str(error))
         return base.sampler, base.schedule_type
+
+
+def _prediction_type(values: Values) -> str:
+    said = values.text("Prediction type")
+    if said in ("", *PREDICTION_TYPES):
+        return said
+    values.problems.append(f"Prediction type {short(said)} is not known; use one of: {', '.join(PREDICTION_TYPES)}")
+    return ""
 
 
 def _rng(values: Values) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from webui.core.diffusers_folder import folder_family
 from webui.core.errors import EaselError
 from webui.core.family import Family, Shapes, detect_family
 from webui.core.model_listing import PICTURES, ModelFile
@@ -66,6 +67,8 @@ class Details:
     weight: float = 0.0
     notes: str = ""
     vae: str = ""  # that a checkpoint is to be used with
+    prediction_type: str = ""  # and what it predicts, and for which size it is, whatever its file says; "" and 0: as it says
+    native_size: int = 0
     thumbnail: str = ""
     network_hash: str = ""
     vectors: int = 0
@@ -81,7 +84,9 @@ def read_details(kind: str, model: ModelFile) -> Details:
     metadata: Mapping[str, str] = {}
     family, problem = None, ""
     try:
-        outlined = _outline(kind, model)
+        outlined = None if model.path.is_dir() else _outline(kind, model)
+        if kind == "checkpoint" and model.path.is_dir():
+            family = folder_family(model.path)
         if outlined is not None:
             shapes, metadata = outlined
             family = DETECTORS[kind](shapes, metadata, model.path.name) if kind in DETECTORS else None
@@ -131,6 +136,8 @@ def _joined(model: ModelFile, sidecar: Sidecar, shapes: Shapes, metadata: Mappin
         weight=sidecar.weight,
         notes=sidecar.notes,
         vae=sidecar.vae,
+        prediction_type=sidecar.prediction_type,
+        native_size=sidecar.native_size,
         thumbnail=_thumbnail(model, metadata),
         network_hash=_network_hash(metadata),
         vectors=vectors[0],

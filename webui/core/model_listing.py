@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from webui.core.diffusers_folder import INDEX, folder_facts
 from webui.core.family import Family
 from webui.core.settings import Settings
 
@@ -45,7 +46,9 @@ class Companion(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One model file. name: its path below the model folder, with /; family: where it is known (never of VAEs), else None;
+    """One model file, or a folder in diffusers' layout.
+
+    name: its path below the model folder, with /; family: where it is known (never of VAEs), else None;
     problem: why it cannot be used, "" if nothing is known against it; size: bytes; mtime: unix seconds; alias: the name that a
     LoRA was given in training; beside: its sidecars, as far as they were looked for."""
 
@@ -95,7 +98,7 @@ def folders_of(kind: str, settings: Settings) -> tuple[Path, ...]:
 
 def list_kind(kind: str, settings: Settings) -> list[ModelFile]:
     """The files of a kind. Checkpoints come with the miniature and the one of --ckpt, VAEs with those beside checkpoints."""
-    models = list_models(folders_of(kind, settings), ENDINGS[kind])
+    models = list_models(folders_of(kind, settings), ENDINGS[kind], whole_folders=kind == "checkpoint")
     if kind == "vae":
         models += list_models(settings.checkpoint_dirs, VAE_BESIDE)
     if kind == "checkpoint":
@@ -107,12 +110,15 @@ def list_kind(kind: str, settings: Settings) -> list[ModelFile]:
     return models
 
 
-def list_models(folders: Iterable[Path], endings: tuple[str, ...]) -> list[ModelFile]:
-    """The regular files below the folders with these endings, each folder in the order of names; names are unique."""
+def list_models(folders: Iterable[Path], endings: tuple[str, ...], *, whole_folders: bool = False) -> list[ModelFile]:
+    """The regular files below the folders with these endings, each folder in the order of names; names are unique.
+
+    whole_folders: a folder in diffusers' layout counts as one model, and what is in it not.
+    """
     models: list[ModelFile] = []
     taken: set[str] = set()
     for folder in dict.fromkeys(folders):
-        for model in sorted(_found(folder, endings), key=lambda model: model.name.casefold()):
+        for model in sorted(_found(folder, endings, whole_folders), key=lambda model: model.name.casefold()):
             name = model.name if model.name not in taken else f"{folder.name}/{model.name}"
             if name not in taken:
                 taken.add(name)
@@ -121,11 +127,14 @@ def list_models(folders: Iterable[Path], endings: tuple[str, ...]) -> list[Model
 
 
 def model_at(name: str, path: Path) -> ModelFile | None:
-    """The model file at `path`, called `name`; None for what is no regular file (links are followed)."""
+    """The model at `path`, called `name`; None for what is neither a regular file nor a diffusers folder (links are followed)."""
     try:
         status = path.stat()
     except (OSError, ValueError):
         return None
+    if stat.S_ISDIR(status.st_mode):
+        facts = folder_facts(path)
+        return ModelFile(path, name, *facts) if facts else None
     return ModelFile(path, name, status.st_size, status.st_mtime) if stat.S_ISREG(status.st_mode) else None
 
 
@@ -143,7 +152,8 @@ def model_in(folders: Iterable[Path], endings: tuple[str, ...], text: str) -> Mo
         for ending in ("", *endings):
             path = folder / (text + ending)
             model = model_at(text + ending, path) if path.is_relative_to(folder) else None  # not so for "C:x" on Windows
-            if model is not None and model.name.lower().endswith(endings):
+            is_whole_folder = endings == ENDINGS["checkpoint"] and path.is_dir()
+            if model is not None and (model.name.lower().endswith(endings) or is_whole_folder):
                 return with_companions(model, (folder,))
     return None
 
@@ -164,8 +174,13 @@ def without_ending(name: str) -> str:
     return name
 
 
-def _found(folder: Path, endings: tuple[str, ...]) -> Iterator[ModelFile]:
-    for prefix, entries in _walk(folder):
+def _found(folder: Path, endings: tuple[str, ...], whole_folders: bool) -> Iterator[ModelFile]:
+    for prefix, entries in _walk(folder, whole_folders):
+        if whole_folders and prefix and INDEX in entries:
+            model = model_at(prefix[:-1], folder / prefix)
+            if model is not None:
+                yield with_companions(model, (folder,))
+            continue
         for name, entry in entries.items():
             if name.lower().endswith(endings):
                 status = _status(entry)
@@ -214,11 +229,11 @@ def _status(entry: "os.DirEntry[str]") -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, Entries]]:
+def _walk(folder: Path, whole_folders: bool) -> Iterator[tuple[str, Entries]]:
     """(path below `folder` with / at its end, what lies there apart from folders) of each folder below `folder` and of itself.
 
     Links are followed, loops and hidden folders are not. Names that cannot be shown (not UTF-8, control characters) are left out.
-    Folders that cannot be read count as empty.
+    Folders that cannot be read count as empty. whole_folders: those in diffusers' layout are not entered further.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [(folder, "", 0)]
@@ -236,7 +251,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, Entries]]:
         left -= len(entries)
         shown = [entry for entry in entries if entry.name.isprintable() and not entry.name.startswith(".")]
         folders = {entry.name for entry in shown if _is_folder(entry)}
-        waiting += [(Path(entry.path), f"{prefix}{entry.name}/", depth + 1) for entry in shown if entry.name in folders]
+        if not (whole_folders and prefix and any(entry.name == INDEX for entry in shown)):
+            waiting += [(Path(entry.path), f"{prefix}{entry.name}/", depth + 1) for entry in shown if entry.name in folders]
         yield prefix, {entry.name: entry for entry in shown if entry.name not in folders}
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from webui.core.errors import BadRequest
-from webui.core.request import known_fields
+from webui.core.request import check_prediction_type, known_fields
 
 METHODS = ("No interpolation", "Weighted sum", "Add difference")
 PRECISIONS = ("fp16", "bf16", "fp32")
@@ -84,6 +84,7 @@ class SaveOrder:
     vae: str = "None"  # "None": the checkpoint's own; else it takes that one's place
     precision: str = "fp16"
     layout: str = "single file"
+    prediction_type: str = ""  # as of a GenerationRequest; where it is not the file's, the new file says so itself
 
     @property
     def file_name(self) -> str:
@@ -99,6 +100,7 @@ class SaveOrder:
         """Raises BadRequest with the field, its value and what to do."""
         _check_choice("number type", self.precision, PRECISIONS)
         _check_choice("layout", self.layout, LAYOUTS)
+        check_prediction_type(self.prediction_type)
         if not self.checkpoint:
             raise BadRequest("there is no checkpoint to save; choose one")
         if not self.name:

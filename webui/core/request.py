@@ -6,6 +6,7 @@ from typing import Any
 from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
+from webui.core.family import PREDICTION_TYPES
 
 MAX_SIDE = 4096  # pixels
 MAX_STEPS = 1000
@@ -60,6 +61,7 @@ class GenerationRequest:
     checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256, "" while unknown
     vae: str = "Automatic"  # "Automatic" (before completion only), "None" (the checkpoint's own) or a name in the catalog
     vae_hash: str = ""
+    prediction_type: str = ""  # one of PREDICTION_TYPES, or "Automatic": as the file says; "" before completion: as its card says
     clip_skip: int = 1  # 1 .. 12, the field's counting: 1 = the last layer
     width: int = 0  # pixels, multiple of 8; 0 before completion: the checkpoint's native size
     height: int = 0
@@ -91,6 +93,7 @@ class GenerationRequest:
             for name in ("width", "height"):
                 _check_multiple_of_8(name, getattr(self, name))
         find_sampler(self.sampler, self.schedule_type)
+        check_prediction_type(self.prediction_type)
         if self.rng != "CPU":
             raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
         if self.init is not None:
@@ -142,6 +145,12 @@ def known_fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     """What of stored `data` the dataclass `kind` has fields for; a later version may have written more."""
     names = {field.name for field in fields(kind)}
     return {key: value for key, value in data.items() if key in names}
+
+
+def check_prediction_type(value: str) -> None:
+    """Raises BadRequest for what no checkpoint predicts."""
+    if value not in ("", "Automatic", *PREDICTION_TYPES):
+        raise BadRequest(f"prediction type {value[:50]!r} is not known; choose one of: Automatic, {', '.join(PREDICTION_TYPES)}")
 
 
 def _check_prompt(name: str, text: str) -> None:

@@ -6,10 +6,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from webui.core.errors import BadRequest, EaselError
+from webui.core.family import PREDICTION_TYPES
 from webui.core.model_listing import Companion
+from webui.core.request import MAX_SIDE
 from webui.core.safetensors_header import open_model_file, read_exactly
 
 MAX_BYTES = 2_000_000  # of one sidecar
@@ -27,6 +30,8 @@ WRITTEN = {  # what may be changed, and A1111's name for it
     "weight": "preferred weight",
     "notes": "notes",
     "vae": "vae",
+    "prediction_type": "prediction type",  # Easel's own, like the next
+    "native_size": "native size",
 }
 
 
@@ -41,6 +46,8 @@ class Sidecar:
     weight: float = 0.0
     notes: str = ""
     vae: str = ""  # the VAE that a checkpoint is to be used with
+    prediction_type: str = ""  # of a checkpoint, where its file says it wrongly: one of PREDICTION_TYPES
+    native_size: int = 0  # pixels of one side for which a checkpoint is, where its family does not tell; 0: it does
     base: str = ""  # the family of models it is for, in the words of whoever wrote it
     warnings: tuple[str, ...] = field(default=())
 
@@ -78,7 +85,7 @@ def changed_sidecar(old: Companion | None, changes: Mapping[str, Any]) -> bytes:
     for key, value in changes.items():
         if key not in WRITTEN:
             raise BadRequest(f"a sidecar has no field {key[:50]!r}; those it has: {', '.join(WRITTEN)}")
-        content[WRITTEN[key]] = _checked_weight(value) if key == "weight" else _checked_text(key, value)
+        content[WRITTEN[key]] = CHECKED.get(key, partial(_checked_text, key))(value)
     return json.dumps(content, indent=4).encode("ascii")
 
 
@@ -133,6 +140,8 @@ def _a1111(data: bytearray) -> dict[str, Any]:
         "weight": _weight(content.get("preferred weight")),
         "notes": bounded(content.get("notes"), MAX_TEXT),
         "vae": bounded(content.get("vae"), 500),
+        "prediction_type": said if (said := content.get("prediction type")) in PREDICTION_TYPES else "",
+        "native_size": _size(content.get("native size")),
         "base": bounded(content.get("sd version"), 100),
     }
 
@@ -192,3 +201,29 @@ def _checked_text(key: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > most:
         raise BadRequest(f"{key} must be a text of at most {most} characters")
     return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _size(value: Any) -> int:
+    """Pixels; 0, which stands for nothing said, for what no picture can have."""
+    return value if isinstance(value, int) and 64 <= value <= MAX_SIDE and value % 8 == 0 else 0
+
+
+def _checked_prediction_type(value: Any) -> str:
+    if value not in ("", *PREDICTION_TYPES):
+        raise BadRequest(f"the prediction type must be one of: {', '.join(PREDICTION_TYPES)}; nothing: as the file says")
+    return str(value)
+
+
+def _checked_size(value: Any) -> int:
+    text = str(value or 0)
+    size = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else -1
+    if size and not _size(size):
+        raise BadRequest(f"the native size must be a multiple of 8 from 64 to {MAX_SIDE} pixels; 0: as its family tells")
+    return size
+
+
+CHECKED: Mapping[str, Callable[[Any], Any]] = {  # what is no text
+    "weight": _checked_weight,
+    "prediction_type": _checked_prediction_type,
+    "native_size": _checked_size,
+}

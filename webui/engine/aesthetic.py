@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from webui.core.aesthetic import Aesthetic
+from webui.core.diffusers_folder import weight_file
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
-from webui.engine.component_places import image_tower_part, weight_file
+from webui.engine.component_places import image_tower_part
 from webui.engine.model import DiffusionModel
 from webui.engine.model_file import open_tensors, read_plain
 from webui.engine.module_loading import load_image_encoder

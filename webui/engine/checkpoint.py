@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from webui.core.diffusers_folder import weight_file
 from webui.core.errors import BadModelFile
 from webui.core.family import family_of_unet
-from webui.engine.component_places import folder_parts, single_file_parts, vae_part, weight_file
+from webui.engine.component_places import folder_parts, single_file_parts, vae_part
 from webui.engine.device import safe_half
 from webui.engine.diffusers_parts import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler
 from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete, load_family

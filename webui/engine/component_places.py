@@ -1,7 +1,5 @@
 """Where the UNet, the VAE and the text encoders lie: in one single file (LDM layout), or in a diffusers folder."""
 
-import json
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,17 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from webui.core.errors import BadModelFile, MissingModel
-from webui.core.family import detect_family, family_of_unet
-from webui.core.safetensors_header import open_model_file, read_exactly
+from webui.core.diffusers_folder import INDEX, folder_family, read_configuration, weight_file
+from webui.core.errors import BadModelFile
+from webui.core.family import detect_family
 from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete
 from webui.engine.ldm_keys import OLD_VAE_ATTENTION, Place, text_places, unet_places, vae_places
 from webui.engine.model_file import ModelFile, open_tensors
 from webui.engine.module_loading import Part
 
-MAX_CONFIG_BYTES = 1_000_000
-WEIGHT_FILES = ("diffusion_pytorch_model", "model", "pytorch_model")
-WEIGHT_ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 TOKEN_WEIGHT = "embeddings.token_embedding.weight"
 
 
@@ -46,9 +41,9 @@ def vae_part(file: ModelFile, prefix: str) -> Part:
 
 def folder_parts(folder: Path, files: ExitStack) -> tuple[Family, dict[str, Part]]:
     """The family of a diffusers folder, and its components' files; its configurations are only read as data."""
-    if not (folder / "model_index.json").is_file():
-        raise BadModelFile(f"{folder.name} is a folder without model_index.json; name a checkpoint file or a diffusers folder")
-    family = _family_of_folder(folder)
+    if not (folder / INDEX).is_file():
+        raise BadModelFile(f"{folder.name} is a folder without {INDEX}; name a checkpoint file or a diffusers folder")
+    family = complete(folder_family(folder))
     parts = {
         "unet": Part(_open_weights(folder / "unet", files), "UNet", "", _same_places),
         "vae": vae_part(_open_weights(folder / "vae", files), ""),
@@ -63,36 +58,11 @@ def folder_parts(folder: Path, files: ExitStack) -> tuple[Family, dict[str, Part
 
 def image_tower_part(folder: Path, files: ExitStack) -> tuple[Part, dict[str, Any]]:
     """CLIP's image tower in a folder as transformers writes it (the whole CLIP, or the tower alone), and what its configuration says."""
-    config = _read_config(folder / "config.json")
+    config = read_configuration(folder / "config.json")
     said = config.get("vision_config", config)
     if not isinstance(said, dict):
         raise BadModelFile(f"{folder / 'config.json'} is not a configuration of CLIP")
     return Part(_open_weights(folder, files), "image tower", "", _same_places), said
-
-
-def weight_file(folder: Path) -> Path:
-    """The file with a component's weights in a diffusers folder."""
-    for ending in WEIGHT_ENDINGS:
-        for stem in WEIGHT_FILES:
-            if (folder / f"{stem}{ending}").is_file():
-                return folder / f"{stem}{ending}"
-    raise MissingModel(f"{folder} holds no weights in one piece ({WEIGHT_FILES[0]}.safetensors or the like)")
-
-
-def _family_of_folder(folder: Path) -> Family:
-    """By the UNet's configuration; prediction type and native size as the folder says."""
-    unet = _read_config(folder / "unet" / "config.json")
-    width, channels, size = unet.get("cross_attention_dim"), unet.get("in_channels"), unet.get("sample_size")
-    if not isinstance(width, int) or not isinstance(channels, int):
-        raise BadModelFile(f"{folder.name} is a model of a kind that Easel does not know")
-    family = complete(family_of_unet(width, channels, folder.name))
-    schedule = _read_config(folder / "scheduler" / "scheduler_config.json")
-    if (said := schedule.get("prediction_type")) in ("epsilon", "v_prediction"):
-        family = replace(family, prediction_type=said)
-    family = replace(family, zero_terminal_snr=schedule.get("rescale_betas_zero_snr") is True)
-    if isinstance(size, int) and 8 <= size <= 256:
-        family = replace(family, native_size=size * 8)
-    return family
 
 
 def _text_places(keys: Iterable[str], config: Mapping[str, Any], *, naming: str, level: str = "") -> dict[str, Place]:
@@ -118,17 +88,3 @@ def _same_places(keys: Iterable[str], config: Mapping[str, Any]) -> dict[str, Pl
 
 def _open_weights(folder: Path, files: ExitStack) -> ModelFile:
     return files.enter_context(open_tensors(weight_file(folder)))
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    with open_model_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_CONFIG_BYTES:
-            raise BadModelFile(f"{path} is too large for a configuration")
-        try:
-            content = json.loads(read_exactly(file, size, path.name))
-        except (ValueError, RecursionError):
-            raise BadModelFile(f"{path} is not valid JSON") from None
-    if not isinstance(content, dict):
-        raise BadModelFile(f"{path} is not a configuration")
-    return content

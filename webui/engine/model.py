@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from webui.core.family import predicting
 from webui.engine.diffusers_parts import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from webui.engine.family import Family
 from webui.engine.placement import Placement
@@ -80,6 +81,11 @@ class DiffusionModel:
     def unet_at_work(self) -> AbstractContextManager[None]:
         """Within the block the UNet can be called."""
         return self.placement.unet_at_work(self.unet) if self.placement else nullcontext()
+
+    def predicting(self, prediction_type: str) -> "DiffusionModel":
+        """This model, or one with the very same parts whose UNet answers something else than its file says; see core.family.predicting."""
+        family = predicting(self.family, prediction_type)
+        return self if family == self.family else DiffusionModel(self.pipeline, family, self.path, self.vae_path, self.placement)
 
     def with_vae(self, vae: AutoencoderKL, vae_path: Path | None = None) -> "DiffusionModel":
         """A new model with another VAE and the very same UNet, text encoders and tokenizers."""

@@ -15,7 +15,6 @@ from webui.core.networks import extract_networks, hypernetwork_strength, lora_st
 from webui.core.request import MAX_SIDE, GenerationRequest
 
 SMALLEST_SIDE = 64  # pixels
-USUAL_SIZE = 512  # pixels: for checkpoints whose family cannot be told from outside
 SEEDS = 2**32  # drawn seeds lie below
 
 
@@ -31,7 +30,7 @@ def complete(
         catalog.find_aesthetic(request.aesthetic.embedding)
     checkpoint = _usable(catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"]))
     vae = _vae(request, checkpoint, catalog, preferences)
-    size = _size(request, checkpoint, open_input)
+    size = _size(request, catalog.native_size(checkpoint), open_input)
     sampler, schedule_type = _sampler(request)
     done = replace(
         request,
@@ -41,6 +40,7 @@ def complete(
         checkpoint_hash=checkpoint.short_hash,
         vae=vae.name if vae else "None",
         vae_hash=vae.short_hash if vae else "",
+        prediction_type=_prediction_type(request, checkpoint, catalog),
         width=size[0],
         height=size[1],
         sampler=sampler,
@@ -60,7 +60,9 @@ def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRec
         return name if name in ("", "None") else catalog.find_vae(name).name
 
     if isinstance(order, SaveOrder):
-        return replace(order, checkpoint=_usable(catalog.find_checkpoint(order.checkpoint)).name, vae=vae(order.vae))
+        checkpoint = _usable(catalog.find_checkpoint(order.checkpoint))
+        predicts = _prediction_type(order, checkpoint, catalog)
+        return replace(order, checkpoint=checkpoint.name, vae=vae(order.vae), prediction_type=predicts)
     slots = zip(("primary", "secondary", "tertiary"), order.checkpoints, strict=False)
     names: dict[str, Any] = {slot: _usable(catalog.find_checkpoint(name)).name for slot, name in slots}
     return replace(order, **names, bake_in_vae=vae(order.bake_in_vae))
@@ -105,10 +107,14 @@ def _sampler(request: GenerationRequest) -> tuple[str, str]:
     return sampler, own if schedule_type == "Automatic" and own != SamplerChoice.default_schedule else schedule_type
 
 
-def _size(request: GenerationRequest, checkpoint: ModelFile, open_input: Callable[[str], Image.Image]) -> tuple[int, int]:
+def _prediction_type(request: GenerationRequest | SaveOrder, checkpoint: ModelFile, catalog: Catalog) -> str:
+    """As asked, else as the checkpoint's card says, else as its file does."""
+    return request.prediction_type or catalog.notes_on(checkpoint).prediction_type or "Automatic"
+
+
+def _size(request: GenerationRequest, native: int, open_input: Callable[[str], Image.Image]) -> tuple[int, int]:
     """(width, height) in pixels: as asked, else that of the init image, else the checkpoint's native size."""
     if request.init is None:
-        native = checkpoint.family.native_size if checkpoint.family else USUAL_SIZE
         return request.width or native, request.height or native
     if request.init.inpaint is not None:
         open_input(request.init.inpaint.mask)  # a mask that is not there is told now, not by the worker

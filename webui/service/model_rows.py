@@ -18,7 +18,20 @@ from webui.service.database import Database
 ORDERS = {"name": "sorted", "date": "mtime", "size": "size"}
 UNKNOWN = "unknown"  # as a family to search for: models of which nothing tells it
 MENTIONED = ("lora", "embedding", "hypernetwork")  # kinds that prompts mention
-ON_CARDS = ("title", "description", "triggers", "negative", "weight", "notes", "vae", "base", "warnings", "network_hash")
+ON_CARDS = (
+    "title",
+    "description",
+    "triggers",
+    "negative",
+    "weight",
+    "notes",
+    "vae",
+    "prediction_type",
+    "native_size",
+    "base",
+    "warnings",
+    "network_hash",
+)
 LISTED = "path, name, size, mtime, alias, facts, problem"
 HASH = (
     "SELECT sha256 FROM hashes WHERE hashes.path = models.path || CASE kind WHEN 'lora' THEN '/tensors' ELSE '' END "
@@ -57,6 +70,9 @@ class Card:
     negative: str = ""
     weight: float = 1.0
     notes: str = ""
+    vae: str = ""
+    prediction_type: str = ""
+    native_size: int = 0
     base: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -15,7 +15,7 @@ from typing import Any
 from webui.core.errors import BadRequest, MissingModel, StorageError
 from webui.core.image_metadata import open_image
 from webui.core.model_details import FROM_METADATA, metadata_picture
-from webui.core.model_listing import ENDINGS, KIND_TITLES, ModelFile, folders_of, with_companions, without_ending
+from webui.core.model_listing import ENDINGS, KIND_TITLES, ModelFile, folders_of, model_at, with_companions, without_ending
 from webui.core.safetensors_header import open_model_file, read_exactly
 from webui.core.settings import Settings
 from webui.core.sidecars import changed_sidecar
@@ -148,7 +148,7 @@ class Models:
     def _present(self, kind: str, name: str) -> ModelFile:
         _check_kind(kind)
         model = self._rows.file(kind, name)
-        if not model.path.is_file():
+        if model_at(model.name, model.path) is None:
             raise MissingModel(f"the file of {KIND_TITLES[kind]} {name} is not there any more; refresh the list")
         return with_companions(model, folders_of(kind, self._settings))
 

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from webui.core import infotext
-from webui.core.catalog import ModelFile
+from webui.core.catalog import USUAL_SIZE, ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
 from webui.core.lora_hash import lora_hash, read_lora_hashes
 from webui.core.request import MAX_SIDE, GenerationRequest
@@ -132,17 +132,16 @@ def aesthetic_choices(service: Service) -> list[str]:
 
 
 def native_size(service: Service, checkpoint: str) -> int:
-    """Pixels of the side at which `checkpoint` was trained; 512 where it is not known."""
+    """Pixels of the side for which `checkpoint` is; 512 where it is not known."""
     try:
-        family = service.catalog.find_checkpoint(checkpoint).family
+        return service.catalog.native_size(service.catalog.find_checkpoint(checkpoint))
     except EaselError:
-        return 512
-    return family.native_size if family else 512
+        return USUAL_SIZE
 
 
 def sizes_after(service: Service, checkpoint: str, width: Any, height: Any) -> tuple[int, int]:
     """Width and height after a change of checkpoint: its native size, unless the user has chosen something of their own."""
-    natives = {file.family.native_size for file in service.catalog.checkpoints() if file.family} | {512}
+    natives = {service.catalog.native_size(file) for file in service.catalog.checkpoints()} | {USUAL_SIZE}
     if width == height and width in natives:
         side = native_size(service, checkpoint)
         return side, side

@@ -4,7 +4,7 @@ A field's name is its path in GenerationRequest ("steps", "init.inpaint.padding"
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
@@ -13,6 +13,7 @@ from gradio.components import Component
 from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest
+from webui.core.family import PREDICTION_TYPES
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 
 
@@ -126,6 +127,15 @@ def _text(name: str, element: str, label: str, placeholder: str) -> Field:
     return Field(name=name, element=element, widget=gr.Textbox, label=label, default="", options=options, read=lambda value: value or "")
 
 
+def _prediction_type() -> Field:
+    """ "" is shown as Automatic: what the checkpoint's card says, or its file."""
+    return replace(
+        _choice("prediction_type", "prediction_type", "Prediction type of the checkpoint", "Automatic", ["Automatic", *PREDICTION_TYPES]),
+        read=lambda value: "" if value == "Automatic" else str(value),
+        show=lambda value: value or "Automatic",
+    )
+
+
 def _prompt(name: str, element: str, label: str, placeholder: str, lines: int) -> Field:
     options = {"placeholder": placeholder, "lines": lines, "max_lines": 12, "elem_classes": ["prompt"], "html_attributes": _plain_typing()}
     return Field(name=name, element=element, widget=gr.Textbox, label=label, default="", options=options, read=lambda value: value or "")
@@ -142,6 +152,7 @@ FIELDS: dict[str, Field] = {
         _choice("checkpoint", "checkpoint", "Checkpoint", "", []),
         _choice("vae", "vae", "VAE", "Automatic", ["Automatic", "None"]),
         _slider("clip_skip", "clip_skip", "CLIP skip", 1, 1, 12, 1),
+        _prediction_type(),
         _prompt(
             "prompt", "prompt", "Prompt", "What the picture shows. Ctrl+Enter generates; drop a picture here to read its parameters.", 3
         ),
@@ -185,7 +196,7 @@ FIELDS: dict[str, Field] = {
 QUICK = ("checkpoint", "vae", "clip_skip")  # the top row, shared by all tabs
 _COMMON = (
     *("prompt", "negative_prompt", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
-    *("seed", "variation_seed", "variation_strength"),
+    *("seed", "variation_seed", "variation_strength", "prediction_type"),
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))

@@ -33,6 +33,7 @@ def build() -> Studio:
                 studio.add("batch_count")
                 studio.add("batch_size")
             parts.seed_rows(studio)
+            parts.rare_rows(studio)
     _wire_sides(studio)
     return studio
 

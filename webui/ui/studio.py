@@ -123,6 +123,12 @@ def aesthetic_rows(studio: Studio) -> None:
             studio.add("aesthetic.text_negative")
 
 
+def rare_rows(studio: Studio) -> None:
+    """What few pictures need."""
+    with gr.Accordion("More", open=False, elem_id=f"{studio.name}_more"):
+        studio.add("prediction_type")
+
+
 def result_area(studio: Studio) -> None:
     with gr.Column(elem_classes=["area-result"]):
         gr.HTML(

@@ -18,4 +18,5 @@ def build() -> Studio:
             studio.add("cfg_scale")
             parts.seed_rows(studio)
             parts.aesthetic_rows(studio)
+            parts.rare_rows(studio)
     return studio

@@ -28,6 +28,7 @@ class CardsView {
     this.box = make("details", {}, make("summary", {}, "LoRA, embeddings, hypernetworks, checkpoints"), panel);
     this.box.addEventListener("toggle", () => { if (this.box.open && !this.grid.childElementCount) this.restart(); });
     root.append(this.box);
+    document.addEventListener("easel:checkpoint", () => { if (this.box.open) this.restart(); });
     for (const name of ["prompt", "neg_prompt"]) {
       document.getElementById(`${tab}_${name}`)?.addEventListener("focusin", () => { this.field = name; });
     }
@@ -48,7 +49,8 @@ class CardsView {
     const asked = ++this.query;
     for (const each of this.kinds.children) each.setAttribute("aria-selected", String(each.dataset.kind === this.kind));
     const wanted = new URLSearchParams({ kind: this.kind, q: this.search.value.trim(), family: this.family.value, sort: this.sort.value,
-      down: CardsView.SORTS[this.sort.value][1], page: this.page, count: CardsView.COUNT });
+      down: CardsView.SORTS[this.sort.value][1], page: this.page, count: CardsView.COUNT,
+      checkpoint: document.querySelector("#setting_checkpoint input")?.value ?? "" });
     try {
       const found = await (await easel.request(`internal/models?${wanted}`)).json();
       if (asked === this.query) this.show(found);
@@ -71,16 +73,17 @@ class CardsView {
   card(model) {
     const make = easel.make;
     const picture = model.thumbnail ? make("img", { src: easel.url(model.thumbnail), alt: "", loading: "lazy" }) : make("i", { "aria-hidden": "true" });
-    const words = [model.family_title, model.problem].filter(Boolean).join(" · ");
-    const main = make("button", { type: "button", class: "take", title: model.problem || model.description || model.name, onclick: () => this.take(model) },
+    const words = [model.family_title, model.problem || (model.skipped && "skipped")].filter(Boolean).join(" · ");
+    const main = make("button", { type: "button", class: "take", title: model.problem || model.skipped || model.description || model.name, onclick: () => this.take(model) },
       make("span", { class: "picture" }, picture), make("span", { class: "name" }, easel.stem(model.name)), make("span", { class: "words" }, words));
     const about = easel.iconButton("info", `About ${model.name}`, () => easel.modelDialog(model, () => this.restart()));
-    return make("div", { class: `card${model.problem ? " unusable" : ""}`, "data-name": model.name }, main, about);
+    return make("div", { class: `card${model.problem || model.skipped ? " unusable" : ""}`, "data-name": model.name }, main, about);
   }
 
   take(model) {
     if (model.problem) return easel.toast(`${model.name} cannot be used: ${model.problem}`);
     if (model.kind === "checkpoint") return easel.fire("quick", "checkpoint", { name: model.name });
+    if (model.skipped) easel.toast(`${model.name} does nothing here: it is ${model.skipped}`);
     const area = document.querySelector(`#${this.tab}_${this.field ?? "prompt"} textarea`);
     easel.togglePrompt(area, model);
   }
@@ -126,9 +129,14 @@ easel.modelDialog = async (model, changed) => {
     return;
   }
   const fields = model.kind === "checkpoint"
-    ? { description: ["Description", 3], vae: ["Preferred VAE: a file's name, or None for its own", 1], notes: ["Notes", 2] }
+    ? { description: ["Description", 3], vae: ["Preferred VAE: a file's name, or None for its own", 1],
+      prediction_type: ["Prediction type, where its file says it wrongly", ["", "epsilon", "v_prediction", "v_prediction + zero terminal SNR"]],
+      native_size: ["Native size in pixels, where its family does not tell (0: it does)", 1], notes: ["Notes", 2] }
     : { description: ["Description", 3], triggers: ["Trigger words", 1], negative: ["Negative prompt", 1], weight: ["Preferred weight", 1], notes: ["Notes", 2] };
-  const inputs = Object.fromEntries(Object.entries(fields).map(([name, [, rows]]) => [name, make("textarea", { rows }, String(told[name] ?? ""))]));
+  const input = (kind, value) => Array.isArray(kind)
+    ? make("select", {}, ...kind.map((each) => make("option", { value: each, selected: each === value }, each || "As the file says")))
+    : make("textarea", { rows: kind }, value);
+  const inputs = Object.fromEntries(Object.entries(fields).map(([name, [, kind]]) => [name, input(kind, String(told[name] ?? ""))]));
   const labels = Object.entries(fields).map(([name, [label]]) => make("label", {}, label, inputs[name]));
   const rows = (told.metadata ?? []).map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value)));
   const send = async (what, body, said) => {

@@ -103,6 +103,7 @@ easel.drafts = () => easel.stored("drafts_1", {});
 easel.keep = (tab, names, values) => {
   if (!easel.ready) return; // Gradio's first values are not the user's
   const drafts = easel.drafts();
+  if (tab === "quick") setTimeout(() => document.dispatchEvent(new Event("easel:checkpoint")), 50); // when the field shows it
   drafts[tab] = Object.fromEntries(names.map((name, i) => [name, values[i]]));
   easel.store("drafts_1", drafts);
 };
