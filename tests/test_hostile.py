@@ -15,8 +15,9 @@ from tests.hostile import make_corpus, make_sidecars, pickles
 from tests.service.conftest import settings_for, until
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
-from webui.core.catalog import Catalog, sha256_of, tensors_hash_of
+from webui.core.catalog import Catalog, sha256_of
 from webui.core.errors import BadModelFile, MissingModel
+from webui.core.lora_hash import lora_hash
 from webui.core.model_details import read_details
 from webui.core.model_listing import ENDINGS, folders_of, list_kind
 from webui.core.settings import Settings
@@ -129,7 +130,7 @@ def test_hashing_every_file_ends(settings: Settings) -> None:
     told = []
     for path in sorted((settings.lora_dirs[0] / "corpus").iterdir()):
         begin = time.process_time()
-        told += [refusal(sha256_of, path), refusal(tensors_hash_of, path)]
+        told += [refusal(sha256_of, path), refusal(lora_hash, path)]
         within(QUICK, begin)
     assert any("not a file but a folder, pipe or device" in sentence for sentence in told)
     assert told.count("") > 150

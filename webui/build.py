@@ -10,6 +10,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -23,6 +24,7 @@ from webui.api.routes import sdapi_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
+from webui.core.model_listing import model_at
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.recipe import used_files
 from webui.core.request import GenerationRequest
@@ -161,11 +163,15 @@ def _cache(settings: Settings, device: "Device", tell: Callable[[float], None]) 
 
 def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
     """What prompts may call: LoRAs and hypernetworks by their tags, embeddings by their names."""
-    from webui.core.lora_hash import lora_hash
     from webui.engine.networks import EmbeddingStore, NetworkStore
 
     find = {"lora": catalog.find_lora, "hypernet": catalog.find_hypernetwork}
-    return NetworkStore(lambda kind, name: find[kind](name).path, lora_hash), EmbeddingStore(
+
+    def hash_of(path: Path) -> str:
+        model = model_at(path.name, path)
+        return catalog.lora_hash(model) if model else ""
+
+    return NetworkStore(lambda kind, name: find[kind](name).path, hash_of), EmbeddingStore(
         catalog.embeddings, lambda file: catalog.with_hash(file).sha256 or ""
     )
 

@@ -291,7 +291,7 @@ def test_the_hash_of_a_loras_tensors_does_not_follow_its_metadata(settings):
     for number in range(2):
         put(settings.lora_dirs[0] / f"{number}.safetensors", safetensors(tensors, {"note": "x" * number + "y"}))
     catalog = Catalog(settings)
-    hashes = {catalog.network_hash(model) for model in catalog.loras()}
+    hashes = {catalog.lora_hash(model) for model in catalog.loras()}
     assert hashes == {hashlib.sha256(bytes(20)).hexdigest()[:12]}
 
 

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from webui.core.errors import MissingModel
-from webui.core.lora_hash import OF_NOTHING, find_by_hash, lora_hash, read_lora_hashes, write_lora_hashes
+from webui.core.lora_hash import OF_NOTHING, lora_hash, read_lora_hashes, write_lora_hashes
 
 NOTED = "ab" * 32
 DATA = bytes(range(16))
@@ -75,19 +75,3 @@ def test_names_are_written_without_colons_and_commas_and_once():
 )
 def test_hashes_are_read_back(text, hashes):
     assert read_lora_hashes(text) == hashes
-
-
-@pytest.mark.parametrize(
-    ("name", "digest", "found"),
-    [
-        ("one", "0" * 12, "one"),  # the name before the hash
-        ("gone", "2" * 12, "two"),
-        ("gone", "3" * 12, None),  # two files have it
-        ("gone", "e3b0c44298fc", None),
-        ("gone", "", None),
-        ("gone", "9" * 12, None),
-    ],
-)
-def test_a_picture_means_the_file_of_that_name_else_the_only_one_with_that_hash(name, digest, found):
-    known = {"one": "1" * 64, "two": "2" * 12, "three": "3" * 12, "again": "3" * 12, "empty": OF_NOTHING[:12], "unknown": ""}
-    assert find_by_hash(name, digest, known) == found

@@ -35,7 +35,7 @@ def test_metadata_are_told(tmp_path: Path) -> None:
     lora(tmp_path / "a.safetensors", metadata)
     found = details(tmp_path)
     assert (found.alias, found.title, found.description, found.triggers) == ("ink", "Ink", "black", "ink style")
-    assert (found.family.name, found.thumbnail, found.network_hash[:12]) == ("sd1", "metadata", "0123456789ab")
+    assert (found.family.name, found.thumbnail) == ("sd1", "metadata")
     assert [name for name, _ in found.rows[:3]] == ["modelspec.title", "ss_output_name", "ss_network_dim"]
     assert max(len(value) for _, value in found.rows) == 500
     (model,) = list_models([tmp_path], ENDINGS["lora"])
@@ -49,11 +49,6 @@ def test_sidecars_count_more_than_metadata(tmp_path: Path) -> None:
     (tmp_path / "a.preview.jpg").write_bytes(b"x")
     found = details(tmp_path)
     assert (found.triggers, found.weight, found.thumbnail) == ("mine", 0.6, ".preview.jpg")
-
-
-def test_the_hash_of_nothing_is_no_hash(tmp_path: Path) -> None:
-    lora(tmp_path / "a.safetensors", {"sshs_model_hash": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"})
-    assert details(tmp_path).network_hash == ""
 
 
 def test_the_commonest_tags_stand_in_for_trigger_words() -> None:

@@ -14,8 +14,9 @@ from PIL import Image
 
 from tests.hostile import safetensors
 from tests.service.conftest import until
-from webui.core.catalog import Catalog, tensors_hash_of
+from webui.core.catalog import Catalog
 from webui.core.errors import BadRequest, MissingModel
+from webui.core.lora_hash import lora_hash
 from webui.core.model_details import Details
 from webui.core.settings import Settings
 from webui.service import model_scan
@@ -245,5 +246,5 @@ def test_loras_are_hashed_by_their_tensors_in_the_background(models: Models, set
     until(lambda: not ModelRows(database).unhashed())
     hasher.stop()
     assert models.card("lora", "said.safetensors").hash == "0123456789ab"
-    assert models.card("lora", "ink.safetensors").hash == tensors_hash_of(loras / "ink.safetensors")[:12]
-    assert catalog.network_hash(catalog.find_lora("ink")) == models.card("lora", "ink.safetensors").hash
+    assert models.card("lora", "ink.safetensors").hash == lora_hash(loras / "ink.safetensors")
+    assert catalog.lora_hash(catalog.find_lora("ink")) == models.card("lora", "ink.safetensors").hash

@@ -184,3 +184,7 @@ def test_loras_that_are_missing_or_other_files_are_told(service: Service) -> Non
     assert "0123456789ab" in told
     (told,) = problems(f"ink: {here}, gone: 0123456789ab")
     assert "gone" in told
+    service.models.start()
+    until(lambda: service.models.search("lora").cards)
+    service.catalog.lora_hash(service.catalog.find_lora("ink"))
+    assert problems(f"gone: {here}") == ["the LoRA gone is not here under this name; write <lora:ink:1>, which is the picture's"]

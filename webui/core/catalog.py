@@ -1,7 +1,6 @@
 """The models that Easel has, and which of them a text names: over folders that are listed without being trusted."""
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Protocol
 from webui.core.diffusers_folder import folder_sha256
 from webui.core.errors import EaselError, MissingModel
 from webui.core.family import Family
+from webui.core.lora_hash import lora_hash
 from webui.core.model_details import read_details
 from webui.core.model_listing import (
     ENDINGS,
@@ -201,14 +201,9 @@ class Catalog:
             return model
         return replace(model, sha256=self._sum(model.path, model, sha256_of))
 
-    def network_hash(self, model: ModelFile) -> str:
-        """The 12 digits by which infotexts name a LoRA: its metadata's own hash, else that of its tensors, else of the whole file."""
-        said = read_details("lora", replace(model, beside=())).network_hash
-        return (said or self.tensors_hash(model))[:12]
-
-    def tensors_hash(self, model: ModelFile) -> str:
-        """64 digits over what follows the file's header, worked out and remembered if it was not known."""
-        return self._sum(tensors_key(model.path), model, tensors_hash_of)
+    def lora_hash(self, model: ModelFile) -> str:
+        """The 12 digits by which infotexts name a LoRA, worked out and remembered if they were not known; see core.lora_hash."""
+        return self._sum(lora_key(model.path), model, lora_hash)
 
     def _sum(self, key: Path, model: ModelFile, work_out: Callable[[Path], str]) -> str:
         """The sum that is remembered under `key`, worked out over the model's file if there is none."""
@@ -284,18 +279,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tensors_hash_of(path: Path) -> str:
-    """64 hex digits over what follows a safetensors file's header, so that edited metadata change nothing; over all of another file.
-
-    Raises MissingModel or BadModelFile.
-    """
-    with open_model_file(path) as file:
-        length = int.from_bytes(file.read(8), "little")
-        behind = 8 + length < os.fstat(file.fileno()).st_size and file.read(1) == b"{"
-        file.seek(8 + length if behind else 0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def tensors_key(path: Path) -> Path:
-    """Under which a HashStore keeps the sum of a file's tensors: a path that no file can have."""
-    return path / "tensors"
+def lora_key(path: Path) -> Path:
+    """Under which a HashStore keeps a LoRA's hash: a path that no file can have."""
+    return path / "lora"

@@ -1,12 +1,12 @@
 """Hashes of LoRA files, as infotexts carry them: "Lora hashes: "name: 0123456789ab, other: ..."".
 
 Trap: programs have written the hash of nothing (e3b0c44298fc, sha256 of zero bytes) for files whose bytes they did not see, so pictures
-carry it, and files that share it have nothing in common. It is never written and never matched here, nor is a hash that two files have.
+carry it, and files that share it have nothing in common. It is never written and never read here.
 """
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from webui.core.errors import BadModelFile
@@ -41,17 +41,6 @@ def read_lora_hashes(text: str) -> dict[str, str]:
     pairs = (part.rpartition(":") for part in text.split(","))
     found = {name.strip(): digest.strip().lower() for name, _, digest in pairs}
     return {name: digest for name, digest in found.items() if name and _is_hash(digest)}
-
-
-def find_by_hash(name: str, digest: str, known: Mapping[str, str]) -> str | None:
-    """Which of the files in `known` (name -> hash) a picture means by `name` with `digest`: the one of that name,
-    else the only one with that hash, else None."""
-    if name in known:
-        return name
-    if not _is_hash(digest):
-        return None
-    matches = [other for other, theirs in known.items() if theirs[:DIGITS] == digest[:DIGITS]]
-    return matches[0] if len(matches) == 1 else None
 
 
 def _is_hash(digest: str) -> bool:

@@ -1,7 +1,6 @@
 """What one model file and its sidecars say: family, trigger words, description, training facts. Opens the file, never trusts it."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ MAX_ROW = 500  # characters of one row of metadata
 TOP_TAGS = 12
 MAX_TAG_TEXT = 4_000_000  # characters of ss_tag_frequency
 MAX_PICTURE_TEXT = 8_000_000  # characters of a thumbnail in the metadata
-NOTHING_HASHED = "e3b0c44298fc"  # the sha256 of no bytes at all begins so; it stands in the metadata of damaged trainings
 FROM_METADATA = "metadata"
 MAIN_ROWS = (  # of metadata, in this order before all others
     "modelspec.title",
@@ -53,8 +51,7 @@ DETECTORS: Mapping[str, Callable[[Shapes, Mapping[str, str], str], Family | None
 @dataclass(frozen=True, kw_only=True)
 class Details:
     """What can be told of one model. thumbnail: the ending of the sidecar picture, "metadata", or ""; weight: preferred, 0 for none;
-    vectors, width: of embeddings, else 0; network_hash: the 64 digits that a LoRA's metadata give, or "";
-    rows: its metadata for reading, (name, value); warnings: about its sidecars."""
+    vectors, width: of embeddings, else 0; rows: its metadata for reading, (name, value); warnings: about its sidecars."""
 
     family: Family | None = None
     problem: str = ""
@@ -70,7 +67,6 @@ class Details:
     prediction_type: str = ""  # and what it predicts, and for which size it is, whatever its file says; "" and 0: as it says
     native_size: int = 0
     thumbnail: str = ""
-    network_hash: str = ""
     vectors: int = 0
     width: int = 0
     rows: tuple[tuple[str, str], ...] = ()
@@ -139,7 +135,6 @@ def _joined(model: ModelFile, sidecar: Sidecar, shapes: Shapes, metadata: Mappin
         prediction_type=sidecar.prediction_type,
         native_size=sidecar.native_size,
         thumbnail=_thumbnail(model, metadata),
-        network_hash=_network_hash(metadata),
         vectors=vectors[0],
         width=vectors[1],
         rows=tuple(_rows(metadata)),
@@ -169,12 +164,6 @@ def _rows(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for key in (*main, *sorted(set(metadata) - set(main)))[:MAX_ROWS]:
         value = f"({len(metadata[key])} characters)" if key in UNREADABLE else metadata[key]
         yield bounded(key, 100), bounded(value, MAX_ROW)
-
-
-def _network_hash(metadata: Mapping[str, str]) -> str:
-    said = metadata.get("sshs_model_hash", "").strip().lower()
-    sound = re.fullmatch(r"[0-9a-f]{12,64}", said) and not said.startswith(NOTHING_HASHED)
-    return said if sound else ""
 
 
 def _thumbnail(model: ModelFile, metadata: Mapping[str, str]) -> str:

@@ -79,7 +79,7 @@ class Hasher:
             if sum(self._hash(self._catalog.with_hash, model) for model in unknown):
                 self._catalog.refresh()
             for kind, model in self._others():
-                self._hash(self._catalog.tensors_hash if kind == "lora" else self._catalog.with_hash, model)
+                self._hash(self._catalog.lora_hash if kind == "lora" else self._catalog.with_hash, model)
             self._stopping.wait(LOOK)
 
     def _hash(self, work_out: Callable[[ModelFile], object], model: ModelFile) -> bool:

@@ -71,6 +71,7 @@ MIGRATIONS: tuple[str, ...] = (
     "ALTER TABLE jobs ADD COLUMN error_name TEXT NOT NULL DEFAULT '';",
     "ALTER TABLE jobs ADD COLUMN overtaken INTEGER NOT NULL DEFAULT 0;",
     "ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'pictures';",
+    "DELETE FROM hashes WHERE path LIKE '%/tensors'; UPDATE models SET reader = '', card = '{}', details = '{}';",
 )
 
 

@@ -30,11 +30,10 @@ ON_CARDS = (
     "native_size",
     "base",
     "warnings",
-    "network_hash",
 )
 LISTED = "path, name, size, mtime, alias, facts, problem"
 HASH = (
-    "SELECT sha256 FROM hashes WHERE hashes.path = models.path || CASE kind WHEN 'lora' THEN '/tensors' ELSE '' END "
+    "SELECT sha256 FROM hashes WHERE hashes.path = models.path || CASE kind WHEN 'lora' THEN '/lora' ELSE '' END "
     "AND hashes.mtime = models.mtime AND hashes.size = models.size"
 )
 TWINS = "SELECT count(*) FROM models AS other WHERE other.kind = models.kind AND other.stem = models.stem"
@@ -147,10 +146,15 @@ class ModelRows(ModelIndexRows):
         return [(model_file(row), json.loads(row["details"])) for row in rows]
 
     def unhashed(self) -> list[tuple[str, ModelFile]]:
-        """(kind, file) of what prompts mention and of which no sum is known; LoRAs whose metadata tell their own have it."""
+        """(kind, file) of what prompts mention and of which no sum is known; and which can be read."""
         kinds = ", ".join(f"'{kind}'" for kind in MENTIONED)
-        where = f"kind IN ({kinds}) AND problem = '' AND reader != '' AND card NOT LIKE '%\"network_hash\"%' AND NOT EXISTS ({HASH})"
+        where = f"kind IN ({kinds}) AND problem = '' AND reader != '' AND NOT EXISTS ({HASH})"
         return [(row["kind"], model_file(row)) for row in self._database.read(f"SELECT kind, {LISTED} FROM models WHERE {where}")]
+
+    def with_lora_hash(self, digits: str) -> list[str]:
+        """The names of the LoRAs with these 12 digits."""
+        rows = self._database.read(f"SELECT name FROM models WHERE kind = 'lora' AND ({HASH}) = ? ORDER BY sorted", (digits,))
+        return [row["name"] for row in rows]
 
     def stamps(self, kind: str) -> dict[str, str]:
         """path -> what shows whether file, name or sidecars changed since they were looked into."""
@@ -232,7 +236,6 @@ def _details_values(model: ModelFile, details: Details, thumbnail: str) -> tuple
 
 def _card(row: sqlite3.Row) -> Card:
     model, told = model_file(row), json.loads(row["card"])
-    said = told.pop("network_hash", "")
     weight = told.pop("weight", 0.0) or 1.0
     return Card(
         kind=row["kind"],
@@ -242,7 +245,7 @@ def _card(row: sqlite3.Row) -> Card:
         family=row["family"],
         size=model.size,
         mtime=model.mtime,
-        hash=(said or row["sha256"] or "")[: 12 if row["kind"] == "lora" else 10],
+        hash=(row["sha256"] or "")[: 12 if row["kind"] == "lora" else 10],
         thumbnail=row["thumbnail"],
         problem=model.problem,
         seen=row["reader"] != "",

@@ -8,7 +8,8 @@ import gradio as gr
 from webui.core import infotext
 from webui.core.catalog import USUAL_SIZE, ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
-from webui.core.lora_hash import lora_hash, read_lora_hashes
+from webui.core.lora_hash import DIGITS, read_lora_hashes
+from webui.core.model_listing import without_ending
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.service.service import Service
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
@@ -88,17 +89,21 @@ def _settle_models(service: Service, request: GenerationRequest, updates: dict[s
     return problems
 
 
-def _other_loras(service: Service, told: infotext.Infotext) -> list[str]:
+def _other_loras(service: Service, read: infotext.Infotext) -> list[str]:
     """A sentence for each LoRA of an infotext that is not here, or whose file of that name is another one than the picture's."""
     problems = []
-    for name, digest in read_lora_hashes(told.params.get("Lora hashes", "")).items():
+    for name, digest in read_lora_hashes(read.params.get("Lora hashes", "")).items():
+        other = next((found for found in service.models.loras_with_hash(digest[:DIGITS])), "")
+        advice = f"; write <lora:{without_ending(other)}:1>, which is the picture's" if other else ""
         try:
-            here = lora_hash(service.catalog.find_lora(name).path)
+            here = service.catalog.lora_hash(service.catalog.find_lora(name))
         except EaselError as error:
-            problems.append(str(error))
+            problems.append(f"the LoRA {name} is not here under this name{advice}" if other else str(error))
             continue
-        if here and here != digest[: len(here)]:
-            problems.append(f"the LoRA {name} here is another file than the picture's: its hash is {here}, the picture's is {digest}")
+        if here and here != digest[:DIGITS]:
+            problems.append(
+                f"the LoRA {name} here is another file than the picture's: its hash is {here}, the picture's is {digest}{advice}"
+            )
     return problems
 
 
