@@ -95,6 +95,12 @@ def test_samples_format_rules_the_pictures(post: Post, http: TestClient) -> None
     assert opened(post(override_settings={"samples_format": "png"})["images"][0]).format == "PNG"
 
 
+@pytest.mark.parametrize("skip", range(1, 13))
+def test_every_clip_skip_reaches_the_picture(post: Post, skip: int) -> None:
+    info = json.loads(post(override_settings={"CLIP_stop_at_last_layers": skip})["info"])
+    assert info["clip_skip"] == skip
+
+
 def test_override_settings_hold_for_their_request_only(post: Post, http: TestClient) -> None:
     overrides = {"sd_model_checkpoint": "beta", "CLIP_stop_at_last_layers": "2", "sd_vae": "gamma.pt", "unknown": {"x": 1}}
     info = json.loads(post(override_settings=overrides)["info"])

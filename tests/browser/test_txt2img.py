@@ -144,7 +144,7 @@ def test_bad_input_is_told_in_a_toast_and_the_page_goes_on(person: Person) -> No
 def test_a_phone_shows_everything_without_scrolling_sideways(person: Person) -> None:
     page = person.page
     page.set_viewport_size({"width": 390, "height": 844})
-    for tab in ("txt2img", "img2img", "outpaint", "png_info"):
+    for tab in ("txt2img", "img2img", "outpaint", "png_info", "merger"):
         person.open(tab)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
     person.open("txt2img")
