@@ -62,12 +62,8 @@ class OrdersView {
 
 easel.ordersView = (root) => { easel.results.merger = new OrdersView(root); };
 
-// Checkpoints B and C and the multiplier show where the method uses them.
-easel.showSlots = (others) => {
-  for (const [id, least] of [["modelmerger_secondary_model_name", 1], ["modelmerger_tertiary_model_name", 2], ["modelmerger_interp_amount", 1]]) {
-    document.getElementById(id)?.classList.toggle("unused", others < least);
-  }
-};
+// Checkpoints B and C and the multiplier look usable where the method uses them. (Gradio writes its widgets' classes anew; it leaves ours here.)
+easel.showSlots = (others) => { document.documentElement.dataset.merged = others; };
 
 easel.order = async (kind, key, names, values) => {
   const fields = Object.fromEntries(names.map((name, i) => [name, values[i] ?? ""]));
