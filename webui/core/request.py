@@ -6,6 +6,7 @@ from typing import Any
 from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
+from webui.core.sampler_options import NOISE_SOURCES, SamplerOptions
 
 MAX_SIDE = 4096  # pixels
 MAX_STEPS = 1000
@@ -74,7 +75,8 @@ class GenerationRequest:
     seed_resize_height: int = 0
     batch_size: int = 1
     batch_count: int = 1
-    rng: str = "CPU"  # where noise is drawn: "CPU" (the same on every device)
+    rng: str = "CPU"  # one of NOISE_SOURCES, where noise is drawn: CPU and NV give the same on every device
+    sampler_options: SamplerOptions | None = None  # None before completion: the preferred ones, and the preferred noise source
     init: InitImage | None = None
     aesthetic: Aesthetic | None = None  # for the prompt, not for the negative one
 
@@ -91,8 +93,10 @@ class GenerationRequest:
             for name in ("width", "height"):
                 _check_multiple_of_8(name, getattr(self, name))
         find_sampler(self.sampler, self.schedule_type)
-        if self.rng != "CPU":
-            raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
+        if self.rng not in NOISE_SOURCES:
+            raise BadRequest(f"noise source {self.rng!r} is not known; use one of: {', '.join(NOISE_SOURCES)}")
+        if self.sampler_options is not None:
+            self.sampler_options.validate()
         if self.init is not None:
             _check_init(self.init)
         if self.aesthetic is not None:
@@ -117,6 +121,8 @@ class GenerationRequest:
             init["inpaint"] = Inpaint(**_known(Inpaint, init["inpaint"])) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**_known(Outpaint, init["outpaint"])) if init.get("outpaint") else None
             values["init"] = InitImage(**init)
+        options = values.get("sampler_options", {})  # missing: written when there were none to choose
+        values["sampler_options"] = None if options is None else SamplerOptions(**_known(SamplerOptions, options))
         if values.get("aesthetic"):
             values["aesthetic"] = Aesthetic(**_known(Aesthetic, values["aesthetic"]))
         return cls(**values)

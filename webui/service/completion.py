@@ -12,6 +12,7 @@ from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
 from webui.core.errors import BadModelFile, BadRequest
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.sampler_options import preferred_options
 
 SMALLEST_SIDE = 64  # pixels
 USUAL_SIZE = 512  # pixels: for checkpoints whose family cannot be told from outside
@@ -32,6 +33,9 @@ def complete(
     vae = _vae(request, checkpoint, catalog, preferences)
     size = _size(request, checkpoint, open_input)
     sampler, schedule_type = _sampler(request)
+    if request.sampler_options is None:
+        rng = str(preferences.get("randn_source", request.rng))
+        request = replace(request, rng=rng, sampler_options=preferred_options(preferences))
     done = replace(
         request,
         prompt=_storable(request.prompt),
