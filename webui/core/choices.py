@@ -88,6 +88,8 @@ SCHEDULE_TYPES: dict[str, ScheduleChoice] = {
     )
 }
 
+SHORT_ENDINGS = {"karras": "_ka", "exponential": "_exp"}  # of old aliases: k_dpmpp_2m_ka
+
 RESIZE_MODES = ("Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)")  # the index is the wire number
 MASKED_CONTENT = ("fill", "original", "latent noise", "latent nothing")  # the index is the wire number
 
@@ -105,7 +107,7 @@ def find_sampler(name: str, schedule_type: str = "Automatic") -> tuple[str, str]
         if wanted in names:
             return choice.name, schedule
         for joined in SCHEDULE_TYPES.values():
-            endings = (f" {joined.label.casefold()}", f"_{joined.name}", "_ka" if joined.name == "karras" else f"_{joined.name}")
+            endings = (f" {joined.label.casefold()}", f"_{joined.name}", SHORT_ENDINGS.get(joined.name, f"_{joined.name}"))
             if any(wanted == known + ending for known in names for ending in endings):
                 if schedule != "Automatic":
                     return choice.name, schedule

@@ -1,7 +1,7 @@
 """The fine settings of samplers, schedule types and noise: one table for limits, infotext, API names and preferences."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from webui.core.errors import BadRequest
@@ -58,10 +58,11 @@ class Option:
 
     @property
     def default(self) -> float | int | bool:
-        return DEFAULTS[self.field]
+        value: float | int | bool = DEFAULTS[self.field]
+        return value
 
 
-DEFAULTS: dict[str, float | int | bool] = {field.name: field.default for field in fields(SamplerOptions)}
+DEFAULTS: dict[str, Any] = vars(SamplerOptions())
 OPTIONS: tuple[Option, ...] = (
     Option("eta", "Eta", "eta_ancestral", "Part of the noise that samplers with noise renew at each step.", 0, 10),
     Option("eta_ddim", "Eta DDIM", "eta_ddim", "The same for DDIM and DDIM CFG++; 0 renews none.", 0, 10),
