@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES
 from webui.core.errors import BadRequest
 from webui.core.request import GenerationRequest, InitImage, Inpaint
+from webui.core.sampler_options import OPTIONS, SamplerOptions
 from webui.service.service import Service
 
 JSON_TYPE = {"Content-Type": "application/json"}
@@ -35,7 +37,8 @@ def convert(service: Service) -> Any:
 
 
 def test_an_empty_txt2img_has_the_defaults_of_the_api(convert: Any) -> None:
-    assert convert(Txt2Img()) == GenerationRequest(width=512, height=512, steps=50, sampler="Euler", cfg_scale=7.0)
+    defaults = {"width": 512, "height": 512, "steps": 50, "sampler": "Euler", "cfg_scale": 7.0}
+    assert convert(Txt2Img()) == GenerationRequest(**defaults, sampler_options=SamplerOptions())
 
 
 def test_an_empty_img2img_has_the_defaults_of_the_api(convert: Any) -> None:
@@ -80,7 +83,39 @@ def test_every_field_reaches_the_request_by_its_name(convert: Any) -> None:
         batch_count=3,
         sampler="DDIM",
         schedule_type="Karras",
+        sampler_options=SamplerOptions(),
     )
+
+
+def test_sampler_fields_reach_the_options_by_their_names(convert: Any) -> None:
+    body = Txt2Img(sampler_name="Heun", eta=0.5, s_churn=1.5, s_tmin=0.1, s_tmax=9, s_noise=1.01)
+    assert convert(body).sampler_options == SamplerOptions(eta=0.5, s_churn=1.5, s_tmin=0.1, s_tmax=9.0, s_noise=1.01)
+
+
+def test_eta_is_that_of_the_samplers_kind(convert: Any) -> None:
+    assert convert(Txt2Img(sampler_name="DDIM", eta=0.5)).sampler_options == SamplerOptions(eta_ddim=0.5)
+    assert convert(Txt2Img(sampler_name="Euler a", eta=0)).sampler_options == SamplerOptions(eta=0.0)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_overridden_options_reach_the_request_by_their_names(convert: Any, option: Any) -> None:
+    wanted = True if isinstance(option.default, bool) else 2
+    made = convert(Txt2Img(override_settings={option.name: wanted})).sampler_options
+    assert made == replace(SamplerOptions(), **{option.field: wanted})
+
+
+def test_a_field_counts_more_than_an_overridden_option_and_that_more_than_an_infotext(convert: Any) -> None:
+    text = "x\nSteps: 20, Sampler: Euler, Seed: 1, Sigma churn: 1, Sigma noise: 1.05, ENSD: 7, RNG: NV"
+    options = {"s_churn": 2, "eta_noise_seed_delta": 31337, "randn_source": "GPU"}
+    made = convert(Txt2Img(infotext=text, override_settings=options, s_churn=3))
+    assert made.sampler_options == SamplerOptions(s_churn=3.0, s_noise=1.05, ensd=31337)
+    assert made.rng == "GPU"
+
+
+def test_preferred_options_count_where_nothing_is_told(service: Service) -> None:
+    preferences = {**service.preferences(), "eta_ancestral": 0.5, "randn_source": "NV"}
+    (made,) = to_requests(Txt2Img(), str, service.catalog, preferences)
+    assert (made.sampler_options, made.rng) == (SamplerOptions(eta=0.5), "NV")
 
 
 def test_every_inpaint_field_reaches_the_request_by_its_name(convert: Any) -> None:
@@ -211,11 +246,14 @@ BAD: list[dict[str, Any]] = [
     {"enable_hr": True},
     {"restore_faces": True},
     {"tiling": True},
-    {"eta": 0.3},
-    {"s_noise": 0.9},
+    {"eta": -0.3},
+    {"s_noise": 99},
+    {"s_churn": "much"},
     {"override_settings": {"emphasis": "No norm"}},
-    {"override_settings": {"randn_source": "NV"}},
-    {"override_settings": {"eta_noise_seed_delta": 31337}},
+    {"override_settings": {"randn_source": "dice"}},
+    {"override_settings": {"eta_noise_seed_delta": "x"}},
+    {"override_settings": {"sgm_noise_multiplier": "x"}},
+    {"override_settings": {"sigma_min": 3, "sigma_max": 2}},
     {"refiner_checkpoint": "beta"},
     {"force_task_id": "../../x"},
     {"force_task_id": "x" * 1000},
@@ -224,7 +262,7 @@ BAD: list[dict[str, Any]] = [
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Model: nobody"},
     {"infotext": "x\nSteps: 20, Sampler: Nobody's, Seed: 1"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Hires upscale: 2, Hires upscaler: Latent"},
-    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, RNG: NV"},
+    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, RNG: dice"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: -9"},
 ]
 

@@ -23,6 +23,11 @@ def test_every_sampler_is_found_by_name_and_alias_with_every_schedule(name):
         ("DPM++ 2M SDE Karras", ("DPM++ 2M SDE", "Karras")),
         ("k_dpmpp_2m_sde_ka", ("DPM++ 2M SDE", "Karras")),
         ("Euler SGM Uniform", ("Euler", "SGM Uniform")),
+        ("DPM2 a Karras", ("DPM2 a", "Automatic")),
+        ("k_dpm_2_a_ka", ("DPM2 a", "Automatic")),
+        ("k_dpmpp_2m_sde_heun_exp", ("DPM++ 2M SDE Heun", "Automatic")),
+        ("DPM++ 3M SDE Karras", ("DPM++ 3M SDE", "Karras")),
+        ("LMS Karras", ("LMS", "Karras")),
     ],
 )
 def test_old_joined_names_are_split(spelled, found):
@@ -31,6 +36,10 @@ def test_old_joined_names_are_split(spelled, found):
 
 def test_a_schedule_that_is_given_counts_more_than_one_in_the_name():
     assert find_sampler("Euler Karras", "Exponential") == ("Euler", "Exponential")
+
+
+def test_the_fields_other_spelling_of_sgm_uniform_is_known():
+    assert find_schedule_type("SGMUniform") == "SGM Uniform"
 
 
 def test_no_schedule_is_automatic():

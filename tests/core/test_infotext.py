@@ -12,6 +12,7 @@ from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_
 from webui.core.family import PREDICTION_TYPES
 from webui.core.infotext import Facts, read, to_request, write
 from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, SamplerOptions
 
 TRICKS = [
     "Negative prompt:",
@@ -82,6 +83,16 @@ AESTHETICS = st.builds(
     text_negative=st.booleans(),
     slerp_angle=st.floats(0, 1),
 )
+SAMPLER_OPTIONS = st.builds(
+    SamplerOptions,
+    **{
+        option.field: st.booleans()
+        if isinstance(option.default, bool)
+        else st.just(option.default)
+        | (st.integers(int(option.least), int(option.most)) if isinstance(option.default, int) else st.floats(option.least, option.most))
+        for option in OPTIONS
+    },
+)
 REQUESTS = st.builds(
     # a variation seed of strength 0 changes nothing and is not written
     lambda variation, **rest: GenerationRequest(variation_seed=variation[0], variation_strength=variation[1], **rest),
@@ -105,6 +116,8 @@ REQUESTS = st.builds(
     seed_resize_height=PIXELS,
     batch_size=st.integers(1, 64),
     batch_count=st.integers(1, 1000),
+    rng=st.sampled_from(NOISE_SOURCES),
+    sampler_options=SAMPLER_OPTIONS,
     init=st.none() | INITS,
     aesthetic=st.none() | AESTHETICS,
 )
@@ -178,9 +191,9 @@ def test_an_interrupted_picture_has_no_problems():
 
 
 def test_without_notes_only_what_changes_pictures_is_a_problem():
-    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, ENSD: 31337, Tiling: False, Eta: 0.2"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, NGMS: 0.5, Tiling: False, UniPC order: 2"
     _, problems = to_request(read(text), GenerationRequest(), notes=False)
-    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "ENSD", "Eta"]
+    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "NGMS", "UniPC order"]
     assert len(to_request(read(text), GenerationRequest())[1]) == 5
 
 
@@ -250,14 +263,45 @@ def test_a_bad_field_spoils_no_other():
     )
     base = GenerationRequest(steps=11, sampler="Euler", cfg_scale=3, seed=4, width=128, height=128)
     request, problems = to_request(read(text), base)
-    assert request == replace(base, prompt="x", clip_skip=3)
+    assert request == replace(base, prompt="x", clip_skip=3, rng="GPU", sampler_options=SamplerOptions())
     assert [problem.split()[0] for problem in problems] == ["sampler", "Size-1", "Steps", "CFG", "Seed", "Denoising", "Hires"]
 
 
 def test_absent_keys_keep_the_base_and_defaults_come_back():
     base = GenerationRequest(steps=11, width=128, height=64, seed=4, clip_skip=5, variation_strength=0.5, checkpoint="c.ckpt")
     request, _ = to_request(read("x\nSampler: Euler, CFG scale: 7, Seed: 2"), base)
-    assert request == replace(base, prompt="x", sampler="Euler", seed=2, clip_skip=1, variation_strength=0.0)
+    back = {"clip_skip": 1, "variation_strength": 0.0, "rng": "GPU", "sampler_options": SamplerOptions()}
+    assert request == replace(base, prompt="x", sampler="Euler", seed=2, **back)
+
+
+def test_a_prompt_alone_keeps_the_noise_source_and_the_sampler_options():
+    base = GenerationRequest(rng="NV", sampler_options=SamplerOptions(eta=0.5))
+    request, _ = to_request(read("a cat"), base)
+    assert (request.rng, request.sampler_options) == ("NV", base.sampler_options)
+
+
+def test_sampler_options_stand_in_the_text_as_the_field_spells_them():
+    options = SamplerOptions(eta=0.67, s_churn=2.0, s_noise=1.01, sigma_min=0.1, rho=5.0, discard_penultimate_sigma=True, ensd=31337)
+    text = write(GenerationRequest(seed=1, clip_skip=2, rng="NV", sampler_options=options), Facts(version="v1.10.1"))
+    assert "Clip skip: 2, ENSD: 31337, RNG: NV, Eta: 0.67, Sigma churn: 2, Sigma noise: 1.01, Schedule min sigma: 0.1" in text
+    assert "Schedule rho: 5, Discard penultimate sigma: True, Version: v1.10.1" in text
+    assert to_request(read(text), GenerationRequest())[0].sampler_options == options
+
+
+def test_what_is_the_default_does_not_stand_in_the_text():
+    text = write(GenerationRequest(seed=1, sampler_options=SamplerOptions()))
+    assert not [option.key for option in OPTIONS if f"{option.key}:" in text]
+
+
+def test_an_option_out_of_range_is_told_and_not_used():
+    request, problems = to_request(read("x\nSteps: 5, Seed: 1, Size: 64x64, Eta: 99, RNG: ERNIE"), GenerationRequest())
+    assert (request.rng, request.sampler_options) == ("GPU", SamplerOptions())
+    assert [problem.split()[0] for problem in problems] == ["RNG", "Eta"]
+
+
+def test_a_seed_of_another_program_without_a_noise_source_is_the_devices_own():
+    assert to_request(read("x\nSteps: 5, Seed: 1, Size: 64x64"), GenerationRequest())[0].rng == "GPU"
+    assert to_request(read("x\nSteps: 5, Seed: 1, Size: 64x64, Version: Easel 0.1.0"), GenerationRequest())[0].rng == "CPU"
 
 
 def test_an_init_image_that_the_text_does_not_name_is_kept():

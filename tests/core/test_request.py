@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from tests.core.test_infotext import REQUESTS
 from webui.core.errors import BadRequest
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.sampler_options import SamplerOptions
 
 GOOD = GenerationRequest(prompt="a cat", width=64, height=128, seed=0, variation_seed=0)
 INIT = InitImage(image="a" * 64)
@@ -42,7 +43,8 @@ def test_a_complete_request_is_carried_out():
         ({"variation_strength": 1.1}, "variation strength 1.1"),
         ({"sampler": "Warp"}, "sampler 'Warp' is not known; choose one of: DPM"),
         ({"schedule_type": "Warp"}, "schedule type 'Warp' is not known"),
-        ({"rng": "GPU"}, "use CPU"),
+        ({"rng": "dice"}, "noise source 'dice' is not known; use one of: CPU, GPU, NV"),
+        ({"sampler_options": SamplerOptions(eta=-0.1)}, "Eta -0.1 is out of range: use a number from 0 to 10"),
         ({"prompt": "x" * 100_001}, "the prompt has 100001 characters; at most 100000"),
         ({"negative_prompt": "x" * 100_001}, "the negative prompt has"),
         ({"init": replace(INIT, denoising_strength=2.0)}, "denoising strength 2.0"),

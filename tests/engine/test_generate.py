@@ -15,6 +15,7 @@ from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.errors import BadRequest, EngineError, OutOfMemory
 from webui.core.event import Finished, Loading, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.sampler_options import SamplerOptions
 from webui.engine.generate import generate
 from webui.engine.model import DiffusionModel
 from webui.engine.rng import ImageNoise
@@ -141,7 +142,7 @@ def test_v_prediction_models_follow_their_own_parametrization(model, monkeypatch
     assert relative(decoded_latents(told, request, monkeypatch), theirs) < 1e-4
 
 
-@pytest.mark.parametrize("sampler", CHOICES)
+@pytest.mark.parametrize("sampler", [name for name in CHOICES if name != "DPM adaptive"])  # its steps suit the whole batch, as the field's
 @pytest.mark.parametrize("init", [None, InitImage(image="photo", denoising_strength=0.6), INPAINT], ids=["txt2img", "img2img", "inpaint"])
 def test_every_picture_of_a_batch_equals_its_seed_made_alone(model, sampler, init, monkeypatch):
     request = replace(REQUEST, sampler=sampler, batch_size=2, cfg_scale=CFG, init=init)
@@ -149,6 +150,55 @@ def test_every_picture_of_a_batch_equals_its_seed_made_alone(model, sampler, ini
     alone = torch.cat([decoded_latents(model, request.single(i), monkeypatch) for i in range(2)])
     assert relative(together, alone) < 5e-4  # kernels add up in another order at another batch size, which a random network amplifies
     assert relative(together[:1], together[1:]) > 1e-2
+
+
+@pytest.mark.parametrize("sampler", ["DPM fast", "DPM adaptive", "Restart", "TCD", "DDIM CFG++"])
+@pytest.mark.parametrize("init", [None, InitImage(image="photo", denoising_strength=0.6), INPAINT], ids=["txt2img", "img2img", "inpaint"])
+def test_progress_rises_to_its_total_whatever_steps_a_sampler_takes(model, sampler, init):
+    told = [event for event in run(model, replace(REQUEST, sampler=sampler, steps=8, init=init)) if isinstance(event, Progress)]
+    assert [event.step for event in told] == sorted(event.step for event in told)
+    assert told[-1].step == told[-1].steps
+
+
+def with_options(request, sampler, **options):
+    return replace(request, sampler=sampler, cfg_scale=CFG, sampler_options=SamplerOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        *[("Euler a", {"ensd": 31337}), ("Euler a", {"eta": 0.5}), ("DDIM", {"eta_ddim": 0.5}), ("Euler", {"s_churn": 2.0})],
+        *[("DPM++ 2M SDE", {"s_noise": 1.1}), ("DPM++ 2M", {"rho": 5.0}), ("DPM++ 2M", {"sigma_min": 0.2})],
+        *[("Euler", {"discard_penultimate_sigma": True}), ("Euler", {"sgm_noise_multiplier": True})],
+    ],
+)
+def test_sampler_options_change_the_picture_and_give_the_same_bytes_again(model, sampler, options):
+    plain, changed, again = (pixels(model, with_options(REQUEST, sampler, **asked)) for asked in ({}, options, options))
+    assert (plain != changed).any()
+    assert (changed == again).all()
+
+
+def test_euler_a_with_eta_0_is_euler(model, monkeypatch):
+    ours = decoded_latents(model, with_options(REQUEST, "Euler a", eta=0.0), monkeypatch)
+    assert relative(ours, decoded_latents(model, with_options(REQUEST, "Euler"), monkeypatch)) < 1e-5
+
+
+def test_a_seed_delta_changes_nothing_where_no_more_noise_is_drawn(model):
+    assert (pixels(model, with_options(REQUEST, "Euler", ensd=31337)) == pixels(model, with_options(REQUEST, "Euler"))).all()
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M SDE"])
+def test_nv_noise_makes_another_picture_and_gpu_noise_the_cpus_where_there_is_no_gpu(model, sampler):
+    cpu, nv, gpu = (pixels(model, replace(REQUEST, sampler=sampler, rng=source)) for source in ("CPU", "NV", "GPU"))
+    assert (cpu != nv).any()
+    assert (cpu == gpu).all()
+
+
+def test_ddim_cfgpp_at_scale_12_5_steps_by_what_is_seen_without_the_prompt(model, monkeypatch):
+    # at the paper's scale 1 the clean latents are the prompt's; with equal prompts nothing is left to guide, and it is DDIM
+    same = replace(REQUEST, negative_prompt=REQUEST.prompt, cfg_scale=12.5)
+    theirs = decoded_latents(model, replace(same, sampler="DDIM"), monkeypatch)
+    assert relative(decoded_latents(model, replace(same, sampler="DDIM CFG++"), monkeypatch), theirs) < 1e-4
 
 
 def test_single_requests_of_a_batch_are_told_with_its_pictures(model):

@@ -23,6 +23,11 @@ def test_guidance_pushes_away_from_the_negative_prompt():
     torch.testing.assert_close(guided(Network(), COND, UNCOND, 7.0, 2)(X, 10.0, 0), X + 1 + 7 * 2)
 
 
+def test_both_answers_come_stacked_where_both_are_wanted():
+    both = guided(Network(), COND, UNCOND, 7.0, 2, unguided_too=True)(X, 10.0, 0)
+    torch.testing.assert_close(both, torch.stack([X + 1 + 7 * 2, X + 1]))
+
+
 def test_prompts_of_one_length_share_a_call():
     network = Network()
     guided(network, COND, UNCOND, 7.0, 2)(X, 10.0, 0)

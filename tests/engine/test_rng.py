@@ -1,10 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
+from torchsde._brownian import brownian_interval
 
-from webui.engine.rng import BrownianNoise, ImageNoise, slerp
+from webui.engine.philox import PhiloxGenerator
+from webui.engine.rng import BrownianNoise, ImageNoise, noise_source, slerp
 
 SHAPE = (4, 8, 6)
 
@@ -116,3 +119,46 @@ def test_every_allowed_seed_makes_noise(seed):
 def test_columns_of_one_row_are_mixed_on_a_line():
     low, high = torch.tensor([[[1.0, -2.0]]]), torch.tensor([[[-3.0, 1.0]]])
     torch.testing.assert_close(slerp(0.25, low, high), torch.lerp(low, high, 0.25))
+
+
+def nv(seed):
+    return PhiloxGenerator(seed)
+
+
+def test_noise_after_the_first_is_drawn_from_moved_seeds_where_a_delta_is_set():
+    noise = ImageNoise([3, 4], later_seed=31337)
+    assert torch.equal(noise.first(SHAPE), ImageNoise([3, 4]).first(SHAPE))
+    assert torch.equal(noise.next(SHAPE)[1], torch.randn(SHAPE, generator=generator(4 + 31337)))
+
+
+def test_nv_draws_first_noise_variations_and_later_noise_from_philox():
+    noise = ImageNoise([3, 4], [9, 9], source=noise_source("NV"))
+    alone = nv(4)
+    assert torch.equal(noise.first(SHAPE)[1], alone.randn(SHAPE))
+    assert torch.equal(noise.next(SHAPE)[1], alone.randn(SHAPE))
+    varied = ImageNoise([3], [9], 1.0, source=noise_source("NV")).first(SHAPE)[0]
+    torch.testing.assert_close(varied, nv(9).randn(SHAPE), rtol=1e-4, atol=1e-5)
+
+
+def test_gpu_is_the_cpu_where_there_is_no_other_generator():
+    for device in ("cpu", "mps", "meta"):
+        drawn = ImageNoise([3], source=noise_source("GPU", torch.device(device))).first(SHAPE)
+        assert torch.equal(drawn, ImageNoise([3]).first(SHAPE))
+
+
+def test_a_brownian_path_of_nv_is_drawn_from_philox_and_leaves_torchsde_as_it_was():
+    before = brownian_interval._randn
+    span = (0.03, 14.0)
+    path = BrownianNoise(SHAPE, [5], span, noise_source("NV"))
+    whole = path(torch.tensor(span[1]), torch.tensor(span[0]))[0]
+    seed = int(np.random.SeedSequence(entropy=5, pool_size=24).generate_state(3)[0])
+    torch.testing.assert_close(whole, -nv(seed).randn(SHAPE), rtol=1e-4, atol=1e-4)
+    assert brownian_interval._randn is before
+
+
+def test_each_picture_of_a_batch_has_the_path_of_its_own_seed_from_every_source():
+    step = torch.tensor(7.0), torch.tensor(5.0)
+    for name in ("CPU", "NV"):
+        together = BrownianNoise(SHAPE, [1, 2], (0.03, 14.0), noise_source(name))
+        alone = BrownianNoise(SHAPE, [2], (0.03, 14.0), noise_source(name))
+        assert torch.equal(together(*step)[1:], alone(*step))

@@ -9,9 +9,11 @@ import torch
 
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import SCHEDULE_TYPES
+from webui.core.sampler_options import SamplerOptions
 from webui.engine.model import alphas_cumprod
 from webui.engine.rng import BrownianNoise, ImageNoise
 from webui.engine.samplers import SAMPLERS
+from webui.engine.samplers.multistep import _deis_weights, _vp_time
 from webui.engine.schedules import SCHEDULES, NoiseSchedule, make_plan, sigma_schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' schedulers with numpy 2
@@ -19,7 +21,10 @@ SCHEDULE = NoiseSchedule.from_alphas(alphas_cumprod())
 SHAPE = (4, 8, 8)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 MIX = torch.linspace(-0.6, 0.8, 16).reshape(4, 4)
-DETERMINISTIC = ("Euler", "Heun", "LMS", "DPM++ 2M", "DDIM", "PLMS", "UniPC")
+DETERMINISTIC = (
+    *("Euler", "Heun", "LMS", "DPM++ 2M", "DDIM", "PLMS", "UniPC", "DPM2", "HeunPP2", "IPNDM", "DEIS", "Euler CFG++", "DDIM CFG++"),
+    *("DPM fast", "DPM adaptive", "DPM++ 2S a", "DPM2 a", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE"),  # at eta 0
+)
 
 
 def eps_model(x, sigma):
@@ -31,6 +36,23 @@ def eps_model(x, sigma):
 def denoise(x, sigma, call):
     sigma = float(sigma)
     return x - sigma * eps_model(x / math.hypot(1, sigma), sigma)
+
+
+def flow(name, x, sigmas, model=denoise):
+    """Where a sampler ends that follows the probability flow alone: all its noise is turned off."""
+    row = SAMPLERS[name]
+    answer = (lambda x, sigma, call: model(x, sigma, call).expand(2, *x.shape)) if row.cfgpp else model
+    return last(row.sample(answer, x, sigmas, *([None] if row.noise != "none" else []), **row.options(SamplerOptions(eta=0))))
+
+
+def run(name, steps, model=denoise, noise=None, options=SamplerOptions(), begin=None, schedule_type="Automatic"):
+    """The steps of a sampler as `generate` runs it."""
+    row, plan = SAMPLERS[name], make_plan(SCHEDULE, name, schedule_type, steps, None, options)
+    x = plan.start(globals()["noise"]() if begin is None else begin, None)
+    answer = (lambda x, sigma, call: model(x, sigma, call).expand(2, *x.shape)) if row.cfgpp else model
+    extra = {"schedule": SCHEDULE} if row.on_timesteps else {}
+    arguments = [answer, x, plan.sigmas, *([noise] if row.noise != "none" else [])]
+    return list(row.sample(*arguments, **row.options(options), **extra))
 
 
 def last(steps):
@@ -73,8 +95,11 @@ def test_every_schedule_type_of_the_choices_has_a_function_but_automatic():
     assert set(SCHEDULES) == set(SCHEDULE_TYPES) - {"Automatic"}
 
 
-def test_samplers_that_draw_noise_are_those_the_choices_call_ancestral():
-    assert {name for name, row in SAMPLERS.items() if row.noise != "none"} == {n for n, c in CHOICES.items() if c.ancestral}
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_that_draw_noise_with_no_option_set_are_those_the_choices_call_ancestral(name):
+    drawn = []
+    run(name, 24, noise=lambda sigma, sigma_next: drawn.append(1) or noise(1))
+    assert bool(drawn) == CHOICES[name].ancestral
 
 
 def test_euler_equals_diffusers(sigmas):
@@ -158,6 +183,150 @@ def test_unipc_takes_fewer_steps_than_its_order(steps):
     assert relative(last(SAMPLERS["UniPC"].sample(denoise, x, plan.sigmas)), drive(scheduler, plan.sigmas, x, True)) < 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+def test_dpm2_equals_diffusers():
+    theirs = diffusers.KDPM2DiscreteScheduler(**BETAS, use_karras_sigmas=True)
+    theirs.set_timesteps(9)
+    sigmas = theirs.sigmas.unique_consecutive()  # the levels in between cannot be set from outside
+    x = answer = noise() * sigmas[0]
+    for t in theirs.timesteps:
+        levels = theirs.sigmas if theirs.state_in_first_order else theirs.sigmas_interpol
+        level = float(levels[theirs.step_index or 0])
+        answer = theirs.step(eps_model(answer / math.hypot(1, level), level), t, answer).prev_sample
+    assert relative(flow("DPM2", x, sigmas), answer) < 1e-4
+
+
+def test_tcd_equals_diffusers_noise_for_noise():
+    theirs = diffusers.TCDScheduler(**BETAS)
+    theirs.set_timesteps(4)
+    x, generator, image_noise = noise(), torch.Generator().manual_seed(3), ImageNoise([3])
+    for t in theirs.timesteps:
+        output = eps_model(x, float(SCHEDULE.sigmas[t]))
+        x = theirs.step(output, t, x, eta=0.3, generator=generator).prev_sample
+    steps = run("TCD", 4, noise=lambda sigma, sigma_next: image_noise.next(SHAPE))
+    plan = make_plan(SCHEDULE, "TCD", "Automatic", 4)
+    assert [round(SCHEDULE.t(sigma)) for sigma in plan.sigmas] == [*theirs.timesteps.tolist(), 0]
+    assert relative(plan.finish(steps[-1].x), x) < 1e-4
+
+
+def test_ddim_with_eta_equals_diffusers_noise_for_noise():
+    theirs = diffusers.DDIMScheduler(**BETAS, set_alpha_to_one=False, steps_offset=1, clip_sample=False)
+    theirs.set_timesteps(20)
+    x, generator, image_noise = noise(), torch.Generator().manual_seed(3), ImageNoise([3])
+    for t in theirs.timesteps[:-1]:
+        x = theirs.step(eps_model(x, float(SCHEDULE.sigmas[t])), t, x, eta=0.7, generator=generator).prev_sample
+    steps = run("DDIM", 20, noise=lambda sigma, sigma_next: image_noise.next(SHAPE), options=SamplerOptions(eta_ddim=0.7))
+    assert relative(make_plan(SCHEDULE, "DDIM", "Automatic", 20).finish(steps[-1].x), x) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["DPM++ 2M SDE Heun", "DPM++ 3M SDE"])
+def test_integrals_of_lines_in_log_sigma_are_exact(name):
+    # dx/dl = denoised - x has, for denoised = a + b*l, the solution a + b*l - b + constant * e^-l
+    sigmas = torch.exp(-torch.tensor([-1.0, -0.2, 0.3, 1.1, 1.6], dtype=torch.float64))
+
+    def line(x, sigma, call):
+        return torch.full_like(x, 0.3 - 0.5 * math.log(float(sigma)))
+
+    x = torch.full((1, 1, 1, 1), 2.0, dtype=torch.float64)
+    steps = list(SAMPLERS[name].sample(line, x, sigmas, None, eta=0.0))
+    drift = (float(steps[0].x) - (0.3 + 0.5 * -0.2 - 0.5)) * math.exp(-0.2)  # the first step is of lower order
+    assert float(steps[-1].x) == pytest.approx(0.3 + 0.5 * 1.6 - 0.5 + drift * math.exp(-1.6), abs=1e-12)
+
+
+def test_euler_cfgpp_keeps_the_noise_that_is_seen_without_the_prompt(sigmas):
+    x = noise() * sigmas[0]
+
+    def two(x, sigma, call):
+        return torch.stack([x * 0.2, x * 0.1])
+
+    first = next(SAMPLERS["Euler CFG++"].sample(two, x, sigmas))
+    torch.testing.assert_close(first.x, x * 0.2 + sigmas[1] * (x - x * 0.1) / sigmas[0])
+    assert torch.equal(first.denoised, x * 0.2)
+
+
+def test_cfgpp_is_the_plain_sampler_where_the_prompt_makes_no_difference():
+    for plain, name in (("Euler", "Euler CFG++"), ("DDIM", "DDIM CFG++")):
+        assert relative(run(name, 9)[-1].x, run(plain, 9)[-1].x) < 1e-6
+
+
+def test_churn_raises_the_level_before_the_step_and_only_between_its_bounds(sigmas):
+    seen = []
+    options = {"s_churn": 3.0, "s_tmin": 0.5, "s_tmax": 5.0, "s_noise": 1.0}
+    list(
+        SAMPLERS["Euler"].sample(lambda x, sigma, call: seen.append(float(sigma)) or x * 0, noise(), sigmas, lambda *_: noise(1), **options)
+    )
+    expected = [float(s) * (1.25 if 0.5 <= s <= 5.0 else 1.0) for s in sigmas[:-1]]
+    assert seen == pytest.approx(expected)
+
+
+def test_churn_keeps_the_distribution_of_the_data():
+    generator = torch.Generator().manual_seed(0)
+    sigmas = sigma_schedule(SCHEDULE, CHOICES["Euler"], "Karras", 180)
+    x = torch.randn(1, 1, 100, 100, generator=generator) * math.hypot(float(sigmas[0]), SPREAD)
+    fresh = lambda sigma, sigma_next: torch.randn(x.shape, generator=generator)  # noqa: E731
+    assert float(last(SAMPLERS["Heun"].sample(gaussian_denoise, x, sigmas, fresh, s_churn=40.0)).std()) == pytest.approx(SPREAD, rel=0.04)
+
+
+@pytest.mark.parametrize(("steps", "repeated"), [(19, 0), (20, 1), (35, 1), (36, 2), (50, 2)])
+def test_restart_goes_back_up_from_a_tenth_to_two_and_takes_no_more_steps(steps, repeated):
+    drawn = []
+    told = run("Restart", steps, noise=lambda sigma, sigma_next: drawn.append((float(sigma), float(sigma_next))) or noise(1))
+    jumps = [jump for jump in drawn if jump[1] > 1.01 * jump[0]]  # the walk down may begin a rounding higher than the repetition ended
+    assert len(told) == steps
+    assert len(jumps) == repeated
+    for low, high in jumps:
+        assert low == pytest.approx(0.1, rel=0.5)
+        assert high == pytest.approx(2.0, rel=0.5)
+
+
+def test_ipndm_extrapolates_four_slopes_as_on_even_levels():
+    sigmas = torch.tensor([9.0, 7.0, 5.0, 3.0, 1.0])
+    steps = list(SAMPLERS["IPNDM"].sample(lambda x, sigma, call: x - sigma * float(call**3), torch.zeros(1, 1, 1, 1), sigmas))
+    blend = (55 * 27 - 59 * 8 + 37 * 1 - 9 * 0) / 24
+    assert float(steps[3].x - steps[2].x) == pytest.approx(-2 * blend)
+
+
+def test_deis_weights_are_the_integrals_of_lagranges_polynomials_over_sigma():
+    sigmas = np.array([0.9, 2.0, 3.7, 6.0])
+    times = _vp_time(sigmas)
+    path = np.linspace(sigmas[1], sigmas[0], 200_001)
+    t = _vp_time(path)
+    for j, weight in enumerate(_deis_weights(times)):
+        base = np.prod([(t - times[k]) / (times[j + 1] - times[k]) for k in (1, 2, 3) if k != j + 1], axis=0)
+        assert weight == pytest.approx(float(np.trapezoid(base, path)), rel=1e-6)
+
+
+def test_dpm_fast_spends_its_calls_in_steps_of_order_three():
+    for steps, indices in ((1, [0]), (2, [1]), (3, [1, 2]), (4, [2, 3]), (6, [2, 4, 5]), (8, [2, 5, 7])):
+        assert [step.index for step in run("DPM fast", steps, noise=lambda *_: noise(1))] == indices
+
+
+def test_dpm_fast_is_of_second_order_in_its_calls():
+    assert math.log2(error("DPM fast", 48) / error("DPM fast", 96)) > 1.8  # even steps of order 3, the last two of order 2 and 1
+
+
+def test_dpm_adaptive_takes_more_calls_for_a_network_that_bends_more():
+    def calls(bend):
+        count = []
+
+        def model(x, sigma, call):
+            count.append(call)
+            return x - float(sigma) * torch.sin(bend * x)
+
+        run("DPM adaptive", 10, model, options=SamplerOptions(eta=0))
+        return len(count)
+
+    assert calls(0.1) < calls(3.0)
+
+
+def test_heunpp2_weighs_the_slopes_ahead_by_their_levels():
+    sigmas = torch.tensor([8.0, 4.0, 2.0, 0.0])
+    slopes = iter([1.0, 2.0, 5.0])
+    first = next(SAMPLERS["HeunPP2"].sample(lambda x, sigma, call: x - sigma * next(slopes), torch.zeros(1, 1, 1, 1), sigmas))
+    weights = (1 - 4 / 24 - 2 / 24, 4 / 24, 2 / 24)
+    assert float(first.x) == pytest.approx(-4 * (weights[0] * 1 + weights[1] * 2 + weights[2] * 5))
+
+
 @pytest.mark.parametrize(("name", "scheduler"), [("DDIM", diffusers.DDIMScheduler), ("PLMS", diffusers.PNDMScheduler)])
 def test_ddim_and_plms_equal_diffusers_up_to_their_last_timestep(name, scheduler):
     extra = {"clip_sample": False} if name == "DDIM" else {"skip_prk_steps": True}
@@ -168,7 +337,7 @@ def test_ddim_and_plms_equal_diffusers_up_to_their_last_timestep(name, scheduler
         sigma = float(SCHEDULE.sigmas[t])
         x = theirs.step(eps_model(x, sigma), t, x).prev_sample
     plan = make_plan(SCHEDULE, name, "Automatic", 20)
-    ours = plan.finish(last(SAMPLERS[name].sample(denoise, plan.start(noise(), None), plan.sigmas)))
+    ours = plan.finish(flow(name, plan.start(noise(), None), plan.sigmas))
     assert relative(ours, x) < 1e-4
 
 
@@ -180,32 +349,29 @@ def test_lcm_puts_noise_of_the_next_level_on_the_clean_latents(sigmas):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_calls_are_numbered_in_order_and_each_step_is_told(name):
+def test_calls_are_numbered_in_order_and_the_last_step_is_the_plans_last(name):
     calls = []
-    plan = make_plan(SCHEDULE, name, "Automatic", 6)
-
-    def counted(x, sigma, call):
-        calls.append(call)
-        return denoise(x, sigma, call)
-
-    arguments = [counted, plan.start(noise(), None), plan.sigmas]
-    if SAMPLERS[name].noise != "none":
-        arguments.append(lambda sigma, sigma_next: noise(1))
-    steps = list(SAMPLERS[name].sample(*arguments))
+    steps = run(name, 6, lambda x, sigma, call: calls.append(call) or denoise(x, sigma, call), lambda sigma, sigma_next: noise(1))
     assert calls == list(range(len(calls)))
-    assert [step.index for step in steps] == list(range(plan.steps))
+    told = [step.index for step in steps]
+    assert told == sorted(told)
+    assert told[-1] == make_plan(SCHEDULE, name, "Automatic", 6).steps - 1
+    if CHOICES[name].kind != "own":
+        assert told == list(range(len(told)))
 
 
 @pytest.mark.parametrize(
     ("name", "calls"),
-    [("Euler", 6), ("Heun", 11), ("DPM++ SDE", 11), ("LMS", 6), ("DDIM", 6), ("PLMS", 7), ("UniPC", 7), ("LCM", 6), ("DPM++ 2M", 6)],
+    [
+        *[("Euler", 6), ("Heun", 11), ("DPM++ SDE", 11), ("LMS", 6), ("LCM", 6), ("DPM++ 2M", 6), ("TCD", 6), ("Euler CFG++", 6)],
+        *[("DDIM", 6), ("DDIM CFG++", 6), ("PLMS", 7), ("UniPC", 7)],  # 1000 // 6 = 166: seven timesteps
+        *[("DPM2", 11), ("DPM2 a", 11), ("DPM++ 2S a", 11), ("DPM++ 3M SDE", 6), ("IPNDM", 6), ("DEIS", 6)],
+        *[("DPM fast", 6), ("HeunPP2", 15), ("Restart", 11)],
+    ],
 )
-def test_network_calls_for_six_steps(name, calls):  # 1000 // 6 = 166: seven timesteps for DDIM and its kin
-    plan, count = make_plan(SCHEDULE, name, "Automatic", 6), []
-    arguments = [lambda x, sigma, call: count.append(call) or x * 0, plan.start(noise(), None), plan.sigmas]
-    if SAMPLERS[name].noise != "none":
-        arguments.append(lambda sigma, sigma_next: noise(1))
-    list(SAMPLERS[name].sample(*arguments))
+def test_network_calls_for_six_steps(name, calls):
+    count = []
+    run(name, 6, lambda x, sigma, call: count.append(call) or x * 0, lambda sigma, sigma_next: noise(1))
     assert len(count) == calls
 
 
@@ -221,10 +387,19 @@ def error(name, steps):
     sigmas = torch.exp(torch.linspace(math.log(10), math.log(0.1), steps + 1, dtype=torch.float64))
     x = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     exact = math.sqrt((SPREAD**2 + 0.1**2) / (SPREAD**2 + 10**2))
-    return abs(float(last(SAMPLERS[name].sample(gaussian_denoise, x, sigmas))) - exact)
+    return abs(float(flow(name, x, sigmas, gaussian_denoise)) - exact)
 
 
-@pytest.mark.parametrize(("name", "order"), [("Euler", 1), ("Heun", 2), ("DPM++ 2M", 2), ("LMS", 2), ("PLMS", 2), ("UniPC", 2)])
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        *[("Euler", 1), ("Euler CFG++", 1), ("DDIM CFG++", 1), ("Euler a", 1)],
+        *[("Heun", 2), ("DPM2", 2), ("DPM2 a", 2), ("DPM++ 2S a", 2), ("DPM++ SDE", 2)],
+        *[("DPM++ 2M", 2), ("DPM++ 2M SDE", 2), ("DPM++ 2M SDE Heun", 2), ("DPM++ 3M SDE", 2)],
+        *[("LMS", 2), ("PLMS", 2), ("UniPC", 2), ("DEIS", 2)],
+        *[("HeunPP2", 1), ("IPNDM", 1)],  # their weights are right for other levels than these
+    ],
+)
 def test_error_falls_with_the_order_of_the_rule(name, order):
     # multistep rules begin with steps of low order, which hold the whole run's order down
     seen = math.log2(error(name, 80) / error(name, 160))
@@ -236,18 +411,26 @@ def test_deterministic_samplers_reach_the_exact_solution(name):
     assert error(name, 200) < 5e-3
 
 
-@pytest.mark.parametrize("name", ["Euler a", "DPM++ 2M SDE", "DPM++ SDE"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Euler a", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE", "DPM++ SDE", "DPM++ 2S a", "DPM2 a", "Restart"),
+        *("DPM fast", "DDIM"),
+    ],
+)
 def test_samplers_with_noise_end_in_the_distribution_of_the_data(name):
     generator = torch.Generator().manual_seed(0)
-    sigmas = sigma_schedule(SCHEDULE, CHOICES["Euler"], "Karras", 250)
-    x = torch.randn(1, 1, 150, 150, generator=generator) * math.hypot(float(sigmas[0]), SPREAD)
+    sigmas = sigma_schedule(SCHEDULE, CHOICES["Euler"], "Karras", 180)
+    if CHOICES[name].kind == "own":
+        sigmas = sigmas[:-1]
+    x = torch.randn(1, 1, 100, 100, generator=generator) * math.hypot(float(sigmas[0]), SPREAD)
     ended = last(SAMPLERS[name].sample(gaussian_denoise, x, sigmas, lambda s, s_next: torch.randn(x.shape, generator=generator)))
-    assert float(ended.std()) == pytest.approx(SPREAD, rel=0.03)
+    assert float(ended.std()) == pytest.approx(SPREAD, rel=0.04)
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_one_step_lands_on_something_finite(name):
     plan = make_plan(SCHEDULE, name, "Automatic", 1)
     assert plan.steps == 1
-    ended = last(SAMPLERS[name].sample(denoise, plan.start(noise(), None), plan.sigmas))
+    ended = flow(name, plan.start(noise(), None), plan.sigmas)
     assert np.isfinite(ended.numpy()).all()

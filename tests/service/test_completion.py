@@ -13,6 +13,7 @@ from tests.service.conftest import write_checkpoint
 from webui.core.catalog import Catalog
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.sampler_options import SamplerOptions
 from webui.core.settings import PREFERENCES, Settings
 from webui.service.completion import complete
 from webui.service.inputs import InputStore
@@ -49,6 +50,14 @@ def test_nothing_given_means_the_built_in_checkpoint_at_its_own_size(completed: 
     assert len(request.checkpoint_hash) == 10
     assert 0 <= request.seed < 2**32
     request.validate()
+
+
+def test_sampler_options_and_noise_source_that_nobody_tells_are_the_preferred_ones(completed: Complete) -> None:
+    preferred = {"eta_ancestral": 0.5, "eta_noise_seed_delta": 31337, "randn_source": "NV"}
+    request = completed(preferred)
+    assert (request.sampler_options, request.rng) == (SamplerOptions(eta=0.5, ensd=31337), "NV")
+    told = completed(preferred, sampler_options=SamplerOptions(), rng="GPU")
+    assert (told.sampler_options, told.rng) == (SamplerOptions(), "GPU")
 
 
 def test_completing_twice_changes_nothing(completed: Complete) -> None:

@@ -11,7 +11,7 @@ from webui.core.lora_hash import lora_hash
 from webui.core.request import GenerationRequest
 from webui.service.service import Service
 from webui.ui import actions
-from webui.ui.fields import FIELDS, QUICK, TABS
+from webui.ui.fields import FIELDS, QUICK, SAMPLING, TABS, spread
 
 
 def shown(tab: str, **changes: object) -> dict[str, object]:
@@ -81,8 +81,20 @@ def test_fill_brings_back_every_field_of_a_request(service: Service) -> None:
 
 
 def test_fill_keeps_what_the_text_does_not_say(service: Service) -> None:
-    updates, _ = actions.fill(service, "txt2img", "a fox\nSteps: 5, Seed: 7, Clip skip: 1", shown("txt2img", cfg_scale=3.0, sampler="Heun"))
+    text = "a fox\nSteps: 5, Seed: 7, Clip skip: 1, RNG: CPU"
+    updates, _ = actions.fill(service, "txt2img", text, shown("txt2img", cfg_scale=3.0, sampler="Heun"))
     assert updates == {"prompt": "a fox", "steps": 5, "seed": "7"}
+
+
+def test_fill_takes_sampler_options_and_noise_source(service: Service) -> None:
+    text = "a fox\nSteps: 5, Seed: 7, Size: 64x64, ENSD: 31337, RNG: NV, Eta: 0.67"
+    updates, problems = actions.fill(service, "outpaint", text, shown("outpaint"))
+    assert {name: updates[name] for name in SAMPLING if name in updates} == {
+        "rng": "NV",
+        "sampler_options.eta": "0.67",
+        "sampler_options.ensd": 31337,
+    }
+    assert problems == []
 
 
 def test_fill_switches_to_the_named_checkpoint(service: Service) -> None:
@@ -149,7 +161,8 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
     }
     start = actions.start_values(service, drafts)
     assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
-    assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept"}
+    preferred = spread(service.complete(GenerationRequest()), SAMPLING)
+    assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept", **preferred}
     assert (start["quick"]["checkpoint"].value, start["quick"]["clip_skip"]) == ("small.safetensors", 3)
 
 

@@ -5,10 +5,11 @@ import pytest
 from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.sampler_options import SamplerOptions
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "aesthetic"}
+NOT_SHOWN = {"checkpoint_hash", "vae_hash", "init", "image", "inpaint", "outpaint", "mask", "aesthetic", "sampler_options"}
 
 
 def shown(tab: str) -> dict[str, object]:
@@ -18,6 +19,7 @@ def shown(tab: str) -> dict[str, object]:
 def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
     wanted = set()
     parts = (("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint), ("aesthetic.", Aesthetic))
+    parts += (("sampler_options.", SamplerOptions),)
     for prefix, kind in (("", GenerationRequest), *parts):
         wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
     covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
@@ -37,7 +39,9 @@ def test_widgets_of_one_tab_have_different_elem_ids(tab: str) -> None:
 def test_what_is_collected_is_shown_again() -> None:
     inpaint = Inpaint(mask=SHA, blur_x=9, blur_y=9, invert=True, content="fill", only_masked=True, padding=40)
     init = InitImage(image=SHA, denoising_strength=0.3, resize_mode="Crop and resize", inpaint=inpaint)
-    request = GenerationRequest(prompt="a fox", seed=2**62 + 1, steps=7, width=640, height=448, cfg_scale=3.5, clip_skip=2, init=init)
+    sampling = {"rng": "NV", "sampler_options": SamplerOptions(eta=0.5, ensd=31337, sgm_noise_multiplier=True)}
+    numbers = {"seed": 2**62 + 1, "steps": 7, "width": 640, "height": 448, "cfg_scale": 3.5, "clip_skip": 2}
+    request = GenerationRequest(prompt="a fox", init=init, **numbers, **sampling)
     values = spread(request, (*QUICK, *TABS["img2img"]))
     assert collect(values, image=SHA, mask=SHA) == request
 

@@ -14,9 +14,11 @@ from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, Skippe
 from webui.core import image_metadata, infotext
 from webui.core.aesthetic import Aesthetic
 from webui.core.catalog import Catalog, ModelFile
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, find_sampler
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
+from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
+from webui.core.settings import PREFERENCES
 from webui.service.service import Job, SavedPicture
 
 AddInput = Callable[[bytes], str]  # picture bytes -> sha256 in the input store
@@ -44,6 +46,7 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     _refuse_what_is_missing(body)
     request = _overlay(body, _base(body, preferences))
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)
+    request = _with_sampler_options(request, body)
     if body.aesthetic is not None:
         request = replace(request, aesthetic=_aesthetic(body.aesthetic))
     if body.prediction_type is not None:
@@ -70,9 +73,6 @@ def _refuse_what_is_missing(body: Generation) -> None:
         "firstpass_image": body.firstpass_image,
         "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
         "initial_noise_multiplier": isinstance(body, Img2Img) and body.initial_noise_multiplier not in (None, 1.0),
-        "s_churn": body.s_churn,
-        "s_noise": body.s_noise not in (None, 1.0),
-        "eta": body.eta not in (None, 0.0, 1.0),  # clients send 0 or 1 without meaning it: with most samplers it says nothing
         "mask_round": isinstance(body, Img2Img) and not body.mask_round,
         **{name: body.override_settings.get(name, usual) not in (None, usual) for name, usual in FIXED.items()},
     }
@@ -83,19 +83,17 @@ def _refuse_what_is_missing(body: Generation) -> None:
 
 FIXED = {  # options that change pictures, with the only value that Easel works with so far
     "emphasis": "Original",
-    "eta_ancestral": 1.0,
-    "eta_ddim": 0.0,
-    "eta_noise_seed_delta": 0,
-    "randn_source": "CPU",
-    "always_discard_next_to_last_sigma": False,
-    "sgm_noise_multiplier": False,
     "token_merging_ratio": 0.0,
 }
 
 
 def _base(body: Generation, preferences: Mapping[str, Any]) -> GenerationRequest:
     """The API's defaults, with what `body.infotext` says in their place."""
-    preferred = GenerationRequest(clip_skip=preferences["CLIP_stop_at_last_layers"])
+    preferred = GenerationRequest(
+        clip_skip=preferences["CLIP_stop_at_last_layers"],
+        rng=preferences.get("randn_source", GenerationRequest.rng),
+        sampler_options=preferred_options(preferences),
+    )
     defaults = _overlay(type(body)(), preferred, everything=True)
     if not body.infotext:
         return defaults
@@ -118,6 +116,10 @@ SENT_INSTEAD = {  # key of an infotext -> the wire names that, all sent, leave i
     "Denoising strength": {"denoising_strength"},
     "Sampler": {"sampler_name"},
     "Schedule type": {"sampler_name"},
+    "Sigma churn": {"s_churn"},
+    "Sigma tmin": {"s_tmin"},
+    "Sigma tmax": {"s_tmax"},
+    "Sigma noise": {"s_noise"},
 }
 
 
@@ -161,6 +163,19 @@ def _overridden(
     if skip is not None:
         request = replace(request, clip_skip=_clip_skip(skip))
     return request
+
+
+def _with_sampler_options(request: GenerationRequest, body: Generation) -> GenerationRequest:
+    """`request` with the sampler options of override_settings and of the body's own fields, which count more."""
+    preference = {entry.name: entry for entry in PREFERENCES}
+    told = {name: value for name, value in body.override_settings.items() if value is not None}
+    values = {option.field: preference[option.name].check(told[option.name]) for option in OPTIONS if option.name in told}
+    values |= {name: getattr(body, name) for name in ("s_churn", "s_tmin", "s_tmax", "s_noise") if getattr(body, name) is not None}
+    if body.eta is not None:
+        values["eta_ddim" if SAMPLERS[request.sampler].kind == "timestep" else "eta"] = body.eta
+    if "randn_source" in told:
+        request = replace(request, rng=preference["randn_source"].check(told["randn_source"]))
+    return replace(request, sampler_options=replace(request.sampler_options or SamplerOptions(), **values))
 
 
 def _aesthetic(told: Mapping[str, Any]) -> Aesthetic:
@@ -338,7 +353,16 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
     }
 
 
-EXTRA = ("Schedule type", "Mask mode", "Mask blur", "Inpaint area", "Masked area padding", "Masked content", "RNG")
+EXTRA = (
+    "Schedule type",
+    "Mask mode",
+    "Mask blur",
+    "Inpaint area",
+    "Masked area padding",
+    "Masked content",
+    "RNG",
+    *(option.key for option in OPTIONS),
+)
 
 
 def _place(picture: SavedPicture, position: int, request: GenerationRequest) -> int:

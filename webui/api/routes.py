@@ -212,9 +212,9 @@ def _add_lists(router: APIRouter, service: Service) -> None:
             wire.Scheduler(
                 name=one.name,
                 label=one.label,
-                aliases=None,
-                default_rho=7.0 if one.name == "karras" else -1.0,
-                need_inner_model=one.name in ("uniform", "sgm_uniform"),
+                aliases=list(one.aliases) or None,
+                default_rho=one.default_rho,
+                need_inner_model=one.on_levels,
             )
             for one in SCHEDULE_TYPES.values()
         ]

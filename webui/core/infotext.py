@@ -29,6 +29,7 @@ from webui.core.request import (
     Inpaint,
     Outpaint,
 )
+from webui.core.sampler_options import NOISE_SOURCES, option_items, read_options
 
 NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
@@ -63,7 +64,8 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
     if request.negative_prompt:
         parts.append(f"{NEGATIVE} {request.negative_prompt}")
     drawn = aesthetic_items(request.aesthetic) if request.aesthetic else ()
-    pairs = [*_settings(request), *_init_items(request.init), *drawn, *facts.extra.items()]
+    options = [(key, value) for key, value in option_items(request.sampler_options) if key != "ENSD"]
+    pairs = [*_settings(request), *_init_items(request.init), *options, *drawn, *facts.extra.items()]
     if _is_ambiguous(request):
         pairs.append((PROMPT_LINES, str(request.prompt.count("\n") + 1 if request.prompt else 0)))
     pairs.append(("Version", facts.version))
@@ -99,6 +101,8 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Denoising strength", _number(request.init.denoising_strength)
     if request.clip_skip != 1:
         yield "Clip skip", str(request.clip_skip)
+    if request.sampler_options is not None and request.sampler_options.ensd:
+        yield "ENSD", str(request.sampler_options.ensd)
     if request.prediction_type not in ("", "Automatic"):
         yield "Prediction type", request.prediction_type
     if request.batch_size != 1:
@@ -264,7 +268,8 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         prediction_type=_prediction_type(values),
         batch_size=values.whole("Batch size", 1, 1, MAX_BATCH_SIZE) if ours else base.batch_size,
         batch_count=values.whole("Batch count", 1, 1, MAX_BATCH_COUNT) if ours else base.batch_count,
-        rng=_rng(values),
+        rng=_rng(values, base, ours),
+        sampler_options=read_options(values) if infotext.params else base.sampler_options,
         init=_init(values, base.init),
         aesthetic=read_aesthetic(values),
         **_models(values, base, ours),
@@ -280,9 +285,9 @@ SILENT = (
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
-    *("Image CFG scale", "Face restoration", "Conditional mask weight", "ENSD", "Token merging ratio", "Tiling", "First pass size"),
-    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
-    *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds", "Emphasis"),
+    *("Image CFG scale", "Face restoration", "Conditional mask weight", "Token merging ratio", "Tiling", "First pass size"),
+    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds"),
+    *("Emphasis",),
     *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     *("SD upscale", "ControlNet"),
 )
@@ -311,11 +316,10 @@ def _prediction_type(values: Values) -> str:
     return ""
 
 
-def _rng(values: Values) -> str:
-    source = values.text("RNG")
-    if source not in ("", "CPU"):
-        values.problems.append(f"RNG {short(source)} is not used: Easel draws noise on the CPU, so the picture will differ")
-    return "CPU"
+def _rng(values: Values, base: GenerationRequest, ours: bool) -> str:
+    """The noise source. Where other programs tell a seed without it, it is the device's own, as A1111's default was and is."""
+    absent = "GPU" if "Seed" in values.told and not ours else base.rng
+    return values.choice("RNG", NOISE_SOURCES, absent)
 
 
 def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, str]:

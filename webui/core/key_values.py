@@ -97,6 +97,7 @@ class Values:
     """Params being read: each is taken once; those that cannot be used leave a sentence in `problems`."""
 
     def __init__(self, params: dict[str, str]) -> None:
+        self.told = frozenset(params)  # all keys, the taken ones too
         self._left = params
         self.problems: list[str] = []
 

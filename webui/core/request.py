@@ -7,6 +7,7 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.sampler_options import NOISE_SOURCES, SamplerOptions
 
 MAX_SIDE = 4096  # pixels
 MAX_STEPS = 1000
@@ -76,7 +77,8 @@ class GenerationRequest:
     seed_resize_height: int = 0
     batch_size: int = 1
     batch_count: int = 1
-    rng: str = "CPU"  # where noise is drawn: "CPU" (the same on every device)
+    rng: str = "CPU"  # one of NOISE_SOURCES, where noise is drawn: CPU and NV give the same on every device
+    sampler_options: SamplerOptions | None = None  # None before completion: the preferred ones, and the preferred noise source
     init: InitImage | None = None
     aesthetic: Aesthetic | None = None  # for the prompt, not for the negative one
 
@@ -94,8 +96,10 @@ class GenerationRequest:
                 _check_multiple_of_8(name, getattr(self, name))
         find_sampler(self.sampler, self.schedule_type)
         check_prediction_type(self.prediction_type)
-        if self.rng != "CPU":
-            raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
+        if self.rng not in NOISE_SOURCES:
+            raise BadRequest(f"noise source {self.rng!r} is not known; use one of: {', '.join(NOISE_SOURCES)}")
+        if self.sampler_options is not None:
+            self.sampler_options.validate()
         if self.init is not None:
             _check_init(self.init)
         if self.aesthetic is not None:
@@ -120,6 +124,8 @@ class GenerationRequest:
             init["inpaint"] = Inpaint(**known_fields(Inpaint, init["inpaint"])) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**known_fields(Outpaint, init["outpaint"])) if init.get("outpaint") else None
             values["init"] = InitImage(**init)
+        options = values.get("sampler_options", {})  # missing: written when there were none to choose
+        values["sampler_options"] = None if options is None else SamplerOptions(**known_fields(SamplerOptions, options))
         if values.get("aesthetic"):
             values["aesthetic"] = Aesthetic(**known_fields(Aesthetic, values["aesthetic"]))
         return cls(**values)

@@ -12,6 +12,7 @@ from typing import Any
 
 from webui import __version__
 from webui.core.errors import BadRequest
+from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 MINIATURE = Path("models/Stable-diffusion/easel-miniature.safetensors")  # below PROJECT_DIR
@@ -281,6 +282,11 @@ class Preference:
             raise BadRequest(f"{self.name} {value!r} is not a number") from None
 
 
+def _preferred(option: Option) -> Preference:
+    least, most = (None, None) if isinstance(option.default, bool) else (option.least, option.most)
+    return Preference(option.name, option.default, option.sentence, minimum=least, maximum=most)
+
+
 PREFERENCES: tuple[Preference, ...] = (
     Preference("sd_model_checkpoint", "", "Checkpoint that requests use when they name none; empty: the one of --ckpt, or the miniature."),
     Preference("sd_vae", "Automatic", "VAE: Automatic (one beside the checkpoint), None (the checkpoint's own) or a file's name."),
@@ -294,4 +300,11 @@ PREFERENCES: tuple[Preference, ...] = (
     Preference("jpeg_quality", 80, "Quality of JPEG and WebP pictures.", minimum=1, maximum=100),
     Preference("live_previews_enable", True, "Show the picture while it is being made."),
     Preference("show_progress_every_n_steps", 1, "Steps between two previews.", minimum=1, maximum=1000),
+    Preference(
+        "randn_source",
+        "CPU",
+        "Where noise is drawn: CPU and NV (as an NVIDIA card draws it) give the same on every device, GPU the device's own.",
+        choices=NOISE_SOURCES,
+    ),
+    *map(_preferred, OPTIONS),
 )

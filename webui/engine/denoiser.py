@@ -15,7 +15,8 @@ LCM_TIMESTEP_SCALING = 10.0
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]
 """(x, sigma, call) -> denoised. x: (batch, channels, height/8, width/8) = signal + sigma * noise; sigma: 0-dim, on the CPU;
-call: how often the network has been called before in this run, which prompt schedules count."""
+call: how often the network has been called before in this run, which prompt schedules count.
+For CFG++ samplers the answer is two in one, (2, *x.shape): guided, and without the prompt; what wraps a Denoise treats both alike."""
 
 
 def unet_network(unet: Any, shown: Tensor | None = None) -> Network:

@@ -17,6 +17,7 @@ from webui.core.choices import find_sampler
 from webui.core.errors import OutOfMemory
 from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest
+from webui.core.sampler_options import SamplerOptions
 from webui.engine.aesthetic import Guide, drawn_states, no_guide
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.device import memory_sentence
@@ -30,7 +31,7 @@ from webui.engine.networks import Networks, applied
 from webui.engine.patches.text_keys import remembered_text_keys
 from webui.engine.patient_unet import PatientUnet
 from webui.engine.preview import preview_jpeg
-from webui.engine.rng import BrownianNoise, ImageNoise
+from webui.engine.rng import BrownianNoise, ImageNoise, NewGenerator, noise_source
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Begin, Source, make_source
@@ -99,13 +100,21 @@ class Job:
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
-        return NoiseSchedule.from_alphas(self.model.alphas_cumprod)
+        return NoiseSchedule.from_alphas(self.model.alphas_cumprod, self.model.family.is_sdxl)
 
     @cached_property
     def plan(self) -> Plan:
         strength = self.request.init.denoising_strength if self.request.init else None
         schedule_type = find_sampler(self.request.sampler, self.request.schedule_type)[1]
-        return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength)
+        return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength, self.options)
+
+    @cached_property
+    def options(self) -> SamplerOptions:
+        return self.request.sampler_options or SamplerOptions()
+
+    @cached_property
+    def noise_source(self) -> NewGenerator:
+        return noise_source(self.request.rng, self.model.device)
 
     @cached_property
     def cond(self) -> Conditioning:
@@ -164,13 +173,13 @@ def _batch(job: Job, control: Control, batch: int, singles: Sequence[GenerationR
     canvases: list[Image.Image] = []
     yield Progress(batch + 1, job.request.batch_count, done, total)
     for number in range(job.source.passes):
-        noise = _image_noise(job.request, singles, number)
+        noise = _image_noise(job, singles, number)
         begin = job.source.begin(number, canvases, noise.seeds)
         run = _start(job, begin, noise)
         step, stopped = None, False
         with closing(run.steps), job.unet.at_work(), remembered_text_keys(job.model.unet):
             for step in run.steps:
-                done += 1
+                done = number * job.plan.steps + step.index + 1
                 yield Progress(batch + 1, job.request.batch_count, done, total)
                 if control.previews:
                     yield Preview(preview_jpeg(step.denoised, job.model.family))
@@ -185,15 +194,17 @@ def _batch(job: Job, control: Control, batch: int, singles: Sequence[GenerationR
     return canvases, False
 
 
-def _image_noise(request: GenerationRequest, singles: Sequence[GenerationRequest], number: int) -> ImageNoise:
+def _image_noise(job: Job, singles: Sequence[GenerationRequest], number: int) -> ImageNoise:
     """The generators of a batch's pictures for pass `number`."""
-    more = number * PASS_STRIDE
+    request, more = job.request, number * PASS_STRIDE
     resize_from = (request.seed_resize_height // FACTOR, request.seed_resize_width // FACTOR)
     return ImageNoise(
         [single.seed + more for single in singles],
         [single.variation_seed + more for single in singles],
         request.variation_strength,
         resize_from if all(resize_from) else None,
+        job.noise_source,
+        job.options.ensd,
     )
 
 
@@ -218,9 +229,10 @@ def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
     if sampler.noise == "image":
         arguments.append(lambda sigma, sigma_next: noise.next(shape).to(device))
     elif sampler.noise == "brownian":
-        path = BrownianNoise(shape, noise.seeds, job.plan.span)
+        path = BrownianNoise(shape, noise.seeds, job.plan.span, job.noise_source)
         arguments.append(lambda sigma, sigma_next: path(sigma, sigma_next).to(device))
-    return Run(sampler.sample(*arguments), x, init)
+    keywords = sampler.options(job.options) | ({"schedule": job.schedule} if sampler.on_timesteps else {})
+    return Run(sampler.sample(*arguments, **keywords), x, init)
 
 
 def _result(job: Job, begin: Begin, run: Run, step: Step | None) -> Tensor:
@@ -249,7 +261,9 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     kind = CHOICES[job.sampler].kind
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
     cond, uncond = with_sizes(job.cond, job.model, size, GOOD_SCORE), with_sizes(job.uncond, job.model, size, BAD_SCORE)
-    predict = guided(unet_network(job.unet, begin.shown), cond, uncond, job.request.cfg_scale, batch)
+    sampler = SAMPLERS[job.sampler]
+    network, scale = unet_network(job.unet, begin.shown), job.request.cfg_scale / sampler.cfg_unit
+    predict = guided(network, cond, uncond, scale, batch, unguided_too=sampler.cfgpp)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)

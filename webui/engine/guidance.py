@@ -25,8 +25,8 @@ Predict = Callable[[Tensor, float, int], Tensor]
 """(x, t, call) -> guided output."""
 
 
-def guided(network: Network, cond: Conditioning, uncond: Conditioning, cfg_scale: float, batch: int) -> Predict:
-    """uncond + cfg_scale * (cond - uncond), for `batch` latents at once.
+def guided(network: Network, cond: Conditioning, uncond: Conditioning, cfg_scale: float, batch: int, unguided_too: bool = False) -> Predict:
+    """uncond + cfg_scale * (cond - uncond), for `batch` latents at once; unguided_too: stacked with uncond, (2, batch, 4, h, w).
 
     Both run at every scale, 1 too, as the field does. Prompts of as many tokens share one call; others take a call each, since padding
     would change the picture.
@@ -39,7 +39,8 @@ def guided(network: Network, cond: Conditioning, uncond: Conditioning, cfg_scale
             with_prompt, without = network(torch.cat([x, x]), t, calls[0]).chunk(2)
         else:
             with_prompt, without = (network(x, t, context) for context in calls)
-        return torch.add(without, with_prompt - without, alpha=cfg_scale)
+        guided = torch.add(without, with_prompt - without, alpha=cfg_scale)
+        return torch.stack([guided, without]) if unguided_too else guided
 
     return predict
 

@@ -1,18 +1,53 @@
-"""Where noise comes from: one CPU generator per image, variation seeds, seed resize, and Brownian paths for SDE samplers.
+"""Where noise comes from: one generator per image, variation seeds, seed resize, and Brownian paths for SDE samplers.
 
-All noise is drawn on the CPU in float32, so that a picture does not depend on the device that makes it.
+Noise is float32, from one of three sources: "CPU" and "NV" (what a CUDA card would draw) are the same on every device, "GPU" is the
+device's own generator, where it has one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torchsde import BrownianInterval
+from torchsde._brownian import brownian_interval
+
+from webui.engine.philox import PhiloxGenerator
 
 PARALLEL = 0.9995  # mean cosine above which slerp falls back to a straight line
 
 
 Shape = tuple[int, int, int]  # (channels, height/8, width/8) of one picture's latents
+CPU = torch.device("cpu")
+
+
+class Generator(Protocol):
+    """A stream of normal numbers."""
+
+    def randn(self, shape: tuple[int, ...]) -> Tensor:
+        """The next numbers, float32."""
+
+
+class TorchGenerator:
+    """torch's own generator on `device`."""
+
+    def __init__(self, seed: int, device: torch.device = CPU) -> None:
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def randn(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=self._generator, device=self._generator.device)
+
+
+NewGenerator = Callable[[int], Generator]  # from its seed
+
+
+def noise_source(name: str, device: torch.device = CPU) -> NewGenerator:
+    """The noise source "CPU", "GPU" (of `device`; the CPU where that has no generator that pictures are known by) or "NV"."""
+    if name == "NV":
+        return PhiloxGenerator
+    place = device if name == "GPU" and device.type in ("cuda", "xpu") else CPU
+    return lambda seed: TorchGenerator(seed, place)
 
 
 class ImageNoise:
@@ -20,6 +55,7 @@ class ImageNoise:
 
     variation_seeds: one per image; counts only with variation_strength > 0 (0 .. 1).
     resize_from: (height/8, width/8) of the picture whose composition is wanted, or None.
+    later_seed: added to the seeds for all noise after the first, from new generators (the field's ENSD); 0: the same ones go on.
     """
 
     def __init__(
@@ -28,30 +64,37 @@ class ImageNoise:
         variation_seeds: Sequence[int] = (),
         variation_strength: float = 0.0,
         resize_from: tuple[int, int] | None = None,
+        source: NewGenerator = TorchGenerator,
+        later_seed: int = 0,
     ) -> None:
         self.seeds = list(seeds)
         self._variation_seeds = list(variation_seeds)
         self._variation_strength = variation_strength
         self._resize_from = resize_from
-        self._generators = [_generator(seed) for seed in self.seeds]
+        self._new = source
+        self._later_seed = later_seed
+        self._generators = [source(seed) for seed in self.seeds]
 
     def first(self, shape: Shape) -> Tensor:
         """The noise that the pictures begin with: (batch, *shape). Drawn once, before any `next`."""
-        return torch.stack([self._first_of(i, shape) for i in range(len(self.seeds))])
+        first = torch.stack([self._first_of(i, shape) for i in range(len(self.seeds))])
+        if self._later_seed:
+            self._generators = [self._new(seed + self._later_seed) for seed in self.seeds]
+        return first
 
     def next(self, shape: Shape) -> Tensor:
         """A further noise (batch, *shape), continuing each image's generator: what ancestral samplers add."""
-        return torch.stack([torch.randn(shape, generator=generator) for generator in self._generators])
+        return torch.stack([generator.randn(shape) for generator in self._generators])
 
     def _first_of(self, i: int, shape: Shape) -> Tensor:
         source = shape if self._resize_from is None else (shape[0], *self._resize_from)
         resized = source != shape
-        noise = torch.randn(source, generator=_generator(self.seeds[i]) if resized else self._generators[i])
+        noise = (self._new(self.seeds[i]) if resized else self._generators[i]).randn(source)
         if self._variation_strength > 0:
-            variation = torch.randn(source, generator=_generator(self._variation_seeds[i]))
+            variation = self._new(self._variation_seeds[i]).randn(source)
             noise = slerp(self._variation_strength, noise, variation)
         if resized:
-            noise = _paste_in_the_middle(noise, torch.randn(shape, generator=self._generators[i]))
+            noise = _paste_in_the_middle(noise, self._generators[i].randn(shape))
         return noise
 
 
@@ -62,19 +105,18 @@ class BrownianNoise:
     The path is torchsde's interval tree, halved down to 1e-6: it does not depend on which increments are asked for, nor in what order.
     """
 
-    def __init__(self, shape: Shape, seeds: Sequence[int], span: tuple[float, float]) -> None:
+    def __init__(self, shape: Shape, seeds: Sequence[int], span: tuple[float, float], source: NewGenerator = TorchGenerator) -> None:
         self._span = (round(span[0], 6), round(span[1], 6))  # as torchsde rounds its ends; what lies beyond them is held
-        self._paths = [
-            BrownianInterval(
-                t0=span[0], t1=span[1], size=shape, dtype=torch.float32, entropy=seed, tol=1e-6, pool_size=24, halfway_tree=True
-            )
-            for seed in seeds
-        ]
+        self._source = source
+        tree = {"size": shape, "dtype": torch.float32, "tol": 1e-6, "pool_size": 24, "halfway_tree": True}
+        with _path_drawn_by(source):
+            self._paths = [BrownianInterval(t0=span[0], t1=span[1], entropy=seed, **tree) for seed in seeds]
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """Noise of unit variance for the step from sigma down to sigma_next: (batch, channels, height/8, width/8)."""
         low, high = (min(max(float(s), self._span[0]), self._span[1]) for s in (sigma_next, sigma))
-        increments = torch.stack([path(low, high) for path in self._paths])
+        with _path_drawn_by(self._source):
+            increments = torch.stack([path(low, high) for path in self._paths])
         return -increments / abs(float(sigma_next) - float(sigma)) ** 0.5  # walked downwards, hence the sign
 
 
@@ -92,8 +134,19 @@ def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(torch.sin(angle).abs() > 1e-6, arc, torch.lerp(low, high, strength))  # columns of one row have no angle between
 
 
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator("cpu").manual_seed(seed)
+@contextmanager
+def _path_drawn_by(source: NewGenerator) -> Iterator[None]:
+    """torchsde draws from `source` inside; it has no other way to be told."""
+
+    def randn(size: tuple[int, ...], dtype: torch.dtype, device: Any, seed: int) -> Tensor:
+        return source(int(seed)).randn(tuple(size)).to(device, dtype)
+
+    before = brownian_interval._randn
+    brownian_interval._randn = randn
+    try:
+        yield
+    finally:
+        brownian_interval._randn = before
 
 
 def _paste_in_the_middle(noise: Tensor, canvas: Tensor) -> Tensor:

@@ -4,42 +4,50 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
-from webui.core.choices import SAMPLERS, SamplerChoice
+from webui.core.choices import SAMPLERS, SCHEDULE_TYPES, SamplerChoice
+from webui.core.errors import BadRequest
+from webui.core.sampler_options import SamplerOptions
 
-RHO = 7.0  # bend of the Karras schedule (arXiv:2206.00364, equation 5)
 LEAST_SIGNAL = 4.8973451890853435e-08  # stands for no signal at all, where a schedule ends in pure noise: sigma 4518
 ROUNDING = 1e-4  # of timesteps, in float32
-LCM_TIMESTEPS = 50  # latent consistency models know every 20th timestep only (arXiv:2310.04378)
+LCM_TIMESTEPS = 50  # consistency models know every 20th timestep only (arXiv:2310.04378, arXiv:2402.19159)
+ALIGNED = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)  # arXiv:2404.14507, for SD 1.5
+ALIGNED_SDXL = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
+DEFAULTS = SamplerOptions()
 
 
 class NoiseSchedule:
     """A model's training noise levels; sigma <-> timestep, interpolated in log sigma.
 
     sigmas: (levels,), rising, float32; level k belongs to timestep `offset + stride * k`.
+    aligned: the levels that were found best for the model's family in ten steps (Align Your Steps).
     """
 
-    def __init__(self, sigmas: Tensor, offset: int = 0, stride: int = 1) -> None:
+    def __init__(self, sigmas: Tensor, offset: int = 0, stride: int = 1, aligned: tuple[float, ...] = ALIGNED) -> None:
+        self.aligned = aligned
         self.sigmas = sigmas.float().cpu()
         self.log_sigmas = self.sigmas.log()
         self.offset = offset
         self.stride = stride
 
     @classmethod
-    def from_alphas(cls, alphas_cumprod: Tensor) -> "NoiseSchedule":
+    def from_alphas(cls, alphas_cumprod: Tensor, is_sdxl: bool = False) -> "NoiseSchedule":
         """alphas_cumprod: (timesteps,), the signal's share of the variance, falling from almost 1 to almost 0.
 
         In float32, as the field reckons: with more digits the lowest sigma would be 1e-5 smaller.
         """
         alphas = alphas_cumprod.float().cpu().clamp(min=LEAST_SIGNAL)
-        return cls(((1 - alphas) / alphas).sqrt())
+        return cls(((1 - alphas) / alphas).sqrt(), aligned=ALIGNED_SDXL if is_sdxl else ALIGNED)
 
     def for_lcm(self) -> "NoiseSchedule":
         """The levels that latent consistency models are distilled on."""
         stride = len(self.sigmas) // LCM_TIMESTEPS
-        return NoiseSchedule(self.sigmas[stride - 1 :: stride], offset=stride - 1, stride=stride)
+        return NoiseSchedule(self.sigmas[stride - 1 :: stride], stride - 1, stride, self.aligned)
 
     @property
     def sigma_min(self) -> float:
@@ -75,6 +83,7 @@ class Plan:
 
     All samplers work on x = signal + sigma * noise. Timestep samplers are defined on latents of unit variance, x / sqrt(1 + sigma^2);
     for them `unit_variance` says that start and end are to be converted.
+    strong_start: begin from noise of the variance that noised latents have, sigma^2 + 1, not sigma^2 (Stability's generative-models).
 
     sigmas: (steps + 1,), falling, float32 on the CPU.
     noised_to: the sigma up to which init latents are noised.
@@ -85,6 +94,7 @@ class Plan:
     noised_to: float
     span: tuple[float, float]
     unit_variance: bool = False
+    strong_start: bool = False
 
     @property
     def steps(self) -> int:
@@ -96,7 +106,7 @@ class Plan:
             return init  # so weak a denoising strength that no call is left: the picture stays
         begin = float(self.sigmas[0])
         if init is None:
-            return noise * (math.hypot(1, begin) if self.unit_variance else begin)
+            return noise * (math.hypot(1, begin) if self.unit_variance or self.strong_start else begin)
         x = init + noise * self.noised_to
         return x * (math.hypot(1, begin) / math.hypot(1, self.noised_to)) if self.unit_variance else x
 
@@ -105,55 +115,180 @@ class Plan:
         return x / math.hypot(1, float(self.sigmas[-1])) if self.unit_variance and self.steps else x
 
 
-def make_plan(schedule: NoiseSchedule, sampler: str, schedule_type: str, steps: int, denoising_strength: float | None = None) -> Plan:
+def make_plan(
+    schedule: NoiseSchedule,
+    sampler: str,
+    schedule_type: str,
+    steps: int,
+    denoising_strength: float | None = None,
+    options: SamplerOptions = DEFAULTS,
+) -> Plan:
     """The run of `sampler` over `steps`; with a denoising strength (0 .. 1) only the tail that repaints an init image."""
     choice = SAMPLERS[sampler]
     tail = None if denoising_strength is None else int(min(denoising_strength, 0.999) * steps)
+    if sampler == "TCD":
+        return _tcd_plan(schedule, steps, tail)
     if choice.kind == "timestep":
         return _timestep_plan(schedule, sampler, steps, tail)
-    sigmas = sigma_schedule(schedule.for_lcm() if choice.kind == "lcm" else schedule, choice, schedule_type, steps)
-    span = (float(sigmas[-2]), float(sigmas[0]))
+    sigmas = sigma_schedule(schedule.for_lcm() if choice.kind == "lcm" else schedule, choice, schedule_type, steps, options)
+    span = (float(sigmas[sigmas > 0].min()), float(sigmas[0]))
     if tail is not None:
         sigmas = sigmas[steps - tail - 1 :]
-    return Plan(sigmas, float(sigmas[0]), span)
+    if choice.kind == "own":
+        sigmas = _own_levels(schedule, sigmas, whole=tail is None)
+    return Plan(sigmas, float(sigmas[0]), span, strong_start=options.sgm_noise_multiplier)
 
 
-def sigma_schedule(schedule: NoiseSchedule, choice: SamplerChoice, schedule_type: str, steps: int) -> Tensor:
-    """(steps + 1,) noise levels, falling, the last one 0. "Automatic" is the sampler's own type."""
+def sigma_schedule(
+    schedule: NoiseSchedule, choice: SamplerChoice, schedule_type: str, steps: int, options: SamplerOptions = DEFAULTS
+) -> Tensor:
+    """(steps + 1,) noise levels, falling, the last one 0 (KL Optimal: the lowest). "Automatic" is the sampler's own type.
+
+    The schedule type DDIM may lay some more or fewer, as the field's does.
+    """
     label = choice.default_schedule if schedule_type == "Automatic" else schedule_type
-    sigmas = SCHEDULES[label](schedule, steps)
-    return torch.cat([sigmas, sigmas.new_zeros(1)])
+    discards = choice.discards or options.discard_penultimate_sigma
+    sigmas = SCHEDULES[label](Range.of(schedule, label, options), steps + discards)
+    if label != "KL Optimal":
+        sigmas = torch.cat([sigmas, sigmas.new_zeros(1)])
+    return torch.cat([sigmas[:-2], sigmas[-1:]]) if discards else sigmas
 
 
-def uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
+@dataclass(frozen=True)
+class Range:
+    """What a schedule type is laid over: the model's levels, and the ends, which options may move."""
+
+    schedule: NoiseSchedule
+    low: float
+    high: float
+    rho: float = 1.0
+    beta: tuple[float, float] = (DEFAULTS.beta_alpha, DEFAULTS.beta_beta)
+
+    @classmethod
+    def of(cls, schedule: NoiseSchedule, label: str, options: SamplerOptions) -> "Range":
+        """Raises BadRequest where the ends are the wrong way round."""
+        low, high = options.sigma_min or schedule.sigma_min, options.sigma_max or schedule.sigma_max
+        if low >= high:
+            raise BadRequest(
+                f"Schedule min sigma {low:.4g} is not below Schedule max sigma {high:.4g}; lower it, or 0 for the checkpoint's"
+            )
+        return cls(schedule, low, high, options.rho or SCHEDULE_TYPES[label].default_rho, (options.beta_alpha, options.beta_beta))
+
+    @property
+    def t_high(self) -> float:
+        return self.schedule.t(torch.tensor(self.high))
+
+    @property
+    def t_low(self) -> float:
+        return self.schedule.t(torch.tensor(self.low))
+
+
+def uniform(over: Range, steps: int) -> Tensor:
+    """Evenly spaced timesteps, both ends of the model included, whatever the options' ends are."""
+    sigmas = over.schedule.sigmas
+    return over.schedule.sigma(torch.linspace(over.schedule.t(sigmas[-1]), over.schedule.t(sigmas[0]), steps))
+
+
+def normal(over: Range, steps: int) -> Tensor:
     """Evenly spaced timesteps, both ends included."""
-    first, last = schedule.t(schedule.sigmas[-1]), schedule.t(schedule.sigmas[0])
-    return schedule.sigma(torch.linspace(first, last, steps))
+    return over.schedule.sigma(torch.linspace(over.t_high, over.t_low, steps))
 
 
-def sgm_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
+def sgm_uniform(over: Range, steps: int) -> Tensor:
     """Evenly spaced timesteps without the lowest one (Stability's generative-models)."""
-    first, last = schedule.t(schedule.sigmas[-1]), schedule.t(schedule.sigmas[0])
-    return schedule.sigma(torch.linspace(first, last, steps + 1)[:-1])
+    return over.schedule.sigma(torch.linspace(over.t_high, over.t_low, steps + 1)[:-1])
 
 
-def karras(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Evenly spaced seventh roots of sigma: Karras et al. 2022 (arXiv:2206.00364), equation 5."""
-    low, high = schedule.sigma_min ** (1 / RHO), schedule.sigma_max ** (1 / RHO)
-    return (high + torch.linspace(0, 1, steps) * (low - high)) ** RHO
+def karras(over: Range, steps: int) -> Tensor:
+    return karras_levels(over.low, over.high, steps, over.rho)
 
 
-def exponential(schedule: NoiseSchedule, steps: int) -> Tensor:
+def karras_levels(low: float, high: float, steps: int, rho: float = 7.0) -> Tensor:
+    """Evenly spaced roots of sigma: Karras et al. 2022 (arXiv:2206.00364), equation 5."""
+    low, high = low ** (1 / rho), high ** (1 / rho)
+    return (high + torch.linspace(0, 1, steps) * (low - high)) ** rho
+
+
+def exponential(over: Range, steps: int) -> Tensor:
     """Evenly spaced log sigma."""
-    return torch.linspace(math.log(schedule.sigma_max), math.log(schedule.sigma_min), steps).exp()
+    return torch.linspace(math.log(over.high), math.log(over.low), steps).exp()
 
 
-SCHEDULES: dict[str, Callable[[NoiseSchedule, int], Tensor]] = {
+def polyexponential(over: Range, steps: int) -> Tensor:
+    """log sigma falling as a power of the way that is left."""
+    return (torch.linspace(1, 0, steps) ** over.rho * (math.log(over.high) - math.log(over.low)) + math.log(over.low)).exp()
+
+
+def kl_optimal(over: Range, steps: int) -> Tensor:
+    """Evenly spaced arctangents (arXiv:2404.14507, equation 30), steps + 1 of them, so that a run ends on the lowest level, not on 0."""
+    part = torch.arange(steps + 1) / steps
+    return torch.tan(part * math.atan(over.low) + (1 - part) * math.atan(over.high))
+
+
+def align_your_steps(over: Range, steps: int) -> Tensor:
+    """The levels found best for ten steps (arXiv:2404.14507); their logarithms are interpolated for another number."""
+    known = np.log(over.schedule.aligned)
+    if steps == len(known):
+        return torch.tensor(over.schedule.aligned)
+    return torch.from_numpy(np.exp(np.interp(np.linspace(0, 1, steps), np.linspace(0, 1, len(known)), known))).float()
+
+
+def simple(over: Range, steps: int) -> Tensor:
+    """Every (levels / steps)-th of the model's levels, from the highest."""
+    sigmas = over.schedule.sigmas
+    return torch.stack([sigmas[-1 - int(i * (len(sigmas) / steps))] for i in range(steps)])
+
+
+def ddim_levels(over: Range, steps: int) -> Tensor:
+    """Every (levels // steps)-th of the model's levels, from the second lowest up: their number need not be `steps`."""
+    sigmas = over.schedule.sigmas
+    return sigmas[1 :: max(len(sigmas) // steps, 1)].flip(0)
+
+
+def beta(over: Range, steps: int) -> Tensor:
+    """Sigmas at the quantiles of a beta distribution, which crowd at both ends: Lee et al. 2024 (arXiv:2407.12173)."""
+    return over.low + torch.from_numpy(stats.beta.ppf(1 - np.linspace(0, 1, steps), *over.beta)).float() * (over.high - over.low)
+
+
+def turbo(over: Range, steps: int) -> Tensor:
+    """The model's levels at the last timestep of each of `steps` equal parts (SD and SDXL Turbo)."""
+    levels = len(over.schedule.sigmas)
+    timesteps = (torch.arange(1, steps + 1) * (levels / steps) - 1).round().long().clamp(0, levels - 1)
+    return over.schedule.sigmas[timesteps.flip(0)]
+
+
+SCHEDULES: dict[str, Callable[[Range, int], Tensor]] = {
     "Uniform": uniform,
     "Karras": karras,
     "Exponential": exponential,
+    "Polyexponential": polyexponential,
     "SGM Uniform": sgm_uniform,
+    "KL Optimal": kl_optimal,
+    "Align Your Steps": align_your_steps,
+    "Simple": simple,
+    "Normal": normal,
+    "DDIM": ddim_levels,
+    "Beta": beta,
+    "Turbo": turbo,
 }
+
+
+def _own_levels(schedule: NoiseSchedule, sigmas: Tensor, whole: bool) -> Tensor:
+    """Levels, even in log sigma, for samplers that know the ends only, and whose end is not 0: as many as `sigmas`.
+
+    whole: from noise alone, down to the model's lowest level; else to the last of `sigmas` that is not 0.
+    """
+    low = schedule.sigma_min if whole or len(sigmas) < 3 else float(sigmas[-2])
+    return torch.linspace(math.log(float(sigmas[0])), math.log(low), len(sigmas)).exp()
+
+
+def _tcd_plan(schedule: NoiseSchedule, steps: int, tail: int | None) -> Plan:
+    """Even steps over the timesteps that consistency models know, from the highest down to 0 (arXiv:2402.19159)."""
+    stride = len(schedule.sigmas) // LCM_TIMESTEPS
+    steps = min(steps, LCM_TIMESTEPS)
+    timesteps = [(LCM_TIMESTEPS - i * LCM_TIMESTEPS // steps) * stride - 1 for i in range(steps)]
+    sigmas = schedule.sigmas[[*timesteps[steps - 1 - min(tail, steps - 1) :], 0] if tail is not None else [*timesteps, 0]]
+    return Plan(sigmas, float(sigmas[0]), (float(sigmas[-1]), float(sigmas[0])), unit_variance=True)
 
 
 def ddim_timesteps(levels: int, steps: int) -> list[int]:

@@ -13,6 +13,7 @@ from webui.core.errors import BadModelFile, BadRequest
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.sampler_options import preferred_options
 
 SMALLEST_SIDE = 64  # pixels
 SEEDS = 2**32  # drawn seeds lie below
@@ -32,6 +33,9 @@ def complete(
     vae = _vae(request, checkpoint, catalog, preferences)
     size = _size(request, catalog.native_size(checkpoint), open_input)
     sampler, schedule_type = _sampler(request)
+    if request.sampler_options is None:
+        rng = str(preferences.get("randn_source", request.rng))
+        request = replace(request, rng=rng, sampler_options=preferred_options(preferences))
     done = replace(
         request,
         prompt=_storable(request.prompt),

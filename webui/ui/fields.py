@@ -15,6 +15,7 @@ from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option, SamplerOptions
 
 
 def _same(value: Any) -> Any:
@@ -145,6 +146,15 @@ def _plain_typing() -> gr.InputHTMLAttributes:
     return gr.InputHTMLAttributes(spellcheck=False, autocorrect="off", autocapitalize="off")
 
 
+def _sampler_option(option: Option) -> Field:
+    name = f"sampler_options.{option.field}"
+    if isinstance(option.default, bool):
+        return _switch(name, option.name, option.key)
+    if isinstance(option.default, int):
+        return _number(name, option.name, option.key, option.default)
+    return _small_number(name, option.name, option.key, option.default)
+
+
 NO_AESTHETIC = "None"  # chosen: no aesthetic gradients
 FIELDS: dict[str, Field] = {
     entry.name: entry
@@ -170,6 +180,8 @@ FIELDS: dict[str, Field] = {
         _slider("variation_strength", "subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),
         _number("seed_resize_width", "seed_resize_from_w", "Resize seed from width", 0, 8),
         _number("seed_resize_height", "seed_resize_from_h", "Resize seed from height", 0, 8),
+        _choice("rng", "randn_source", "Noise source", "CPU", list(NOISE_SOURCES)),
+        *map(_sampler_option, OPTIONS),
         _choice("aesthetic.embedding", "aesthetic_embedding", "Aesthetic embedding", NO_AESTHETIC, [NO_AESTHETIC]),
         _slider("aesthetic.weight", "aesthetic_weight", "Weight", 0.9, 0, 1, 0.01),
         _slider("aesthetic.steps", "aesthetic_steps", "Steps of tuning", 5, 0, 100, 1),
@@ -194,9 +206,11 @@ FIELDS: dict[str, Field] = {
 }
 
 QUICK = ("checkpoint", "vae", "clip_skip")  # the top row, shared by all tabs
+SAMPLING = tuple(name for name in FIELDS if name == "rng" or name.startswith("sampler_options."))
 _COMMON = (
     *("prompt", "negative_prompt", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
     *("seed", "variation_seed", "variation_strength", "prediction_type"),
+    *SAMPLING,
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
@@ -211,7 +225,14 @@ TABS: dict[str, tuple[str, ...]] = {
 
 def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
     """The request that widget `values` (field name -> value) describe, with the input pictures by hash ("" = none)."""
-    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}, "aesthetic": {}}
+    groups: dict[str, dict[str, Any]] = {
+        "": {},
+        "init": {},
+        "init.inpaint": {},
+        "init.outpaint": {},
+        "aesthetic": {},
+        "sampler_options": {},
+    }
     for name, value in values.items():
         entry = FIELDS[name]
         for path in (name, *entry.also):
@@ -224,7 +245,8 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
         init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, **groups["init"])
     drawn = groups["aesthetic"]
     aesthetic = Aesthetic(**drawn) if drawn.get("embedding", NO_AESTHETIC) != NO_AESTHETIC else None
-    return GenerationRequest(**groups[""], init=init, aesthetic=aesthetic)
+    options = SamplerOptions(**groups["sampler_options"]) if groups["sampler_options"] else None
+    return GenerationRequest(**groups[""], sampler_options=options, init=init, aesthetic=aesthetic)
 
 
 def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:

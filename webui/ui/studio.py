@@ -10,7 +10,7 @@ from gradio.components import Component
 
 from webui.service.service import Service
 from webui.ui import actions
-from webui.ui.fields import FIELDS, TABS
+from webui.ui.fields import FIELDS, SAMPLING, TABS
 
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # for events: short, unseen, no public endpoint
 
@@ -105,6 +105,16 @@ def seed_rows(studio: Studio) -> None:
             with gr.Row():
                 studio.add("seed_resize_width")
                 studio.add("seed_resize_height")
+    sampler_option_rows(studio)
+
+
+def sampler_option_rows(studio: Studio) -> None:
+    """What only few samplers and schedule types know, three in a row."""
+    with gr.Accordion("Sampler options", open=False, elem_id=f"{studio.name}_sampler_options"):
+        for i in range(0, len(SAMPLING), 3):
+            with gr.Row():
+                for name in SAMPLING[i : i + 3]:
+                    studio.add(name)
 
 
 def aesthetic_rows(studio: Studio) -> None:
