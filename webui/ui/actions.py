@@ -1,11 +1,12 @@
 """What the page asks of the service: queue a job, fill a tab from an infotext, pick sizes, restore a draft. No layout here."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from webui.core import infotext
+from webui.core import image_metadata, infotext
 from webui.core.catalog import USUAL_SIZE, ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
 from webui.core.lora_hash import DIGITS, read_lora_hashes
@@ -21,7 +22,8 @@ MOST_TOLD = 5  # problems of one infotext that are shown
 def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any]) -> list[str]:
     """Queue what tab `tab` shows; returns what is wrong with it, [] if nothing.
 
-    sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints.
+    sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints; of a batch the images, and whether
+    each brings its own prompts.
     """
     page = sent if isinstance(sent, dict) else {}
     try:
@@ -32,10 +34,21 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any]) -
             raise BadRequest("there is no picture to start from yet: drop one on the canvas, or send one here from another tab")
         if page.get("inpaint") and not mask:
             raise BadRequest("nothing is painted yet: paint over what shall change, or switch from Inpaint to img2img")
-        service.submit(collect(values, image=image, mask=mask), owner=str(page.get("client", "")))
+        requests = [collect(values, image=str(each), mask=mask) for each in page.get("images") or [image]]
+        if page.get("own"):
+            requests = [_with_own_prompts(service, request) for request in requests]
+        for request in requests:
+            service.submit(request, owner=str(page.get("client", "")))
     except EaselError as error:
         return [str(error)]
     return []
+
+
+def _with_own_prompts(service: Service, request: GenerationRequest) -> GenerationRequest:
+    """The request with the prompts that its picture carries; those of the page for one that carries none."""
+    assert request.init is not None
+    told = infotext.read(image_metadata.read_infotext(service.input_path(request.init.image).read_bytes()).text)
+    return replace(request, prompt=told.prompt, negative_prompt=told.negative_prompt) if told.params else request
 
 
 def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -1,11 +1,11 @@
-"""The img2img tab: pictures to pictures; with paint on the picture, only the painted part changes (inpaint)."""
+"""The img2img tab: pictures to pictures; colours may be painted on the picture (sketch), or the part that alone shall change (inpaint)."""
 
 import gradio as gr
 
 from webui.ui import studio as parts
 from webui.ui.studio import QUIET, Studio
 
-MODES = ["img2img", "Inpaint"]
+MODES = ["img2img", "Sketch", "Inpaint", "Inpaint sketch", "Batch"]  # easel.js knows their places
 
 
 def build() -> Studio:

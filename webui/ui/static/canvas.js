@@ -1,8 +1,10 @@
-// The picture to start from. kind "mask": the mask is painted over it, at the picture's own resolution; kind "sides": what
-// outpainting adds is shown around it and its edges can be dragged. Pictures go to the server once, untouched, and are named by hash.
+// The picture to start from. kind "mask": a mask or colours are painted over it, at the picture's own resolution, each on a layer of its
+// own; kind "sides": what outpainting adds is shown around it and its edges can be dragged. Pictures go to the server once, untouched, and
+// are named by hash. In the mode "Batch" there are several pictures, and a job for each.
 class CanvasView {
   constructor(root, tab, kind) {
-    Object.assign(this, { root, tab, kind, hash: "", done: [], undone: [], brush: 32, erasing: false, painting: false, sides: [0, 0, 0, 0] });
+    Object.assign(this, { root, tab, kind, hash: "", mode: "img2img", brush: 32, erasing: false, sides: [0, 0, 0, 0] });
+    this.wipe();
     root.dataset.tab = tab;
     root.dataset.kind = kind;
     const make = easel.make;
@@ -15,6 +17,8 @@ class CanvasView {
     this.hint = make("label", { class: "hint" }, make("i", { "aria-hidden": "true" }), make("p", {}, "Drop or paste a picture here, or click to open one."));
     this.hint.append(this.input);
     this.area = make("div", { class: "area", tabindex: "0", "aria-label": "Canvas" }, this.hint, this.frame);
+    if (kind === "mask") this.batch = new Batch(tab, () => this.show());
+    if (this.batch) this.area.append(this.batch.root);
     this.caption = make("div", { class: "caption", role: "status" });
     root.append(this.toolbar(), this.area, this.caption);
     this.pen = this.mask.getContext("2d", { willReadFrequently: true });
@@ -36,9 +40,11 @@ class CanvasView {
       this.tools = [button("brush", "Brush (B)", () => this.erase(false)), button("eraser", "Eraser (E, or the right mouse button)", () => this.erase(true))];
       this.sizer = easel.make("input", { type: "range", min: 1, max: 200, value: this.brush, class: "size", id: `${this.tab}_brush_size`,
         "aria-label": "Brush size", title: "Brush size ([ and ])", oninput: () => this.resize(Number(this.sizer.value)) });
-      const paint = easel.make("div", { class: "paint" }, ...this.tools, this.sizer,
+      this.color = easel.make("input", { type: "color", value: "#d03020", id: `${this.tab}_brush_color`, class: "color",
+        "aria-label": "Colour of the brush", title: "Colour (Alt+click takes one from the picture)" });
+      const paint = easel.make("div", { class: "paint" }, ...this.tools, this.color, this.sizer,
         button("undo", "Undo (Ctrl+Z)", () => this.undo()), button("redo", "Redo (Ctrl+Y)", () => this.redo()),
-        button("clear", "Clear the mask", () => this.act({ kind: "clear" })), button("invert", "Invert the mask", () => this.act({ kind: "invert" })));
+        button("clear", "Clear all that is painted", () => this.act({ kind: "clear" })), button("invert", "Invert the mask", () => this.act({ kind: "invert" })));
       bar.append(paint);
       this.erase(false);
     }
@@ -47,11 +53,22 @@ class CanvasView {
     return bar;
   }
 
+  get sketching() { return this.mode.endsWith("ketch"); }
+  get inpainting() { return this.mode.startsWith("Inpaint"); }
+  get painting() { return this.kind === "mask" && (this.sketching || this.inpainting); }
+  get layer() { return this.layers[this.sketching ? "sketch" : "mask"]; }
+  get done() { return this.layer.done; }
+  get undone() { return this.layer.undone; }
+
+  wipe() { this.layers = { mask: { done: [], undone: [] }, sketch: { done: [], undone: [] } }; }
+
+  take(file) { return this.mode === "Batch" ? this.batch.add([file]) : this.load(file); }
+
   try(source) { this.load(source).catch((error) => easel.toast(error.message)); }
 
   pasted(event) {
     const file = Array.from(event.clipboardData?.files ?? []).find((item) => item.type.startsWith("image/"));
-    if (file && this.root.offsetParent) { event.preventDefault(); this.try(file); }
+    if (file && this.root.offsetParent) { event.preventDefault(); this.take(file).catch((error) => easel.toast(error.message)); }
   }
 
   async load(source, keepSize = false) {
@@ -62,7 +79,7 @@ class CanvasView {
     this.hash = kept.input;
     [this.width, this.height] = [this.image.naturalWidth, this.image.naturalHeight];
     [this.mask.width, this.mask.height] = [this.width, this.height];
-    [this.done, this.undone] = [[], []]; // an old mask never stays on a new picture
+    this.wipe(); // an old mask never stays on a new picture
     this.resize(Math.max(4, Math.round(Math.min(this.width, this.height) / 8)));
     this.show();
     if (!keepSize) easel.fire(this.tab, "image", { width: this.width, height: this.height });
@@ -70,19 +87,31 @@ class CanvasView {
 
   empty() {
     this.hash = "";
-    this.done = [];
-    this.undone = [];
+    this.wipe();
     this.show();
   }
 
   size() { return this.hash ? [Math.round(this.width / 8) * 8, Math.round(this.height / 8) * 8] : null; }
 
   async collect() {
-    if (this.kind === "sides" || !this.painting || !this.hash) return { image: this.hash, mask: "", inpaint: this.painting };
-    const mask = this.hardMask();
-    if (!mask) return { image: this.hash, mask: "", inpaint: true };
-    const blob = await new Promise((resolve) => { mask.toBlob(resolve, "image/png"); });
-    return { image: this.hash, mask: (await easel.sendFile("internal/inputs", blob)).input, inpaint: true };
+    if (this.kind === "mask" && this.mode === "Batch") return this.batch.collect();
+    if (!this.painting || !this.hash) return { image: this.hash, mask: "", inpaint: this.painting && this.inpainting };
+    const mask = this.inpainting ? this.hardMask() : null;
+    return { image: await this.sketched(), mask: mask ? await this.sent(mask) : "", inpaint: this.inpainting };
+  }
+
+  async sketched() { // the hash of the picture with the colours that are painted over it
+    if (!this.sketching || !this.done.length) return this.hash;
+    const canvas = easel.make("canvas", { width: this.width, height: this.height });
+    const pen = canvas.getContext("2d");
+    pen.drawImage(this.image, 0, 0);
+    pen.drawImage(this.mask, 0, 0);
+    return this.sent(canvas);
+  }
+
+  async sent(canvas) {
+    const blob = await new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
+    return (await easel.sendFile("internal/inputs", blob)).input;
   }
 
   hardMask() { // white where painted, black elsewhere, no grey rim; null if nothing is painted
@@ -100,16 +129,22 @@ class CanvasView {
     return canvas;
   }
 
-  setPainting(painting) { this.painting = painting; this.show(); }
+  setMode(mode) { this.mode = mode; this.show(); }
   setSides(sides) { this.sides = sides.map((pixels) => Math.max(0, Number(pixels) || 0)); this.show(); }
 
   show() {
-    const here = Boolean(this.hash);
-    this.hint.hidden = here;
+    const many = this.kind === "mask" && this.mode === "Batch";
+    const here = Boolean(this.hash) && !many;
+    this.hint.hidden = here || many;
     this.frame.hidden = !here;
-    this.root.classList.toggle("painting", this.painting && this.kind === "mask");
-    document.documentElement.classList.toggle("inpainting", this.painting && this.kind === "mask");
+    if (this.kind === "mask") {
+      this.batch.root.hidden = !many;
+      this.root.dataset.mode = this.mode;
+      this.root.classList.toggle("painting", this.painting);
+      document.documentElement.classList.toggle("inpainting", this.inpainting);
+    }
     this.root.classList.toggle("none", !here);
+    if (many) { this.caption.textContent = this.batch.caption(); return; }
     if (!here) { this.caption.textContent = ""; return; }
     const [left, right, top, bottom] = this.kind === "sides" ? this.sides : [0, 0, 0, 0];
     const [width, height] = [this.width + left + right, this.height + top + bottom];
@@ -126,7 +161,7 @@ class CanvasView {
 
   act(act) {
     this.done.push(act);
-    this.undone = [];
+    this.layer.undone = [];
     this.repaint();
   }
 
@@ -153,7 +188,7 @@ class CanvasView {
 
   perform(act) {
     const pen = this.pen;
-    pen.fillStyle = pen.strokeStyle = getComputedStyle(this.root).getPropertyValue("--mask-color").trim() || "#e4572e";
+    pen.fillStyle = pen.strokeStyle = act.color ?? this.maskColor();
     if (act.kind === "clear") pen.clearRect(0, 0, this.mask.width, this.mask.height);
     if (act.kind === "invert") {
       pen.globalCompositeOperation = "source-out";
@@ -161,6 +196,16 @@ class CanvasView {
     }
     if (act.kind === "stroke") this.stroke(act, 0);
     pen.globalCompositeOperation = "source-over";
+  }
+
+  maskColor() { return getComputedStyle(this.root).getPropertyValue("--mask-color").trim() || "#e4572e"; }
+
+  takeColor([x, y]) { // of the picture, as it is painted over
+    const canvas = easel.make("canvas", { width: 1, height: 1 });
+    const pen = canvas.getContext("2d");
+    for (const layer of [this.image, this.mask]) pen.drawImage(layer, -Math.floor(x), -Math.floor(y));
+    const channels = Array.from(pen.getImageData(0, 0, 1, 1).data.slice(0, 3));
+    this.color.value = `#${channels.map((each) => each.toString(16).padStart(2, "0")).join("")}`;
   }
 
   stroke(act, from) {
@@ -189,11 +234,13 @@ class CanvasView {
       if (!this.painting || ![0, 2].includes(event.button)) return;
       event.preventDefault();
       this.area.focus({ preventScroll: true });
+      if (this.sketching && event.altKey) { this.takeColor(this.point(event)); return; }
       mask.setPointerCapture(event.pointerId); // a stroke may leave the picture and come back
       act = { kind: "stroke", size: this.brush, erasing: this.erasing || event.button === 2, points: [this.point(event)] };
-      this.pen.strokeStyle = getComputedStyle(this.root).getPropertyValue("--mask-color").trim() || "#e4572e";
+      if (this.sketching) act.color = this.color.value;
+      this.pen.strokeStyle = act.color ?? this.maskColor();
       this.done.push(act);
-      this.undone = [];
+      this.layer.undone = [];
       this.stroke(act, 0);
     });
     mask.addEventListener("pointermove", (event) => {

@@ -222,13 +222,13 @@ easel.sendTo = async (target, text, source) => {
   easel.openTab(tab);
   if (text) easel.fire(tab, "fill", { text });
   if (tab !== "txt2img" && source) {
-    if (tab === "img2img") easel.pressMode(target === "inpaint" ? 1 : 0);
+    if (tab === "img2img") easel.pressMode(target === "inpaint" ? 2 : 0);
     await easel.canvases[tab]?.load(source, Boolean(text));
   }
 };
 
 easel.pressMode = (index) => document.querySelectorAll("#img2img_mode input[type=radio]")[index]?.click();
-easel.setMode = (mode) => { easel.canvases.img2img?.setPainting(mode === "Inpaint"); };
+easel.setMode = (mode) => { easel.canvases.img2img?.setMode(mode); };
 easel.setSides = (sides) => { easel.canvases.outpaint?.setSides(sides); };
 easel.reuseSeed = (tab, seed) => easel.results[tab]?.shown?.seed ?? seed;
 easel.pictureSize = (tab, now) => easel.canvases[tab]?.size() ?? now;
@@ -244,7 +244,7 @@ easel.dropTarget = (event) => {
   const kinds = Array.from(event.dataTransfer?.types ?? []);
   if (!kinds.includes("Files") && !kinds.includes("text/uri-list")) return null;
   const canvas = event.target.closest?.(".canvas");
-  if (canvas) return { node: canvas, take: (file) => easel.canvases[canvas.dataset.tab].load(file) };
+  if (canvas) return { node: canvas, take: (file) => easel.canvases[canvas.dataset.tab].take(file), takeAll: easel.canvases[canvas.dataset.tab].batch && easel.takeAll };
   const inspector = event.target.closest?.("#pnginfo_panel");
   if (inspector) return { node: inspector, take: (file) => easel.inspector.load(file) };
   const tab = easel.currentTab();
@@ -258,6 +258,11 @@ easel.droppedFile = async (transfer) => {
   const address = new URL(transfer.getData("text/uri-list").split("\n")[0], document.baseURI);
   if (address.origin !== location.origin) throw new Error("Pictures of other sites cannot be read; save the file and drop that.");
   return (await fetch(address)).blob();
+};
+
+easel.takeAll = async (files) => {
+  easel.pressMode(4);
+  await easel.canvases.img2img.batch.add(files);
 };
 
 easel.readInto = async (tab, file) => {
@@ -291,7 +296,8 @@ easel.watchDrops = () => {
     event.preventDefault();
     event.stopPropagation();
     try {
-      await target.take(await easel.droppedFile(event.dataTransfer));
+      const files = Array.from(event.dataTransfer.files);
+      await (target.takeAll && files.length > 1 ? target.takeAll(files) : target.take(await easel.droppedFile(event.dataTransfer)));
     } catch (error) {
       easel.toast(error.message);
     }
