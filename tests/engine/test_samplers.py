@@ -10,8 +10,9 @@ import torch
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import SCHEDULE_TYPES
 from webui.core.sampler_options import SamplerOptions
+from webui.engine.brownian import BrownianNoise
 from webui.engine.model import alphas_cumprod
-from webui.engine.rng import BrownianNoise, ImageNoise
+from webui.engine.rng import ImageNoise
 from webui.engine.samplers import SAMPLERS
 from webui.engine.samplers.multistep import _deis_weights, _vp_time
 from webui.engine.schedules import SCHEDULES, NoiseSchedule, make_plan, sigma_schedule
@@ -144,7 +145,9 @@ def test_dpmpp_2m_sde_equals_diffusers(sigmas):
 
 def test_dpmpp_sde_equals_diffusers(sigmas):
     x = noise() * sigmas[0]
-    path = BrownianNoise(SHAPE, [5], (float(sigmas[-2]), float(sigmas[0])))
+    path = BrownianNoise(
+        lambda seed: torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)), [5], (float(sigmas[-2]), float(sigmas[0]))
+    )
     scheduler = diffusers.DPMSolverSDEScheduler(**BETAS)
     scheduler.set_timesteps(len(sigmas) - 1)
     doubled = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
