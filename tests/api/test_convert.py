@@ -99,7 +99,7 @@ def test_eta_is_that_of_the_samplers_kind(convert: Any) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_overridden_options_reach_the_request_by_their_names(convert: Any, option: Any) -> None:
-    wanted = True if isinstance(option.default, bool) else 2
+    wanted = not option.default if isinstance(option.default, bool) else option.choices[-1] if option.choices else 2
     made = convert(Txt2Img(override_settings={option.name: wanted})).sampler_options
     assert made == replace(SamplerOptions(), **{option.field: wanted})
 

@@ -86,8 +86,8 @@ AESTHETICS = st.builds(
 SAMPLER_OPTIONS = st.builds(
     SamplerOptions,
     **{
-        option.field: st.booleans()
-        if isinstance(option.default, bool)
+        option.field: st.sampled_from((True, False) if isinstance(option.default, bool) else option.choices)
+        if isinstance(option.default, (bool, str))
         else st.just(option.default)
         | (st.integers(int(option.least), int(option.most)) if isinstance(option.default, int) else st.floats(option.least, option.most))
         for option in OPTIONS
@@ -191,9 +191,9 @@ def test_an_interrupted_picture_has_no_problems():
 
 
 def test_without_notes_only_what_changes_pictures_is_a_problem():
-    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, NGMS: 0.5, Tiling: False, UniPC order: 2"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, NGMS: 0.5, Tiling: False, Extra noise: 2"
     _, problems = to_request(read(text), GenerationRequest(), notes=False)
-    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "NGMS", "UniPC order"]
+    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "NGMS", "Extra noise"]
     assert len(to_request(read(text), GenerationRequest())[1]) == 5
 
 

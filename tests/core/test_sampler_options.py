@@ -18,7 +18,8 @@ def test_every_field_has_one_row_and_one_preference_with_its_default():
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.field)
 def test_values_of_a_wrong_kind_or_out_of_range_are_refused_by_their_name(option):
-    for wrong in (None, "1", float("nan"), *(() if isinstance(option.default, bool) else (option.most + 1, option.least - 1, True))):
+    beyond = () if isinstance(option.default, bool) else (option.most + 1, option.least - 1, True)
+    for wrong in (None, "1", float("nan"), *beyond):
         with pytest.raises(BadRequest, match=option.key):
             replace(SamplerOptions(), **{option.field: wrong}).validate()
 

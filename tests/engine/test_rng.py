@@ -1,13 +1,10 @@
 import math
 
-import numpy as np
 import pytest
 import torch
-from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
-from torchsde._brownian import brownian_interval
 
 from webui.engine.philox import PhiloxGenerator
-from webui.engine.rng import BrownianNoise, ImageNoise, noise_source, slerp
+from webui.engine.rng import ImageNoise, noise_source, slerp
 
 SHAPE = (4, 8, 6)
 
@@ -32,7 +29,7 @@ def test_drawing_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     noise = ImageNoise([3], [9], 0.5, (4, 4))
     noise.first(SHAPE), noise.next(SHAPE)
-    BrownianNoise(SHAPE, [1], (0.1, 10.0))(torch.tensor(10.0), torch.tensor(1.0))
+    noise_source("NV")(1).randn(SHAPE)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -69,51 +66,9 @@ def test_seed_resize_from_the_same_size_changes_nothing():
     assert torch.equal(ImageNoise([5], resize_from=SHAPE[1:]).first(SHAPE), ImageNoise([5]).first(SHAPE))
 
 
-def path(seed=1, size=(1, 100, 100)):
-    return BrownianNoise(size, [seed], (0.03, 14.0))
-
-
-def test_brownian_noise_equals_the_fields():
-    sigma_min, sigma_max = torch.tensor(0.0291675), torch.tensor(14.614642)
-    theirs = BrownianTreeNoiseSampler(torch.zeros(2, *SHAPE), sigma_min, sigma_max, seed=[3, 4])
-    ours = BrownianNoise(SHAPE, [3, 4], (float(sigma_min), float(sigma_max)))
-    for step in ((11.0, 7.5), (7.5, 0.9), (3.3, 3.2)):
-        sigma, sigma_next = (torch.tensor(level) for level in step)
-        torch.testing.assert_close(ours(sigma, sigma_next), theirs(sigma, sigma_next))
-
-
-def test_brownian_noise_has_unit_variance_at_any_step():
-    for high, low in ((14.0, 9.0), (9.0, 8.9), (0.05, 0.03)):
-        noise = path()(torch.tensor(high), torch.tensor(low))
-        assert float(noise.std()) == pytest.approx(1, abs=0.03)
-        assert float(noise.mean()) == pytest.approx(0, abs=0.03)
-
-
-def test_brownian_steps_add_up_to_the_step_they_make_together():
-    noise = path()
-    whole = noise(torch.tensor(9.0), torch.tensor(1.0)) * math.sqrt(8)
-    parts = noise(torch.tensor(9.0), torch.tensor(4.0)) * math.sqrt(5) + noise(torch.tensor(4.0), torch.tensor(1.0)) * math.sqrt(3)
-    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-2)  # the path is known down to 1e-6 of sigma, the noise to its root
-
-
-def test_brownian_noise_does_not_depend_on_the_order_of_questions():
-    one, other = path(), path()
-    one(torch.tensor(14.0), torch.tensor(3.0)), one(torch.tensor(2.0), torch.tensor(1.0))
-    step = torch.tensor(7.0), torch.tensor(5.0)
-    assert torch.equal(one(*step), other(*step))
-
-
-def test_brownian_noise_of_an_image_does_not_depend_on_its_batch():
-    together = BrownianNoise(SHAPE, [1, 2], (0.03, 14.0))
-    alone = BrownianNoise(SHAPE, [2], (0.03, 14.0))
-    step = torch.tensor(7.0), torch.tensor(5.0)
-    assert torch.equal(together(*step)[1:], alone(*step))
-
-
 @pytest.mark.parametrize("seed", [0, 2**63 - 1, 2**63 + 5])
 def test_every_allowed_seed_makes_noise(seed):
     assert ImageNoise([seed]).first(SHAPE).isfinite().all()
-    assert BrownianNoise(SHAPE, [seed], (0.03, 14.0))(torch.tensor(14.0), torch.tensor(5.0)).isfinite().all()
 
 
 def test_columns_of_one_row_are_mixed_on_a_line():
@@ -144,21 +99,3 @@ def test_gpu_is_the_cpu_where_there_is_no_other_generator():
     for device in ("cpu", "mps", "meta"):
         drawn = ImageNoise([3], source=noise_source("GPU", torch.device(device))).first(SHAPE)
         assert torch.equal(drawn, ImageNoise([3]).first(SHAPE))
-
-
-def test_a_brownian_path_of_nv_is_drawn_from_philox_and_leaves_torchsde_as_it_was():
-    before = brownian_interval._randn
-    span = (0.03, 14.0)
-    path = BrownianNoise(SHAPE, [5], span, noise_source("NV"))
-    whole = path(torch.tensor(span[1]), torch.tensor(span[0]))[0]
-    seed = int(np.random.SeedSequence(entropy=5, pool_size=24).generate_state(3)[0])
-    torch.testing.assert_close(whole, -nv(seed).randn(SHAPE), rtol=1e-4, atol=1e-4)
-    assert brownian_interval._randn is before
-
-
-def test_each_picture_of_a_batch_has_the_path_of_its_own_seed_from_every_source():
-    step = torch.tensor(7.0), torch.tensor(5.0)
-    for name in ("CPU", "NV"):
-        together = BrownianNoise(SHAPE, [1, 2], (0.03, 14.0), noise_source(name))
-        alone = BrownianNoise(SHAPE, [2], (0.03, 14.0), noise_source(name))
-        assert torch.equal(together(*step)[1:], alone(*step))

@@ -10,8 +10,9 @@ import torch
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import SCHEDULE_TYPES
 from webui.core.sampler_options import SamplerOptions
+from webui.engine.brownian import BrownianNoise
 from webui.engine.model import alphas_cumprod
-from webui.engine.rng import BrownianNoise, ImageNoise
+from webui.engine.rng import ImageNoise
 from webui.engine.samplers import SAMPLERS
 from webui.engine.samplers.multistep import _deis_weights, _vp_time
 from webui.engine.schedules import SCHEDULES, NoiseSchedule, make_plan, sigma_schedule
@@ -144,7 +145,9 @@ def test_dpmpp_2m_sde_equals_diffusers(sigmas):
 
 def test_dpmpp_sde_equals_diffusers(sigmas):
     x = noise() * sigmas[0]
-    path = BrownianNoise(SHAPE, [5], (float(sigmas[-2]), float(sigmas[0])))
+    path = BrownianNoise(
+        lambda seed: torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)), [5], (float(sigmas[-2]), float(sigmas[0]))
+    )
     scheduler = diffusers.DPMSolverSDEScheduler(**BETAS)
     scheduler.set_timesteps(len(sigmas) - 1)
     doubled = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
@@ -167,12 +170,15 @@ def test_euler_a_equals_diffusers_noise_for_noise(sigmas):
     assert relative(ours, theirs) < 1e-5
 
 
-def test_unipc_equals_diffusers():
-    plan = make_plan(SCHEDULE, "UniPC", "Automatic", 10)
-    x = plan.start(noise(), None)
-    scheduler = diffusers.UniPCMultistepScheduler(**BETAS, solver_order=3, solver_type="bh1", lower_order_final=True)
-    theirs = drive(scheduler, plan.sigmas, x, True)
-    assert relative(last(SAMPLERS["UniPC"].sample(denoise, x, plan.sigmas)), theirs) < 1e-4
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize(("order", "variant"), [(3, "bh1"), (3, "bh2"), (2, "bh2"), (1, "bh1")])
+@pytest.mark.parametrize("skip_type", ["time_uniform", "time_quadratic", "logSNR"])
+def test_unipc_equals_diffusers(order, variant, lower, skip_type):
+    options = SamplerOptions(unipc_order=order, unipc_variant=variant, unipc_lower_order_final=lower, unipc_skip_type=skip_type)
+    plan = make_plan(SCHEDULE, "UniPC", "Automatic", 10, None, options)
+    scheduler = diffusers.UniPCMultistepScheduler(**BETAS, solver_order=order, solver_type=variant, lower_order_final=lower)
+    theirs = drive(scheduler, plan.sigmas, plan.start(noise(), None), True)
+    assert relative(run("UniPC", 10, options=options)[-1].x, theirs) < 1e-4
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

@@ -232,6 +232,14 @@ def test_unipc_lays_its_own_even_timesteps():
     assert network_timesteps("UniPC", 5) == pytest.approx([999, 799.2, 599.4, 399.6, 199.8], abs=0.01)
 
 
+def test_unipc_lays_its_steps_evenly_in_the_root_of_time_or_in_log_sigma():
+    roots = make_plan(SCHEDULE, "UniPC", "Automatic", 4, None, SamplerOptions(unipc_skip_type="time_quadratic")).sigmas
+    expected = [((1000**0.5 * (4 - i) + i) / 4) ** 2 - 1 for i in range(5)]
+    assert [SCHEDULE.t(sigma) for sigma in roots] == pytest.approx(expected, abs=0.05)
+    logs = make_plan(SCHEDULE, "UniPC", "Automatic", 4, None, SamplerOptions(unipc_skip_type="logSNR")).sigmas.log()
+    assert float(logs.diff().std()) == pytest.approx(0, abs=1e-5)
+
+
 def test_lcm_uses_every_twentieth_timestep():
     lcm = SCHEDULE.for_lcm()
     plan = make_plan(SCHEDULE, "LCM", "Automatic", 5)

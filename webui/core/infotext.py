@@ -286,7 +286,7 @@ SILENT = (
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
     *("Image CFG scale", "Face restoration", "Conditional mask weight", "Token merging ratio", "Tiling", "First pass size"),
-    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds"),
+    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "NGMS", "Skip Early CFG", "Pad conds"),
     *("Emphasis",),
     *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     *("SD upscale", "ControlNet"),

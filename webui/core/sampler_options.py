@@ -28,21 +28,20 @@ class SamplerOptions:
     sgm_noise_multiplier: bool = False
     discard_penultimate_sigma: bool = False
     ensd: int = 0
+    unipc_variant: str = "bh1"
+    unipc_skip_type: str = "time_uniform"
+    unipc_order: int = 3
+    unipc_lower_order_final: bool = True
 
     def validate(self) -> None:
         """Raise BadRequest, naming the value, the limit and the way out."""
         for option in OPTIONS:
-            value = getattr(self, option.field)
-            if isinstance(option.default, bool):
-                if not isinstance(value, bool):
-                    raise BadRequest(f"{option.key} {value!r} is neither True nor False: use one of them")
-                continue
-            right = isinstance(value, int if isinstance(option.default, int) else (int, float)) and not isinstance(value, bool)
-            if not right or not option.least <= value <= option.most:  # NaN fails too
-                kind = "whole number" if isinstance(option.default, int) else "number"
-                raise BadRequest(f"{option.key} {value!r} is out of range: use a {kind} from {option.least:g} to {option.most:g}")
+            option.check(getattr(self, option.field))
         if 0 < self.sigma_max <= self.sigma_min:
             raise BadRequest(f"Schedule min sigma {self.sigma_min} is not below Schedule max sigma {self.sigma_max}; lower it")
+
+
+Value = float | int | bool | str
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,36 @@ class Option:
     sentence: str
     least: float = 0.0
     most: float = 0.0
+    choices: tuple[str, ...] = ()
 
     @property
-    def default(self) -> float | int | bool:
-        value: float | int | bool = DEFAULTS[self.field]
+    def default(self) -> Value:
+        value: Value = DEFAULTS[self.field]
         return value
+
+    def check(self, value: Any) -> None:
+        """Raise BadRequest unless `value` is of the default's kind and within the limits."""
+        if isinstance(self.default, bool):
+            if not isinstance(value, bool):
+                raise BadRequest(f"{self.key} {value!r} is neither True nor False: use one of them")
+        elif isinstance(self.default, str):
+            if value not in self.choices:
+                raise BadRequest(f"{self.key} {value!r} is not known; choose one of: {', '.join(self.choices)}")
+        else:
+            kind, kinds = ("whole number", (int,)) if isinstance(self.default, int) else ("number", (int, float))
+            right = isinstance(value, kinds) and not isinstance(value, bool)
+            if not right or not self.least <= value <= self.most:  # NaN fails too
+                raise BadRequest(f"{self.key} {value!r} is out of range: use a {kind} from {self.least:g} to {self.most:g}")
+
+    def read(self, values: Values) -> Value:
+        """What an infotext says, the default where it says nothing that can be used."""
+        if isinstance(self.default, bool):
+            return values.choice(self.key, ("True", "False"), str(self.default)) == "True"
+        if isinstance(self.default, str):
+            return values.choice(self.key, self.choices, self.default)
+        if isinstance(self.default, int):
+            return values.whole(self.key, self.default, int(self.least), int(self.most))
+        return values.number(self.key, self.default, self.least, self.most)
 
 
 DEFAULTS: dict[str, Any] = vars(SamplerOptions())
@@ -85,6 +109,21 @@ OPTIONS: tuple[Option, ...] = (
         "Lay one step more and leave the last but one out, with every sampler.",
     ),
     Option("ensd", "ENSD", "eta_noise_seed_delta", "Added to the seed of noise that is drawn after the first.", -(2**32), 2**32),
+    Option("unipc_variant", "UniPC variant", "uni_pc_variant", "UniPC's B(h): h or e^h - 1.", choices=("bh1", "bh2")),
+    Option(
+        "unipc_skip_type",
+        "UniPC skip type",
+        "uni_pc_skip_type",
+        "How UniPC lays its steps: even in time, in time's root or in log sigma.",
+        choices=("time_uniform", "time_quadratic", "logSNR"),
+    ),
+    Option("unipc_order", "UniPC order", "uni_pc_order", "How many answers UniPC draws on.", 1, 9),
+    Option(
+        "unipc_lower_order_final",
+        "UniPC lower order final",
+        "uni_pc_lower_order_final",
+        "Let UniPC's last steps draw on fewer.",
+    ),
 )
 
 
@@ -93,19 +132,13 @@ def option_items(options: SamplerOptions | None) -> Iterator[tuple[str, str]]:
     for option in OPTIONS:
         value = getattr(options, option.field, option.default)
         if value != option.default:
-            yield option.key, str(int(value)) if not isinstance(value, bool) and value == int(value) else repr(value)
+            is_whole = isinstance(value, float) and value == int(value)
+            yield option.key, str(int(value) if is_whole else value)
 
 
 def read_options(values: Values) -> SamplerOptions:
     """What an infotext says; all keys are taken."""
-    told: dict[str, Any] = {}
-    for option in OPTIONS:
-        if isinstance(option.default, bool):
-            told[option.field] = values.text(option.key) == "True"
-        elif isinstance(option.default, int):
-            told[option.field] = values.whole(option.key, option.default, int(option.least), int(option.most))
-        else:
-            told[option.field] = values.number(option.key, option.default, option.least, option.most)
+    told: dict[str, Any] = {option.field: option.read(values) for option in OPTIONS}
     return SamplerOptions(**told)
 
 

@@ -283,8 +283,8 @@ class Preference:
 
 
 def _preferred(option: Option) -> Preference:
-    least, most = (None, None) if isinstance(option.default, bool) else (option.least, option.most)
-    return Preference(option.name, option.default, option.sentence, minimum=least, maximum=most)
+    least, most = (option.least, option.most) if option.most else (None, None)
+    return Preference(option.name, option.default, option.sentence, option.choices or None, least, most)
 
 
 PREFERENCES: tuple[Preference, ...] = (

@@ -19,6 +19,7 @@ from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures
 from webui.core.request import GenerationRequest
 from webui.core.sampler_options import SamplerOptions
 from webui.engine.aesthetic import Guide, drawn_states, no_guide
+from webui.engine.brownian import BrownianNoise
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.device import memory_sentence
 from webui.engine.embeddings import Embedding
@@ -31,7 +32,7 @@ from webui.engine.networks import Networks, applied
 from webui.engine.patches.text_keys import remembered_text_keys
 from webui.engine.patient_unet import PatientUnet
 from webui.engine.preview import preview_jpeg
-from webui.engine.rng import BrownianNoise, ImageNoise, NewGenerator, noise_source
+from webui.engine.rng import ImageNoise, NewGenerator, noise_source
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Begin, Source, make_source
@@ -229,7 +230,7 @@ def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
     if sampler.noise == "image":
         arguments.append(lambda sigma, sigma_next: noise.next(shape).to(device))
     elif sampler.noise == "brownian":
-        path = BrownianNoise(shape, noise.seeds, job.plan.span, job.noise_source)
+        path = BrownianNoise(lambda seed: job.noise_source(seed).randn(shape), noise.seeds, job.plan.span)
         arguments.append(lambda sigma, sigma_next: path(sigma, sigma_next).to(device))
     keywords = sampler.options(job.options) | ({"schedule": job.schedule} if sampler.on_timesteps else {})
     return Run(sampler.sample(*arguments, **keywords), x, init)

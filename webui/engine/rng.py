@@ -1,17 +1,14 @@
-"""Where noise comes from: one generator per image, variation seeds, seed resize, and Brownian paths for SDE samplers.
+"""Where noise comes from: one generator per image, variation seeds and seed resize.
 
 Noise is float32, from one of three sources: "CPU" and "NV" (what a CUDA card would draw) are the same on every device, "GPU" is the
 device's own generator, where it has one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchsde import BrownianInterval
-from torchsde._brownian import brownian_interval
 
 from webui.engine.philox import PhiloxGenerator
 
@@ -98,28 +95,6 @@ class ImageNoise:
         return noise
 
 
-class BrownianNoise:
-    """Noise for SDE samplers: increments of one Brownian path over sigma per image, so that more steps refine the same picture.
-
-    span: smallest and largest sigma of the whole schedule, also where only its tail is walked.
-    The path is torchsde's interval tree, halved down to 1e-6: it does not depend on which increments are asked for, nor in what order.
-    """
-
-    def __init__(self, shape: Shape, seeds: Sequence[int], span: tuple[float, float], source: NewGenerator = TorchGenerator) -> None:
-        self._span = (round(span[0], 6), round(span[1], 6))  # as torchsde rounds its ends; what lies beyond them is held
-        self._source = source
-        tree = {"size": shape, "dtype": torch.float32, "tol": 1e-6, "pool_size": 24, "halfway_tree": True}
-        with _path_drawn_by(source):
-            self._paths = [BrownianInterval(t0=span[0], t1=span[1], entropy=seed, **tree) for seed in seeds]
-
-    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        """Noise of unit variance for the step from sigma down to sigma_next: (batch, channels, height/8, width/8)."""
-        low, high = (min(max(float(s), self._span[0]), self._span[1]) for s in (sigma_next, sigma))
-        with _path_drawn_by(self._source):
-            increments = torch.stack([path(low, high) for path in self._paths])
-        return -increments / abs(float(sigma_next) - float(sigma)) ** 0.5  # walked downwards, hence the sign
-
-
 def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:
     """From `low` (strength 0) to `high` (1) along the arc between them, one arc per channel and column.
 
@@ -132,21 +107,6 @@ def slerp(strength: float, low: Tensor, high: Tensor) -> Tensor:
     angle = torch.acos(cosine.clamp(-1, 1))
     arc = (torch.sin((1 - strength) * angle) * low + torch.sin(strength * angle) * high) / torch.sin(angle)
     return torch.where(torch.sin(angle).abs() > 1e-6, arc, torch.lerp(low, high, strength))  # columns of one row have no angle between
-
-
-@contextmanager
-def _path_drawn_by(source: NewGenerator) -> Iterator[None]:
-    """torchsde draws from `source` inside; it has no other way to be told."""
-
-    def randn(size: tuple[int, ...], dtype: torch.dtype, device: Any, seed: int) -> Tensor:
-        return source(int(seed)).randn(tuple(size)).to(device, dtype)
-
-    before = brownian_interval._randn
-    brownian_interval._randn = randn
-    try:
-        yield
-    finally:
-        brownian_interval._randn = before
 
 
 def _paste_in_the_middle(noise: Tensor, canvas: Tensor) -> Tensor:

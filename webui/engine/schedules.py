@@ -129,7 +129,7 @@ def make_plan(
     if sampler == "TCD":
         return _tcd_plan(schedule, steps, tail)
     if choice.kind == "timestep":
-        return _timestep_plan(schedule, sampler, steps, tail)
+        return _timestep_plan(schedule, sampler, steps, tail, options.unipc_skip_type)
     sigmas = sigma_schedule(schedule.for_lcm() if choice.kind == "lcm" else schedule, choice, schedule_type, steps, options)
     span = (float(sigmas[sigmas > 0].min()), float(sigmas[0]))
     if tail is not None:
@@ -296,7 +296,7 @@ def ddim_timesteps(levels: int, steps: int) -> list[int]:
     return [min(t + 1, levels - 1) for t in range(0, levels, levels // steps)]
 
 
-def _timestep_plan(schedule: NoiseSchedule, sampler: str, steps: int, tail: int | None) -> Plan:
+def _timestep_plan(schedule: NoiseSchedule, sampler: str, steps: int, tail: int | None, skip_type: str) -> Plan:
     unipc = sampler == "UniPC"  # it counts the timesteps only, and lays its own
     timesteps = ddim_timesteps(len(schedule.sigmas), min(steps, len(schedule.sigmas)))
     if len(timesteps) == 1 and not unipc:
@@ -304,18 +304,25 @@ def _timestep_plan(schedule: NoiseSchedule, sampler: str, steps: int, tail: int 
     noised_to = float(schedule.sigmas[timesteps[-1 if tail is None else tail]])
     span = (float(schedule.sigmas[timesteps[0]]), float(schedule.sigmas[timesteps[-1]]))
     kept = timesteps if tail is None else timesteps[:tail]
-    sigmas = _unipc_sigmas(schedule, len(kept), None if tail is None else kept) if unipc else schedule.sigmas[kept[::-1]]
+    sigmas = _unipc_sigmas(schedule, len(kept), None if tail is None else kept, skip_type) if unipc else schedule.sigmas[kept[::-1]]
     return Plan(sigmas, noised_to, span, unit_variance=True)
 
 
-def _unipc_sigmas(schedule: NoiseSchedule, steps: int, tail: list[int] | None) -> Tensor:
-    """(steps + 1,) levels at evenly spaced fractional timesteps down to 0, interpolated in log alpha (UniPC, arXiv:2302.04867)."""
+def _unipc_sigmas(schedule: NoiseSchedule, steps: int, tail: list[int] | None, skip_type: str) -> Tensor:
+    """(steps + 1,) levels down to timestep 0, at timesteps interpolated in log alpha (UniPC, arXiv:2302.04867).
+
+    skip_type: what is even: the timesteps ("time_uniform"), their roots ("time_quadratic") or log sigma ("logSNR").
+    """
     if not steps:
         return torch.empty(0)
     top = float(len(schedule.sigmas) - 1 if tail is None else tail[-1])
+    if skip_type == "logSNR":
+        return torch.linspace(float(schedule.log_sigmas[int(top)]), float(schedule.log_sigmas[0]), steps + 1).exp()
     t = torch.linspace(top, 0, steps + 1, dtype=torch.float64)
+    if skip_type == "time_quadratic":
+        t = torch.linspace(math.sqrt(top + 1), 1, steps + 1, dtype=torch.float64) ** 2 - 1  # counted from 1 to 1000, as time 0.001 to 1
     log_alphas = -0.5 * torch.log1p(schedule.sigmas.double() ** 2)
-    low = t.floor().long()
+    low = t.floor().long().clamp(0, len(schedule.sigmas) - 1)
     part = t - low
-    log_alpha = (1 - part) * log_alphas[low] + part * log_alphas[t.ceil().long()]
+    log_alpha = (1 - part) * log_alphas[low] + part * log_alphas[t.ceil().long().clamp(0, len(schedule.sigmas) - 1)]
     return torch.expm1(-2 * log_alpha).sqrt().float()

@@ -111,8 +111,8 @@ def _either(name: str, element: str, label: str, no: str, yes: str) -> Field:
     )
 
 
-def _switch(name: str, element: str, label: str) -> Field:
-    return Field(name=name, element=element, widget=gr.Checkbox, label=label, default=False, read=bool)
+def _switch(name: str, element: str, label: str, default: bool = False) -> Field:
+    return Field(name=name, element=element, widget=gr.Checkbox, label=label, default=default, read=bool)
 
 
 def _small_number(name: str, element: str, label: str, default: float) -> Field:
@@ -149,7 +149,9 @@ def _plain_typing() -> gr.InputHTMLAttributes:
 def _sampler_option(option: Option) -> Field:
     name = f"sampler_options.{option.field}"
     if isinstance(option.default, bool):
-        return _switch(name, option.name, option.key)
+        return _switch(name, option.name, option.key, option.default)
+    if isinstance(option.default, str):
+        return _choice(name, option.name, option.key, option.default, list(option.choices))
     if isinstance(option.default, int):
         return _number(name, option.name, option.key, option.default)
     return _small_number(name, option.name, option.key, option.default)

@@ -43,6 +43,7 @@ def test_fooocus() -> None:
     assert (made.prompt, made.negative_prompt) == ("a fox <lora:ink:0.1>", "blur")
     assert (made.steps, made.sampler, made.schedule_type, made.cfg_scale) == (30, "DPM++ 2M SDE", "Karras", 4)
     assert (made.seed, made.width, made.height, made.checkpoint_hash) == (123456789012, 1152, 896, "aeb7e9e689")
+    assert made.rng == "CPU"
     assert translation is not None
     assert [note.name for note in translation.notes] == ["styles", "sharpness", "adm_guidance"]
 
@@ -69,6 +70,7 @@ def test_swarmui() -> None:
     made = request(others.swarmui(json.dumps({"sui_image_params": told})))
     assert (made.prompt, made.negative_prompt, made.checkpoint) == ("a fox <lora:ink:0.5>", "blur", "v1-5")
     assert (made.seed, made.steps, made.cfg_scale, made.width, made.sampler) == (5, 20, 7, 512, "Euler a")
+    assert made.rng == "CPU"  # as ComfyUI, which it draws with
 
 
 def test_sdnext_writes_some_keys_in_its_own_way() -> None:

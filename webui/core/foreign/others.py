@@ -83,7 +83,9 @@ def swarmui(text: str) -> Translation | None:
 
 
 def _comfy_sampler(told: Mapping[str, Any], recipe: Recipe) -> None:
-    """Both programs draw with ComfyUI's samplers and call them by its names."""
+    """Both programs draw with ComfyUI's samplers and call them by its names; noise comes from the CPU, as it does there."""
+    if told.get("seed") is not None:
+        recipe.set("RNG", "CPU")
     for key, names, setting in (("sampler", COMFYUI_SAMPLERS, "Sampler"), ("scheduler", COMFYUI_SCHEDULES, "Schedule type")):
         name = written(told.get(key))
         recipe.set(setting, names.get(name, name))

@@ -42,6 +42,7 @@ CHURN = {name: name for name in ("s_churn", "s_tmin", "s_tmax", "s_noise")}
 ETA = {"eta": "eta"}
 NOISY = {"eta": "eta", "s_noise": "s_noise"}
 DDIM = {"eta": "eta_ddim"}
+UNIPC = {"order": "unipc_order", "variant": "unipc_variant", "lower_order_final": "unipc_lower_order_final"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ SAMPLERS: dict[str, Sampler] = {
     "DDIM": Sampler(sample_euler_ancestral, "image", DDIM),
     "DDIM CFG++": Sampler(sample_ddim_cfgpp, "image", DDIM, cfgpp=True, cfg_unit=12.5),
     "PLMS": Sampler(sample_plms),
-    "UniPC": Sampler(sample_unipc),
+    "UniPC": Sampler(sample_unipc, takes=UNIPC),
     "TCD": Sampler(sample_tcd, "image", on_timesteps=True),
     "LCM": Sampler(sample_lcm, "image"),
 }

@@ -97,10 +97,13 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Steps:
         yield Step(i, x, denoised)
 
 
-def sample_unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, order: int = 3) -> Steps:
-    """UniPC, bh1, predicting data, lower orders at both ends: Zhao et al. 2023 (arXiv:2302.04867), Algorithms 5 to 7.
+def sample_unipc(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, order: int = 3, variant: str = "bh1", lower_order_final: bool = True
+) -> Steps:
+    """UniPC, predicting data: Zhao et al. 2023 (arXiv:2302.04867), Algorithms 5 to 7.
 
-    Each call serves twice: it corrects the step that led to its level, and it predicts the next.
+    Each call serves twice: it corrects the step that led to its level, and it predicts the next. Orders are lower at the beginning, and
+    at the end unless lower_order_final is off. variant: B(h) of the paper is h ("bh1") or e^h - 1 ("bh2").
     """
     lambdas = -sigmas.log()
     steps = len(sigmas) - 1
@@ -109,10 +112,10 @@ def sample_unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, order: int = 3) ->
     for i in range(steps):
         denoised = denoise(x, sigmas[i], i)
         if i > 0:
-            x = _unipc_step(x_before, seen[:corrected_order], denoised, lambdas[i - corrected_order : i + 1])
+            x = _unipc_step(x_before, seen[:corrected_order], denoised, lambdas[i - corrected_order : i + 1], variant)
         seen = [denoised, *seen[: order - 1]]
-        corrected_order, x_before = min(i + 1, order, steps - i), x
-        x = _unipc_step(x, seen[:corrected_order], None, lambdas[i - corrected_order + 1 : i + 2])
+        corrected_order, x_before = min(i + 1, order, steps - i if lower_order_final else order), x
+        x = _unipc_step(x, seen[:corrected_order], None, lambdas[i - corrected_order + 1 : i + 2], variant)
         yield Step(i, x, denoised)
 
 
@@ -150,7 +153,7 @@ def _integrated_lagrange(levels: np.ndarray, start: float, end: float) -> list[f
     return weights
 
 
-def _unipc_step(x: Tensor, seen: list[Tensor], ahead: Tensor | None, lambdas: Tensor) -> Tensor:
+def _unipc_step(x: Tensor, seen: list[Tensor], ahead: Tensor | None, lambdas: Tensor, variant: str) -> Tensor:
     """One step of UniPC from x at lambdas[-2] to lambdas[-1]: corrector with the answer `ahead` at the end, predictor without.
 
     seen: denoised at lambdas[-2], lambdas[-3] ...; lambdas: -log sigma, rising, one more than `seen`.
@@ -161,19 +164,20 @@ def _unipc_step(x: Tensor, seen: list[Tensor], ahead: Tensor | None, lambdas: Te
     if ahead is not None:
         nodes, answers = [*nodes, 1.0], [*answers, ahead]
     x = towards(x, seen[0], torch.exp(lambdas[-2] - lambdas[-1]))
-    for node, weight, answer in zip(nodes, _unipc_weights(nodes, -h), answers, strict=True):
-        x = x + (answer - seen[0]) * (h * weight / node)
+    scale = -h if variant == "bh1" else float(np.expm1(-h))  # B(-h)
+    for node, weight, answer in zip(nodes, _unipc_weights(nodes, -h, scale), answers, strict=True):
+        x = x - (answer - seen[0]) * (scale * weight / node)
     return x
 
 
-def _unipc_weights(nodes: list[float], hh: float) -> list[float]:
-    """Weights of the differences: the Vandermonde system of arXiv:2302.04867, theorem 3.1, with B(h) = h (bh1); hh = -h."""
+def _unipc_weights(nodes: list[float], hh: float, scale: float) -> list[float]:
+    """Weights of the differences: the Vandermonde system of arXiv:2302.04867, theorem 3.1; hh = -h, scale = B(hh)."""
     if len(nodes) < 2:
         return [0.5] * len(nodes)
     right, phi, factorial = [], np.expm1(hh) / hh - 1, 1
     for power in range(1, len(nodes) + 1):
         factorial *= power
-        right.append(phi * factorial / hh)
+        right.append(phi * factorial / scale)
         phi = phi / hh - 1 / (factorial * (power + 1))
     matrix = np.vander(np.asarray(nodes), increasing=True).T
     return [float(weight) for weight in np.linalg.solve(matrix, np.asarray(right))]
