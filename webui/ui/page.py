@@ -125,7 +125,7 @@ def _top_row(service: Service) -> tuple[dict[str, Component], gr.Button]:
     with gr.Row(elem_id="quicksettings"):
         gr.HTML(f"<div class='brand'>{mark}<span>Easel</span></div>", elem_id="brand")
         checkpoints = actions.checkpoint_choices(service)
-        first = checkpoints[0][1] if checkpoints else None
+        first = actions.start_values(service, {})["quick"]["checkpoint"].value
         quick = {"checkpoint": FIELDS["checkpoint"].make("setting", choices=checkpoints, value=first, scale=4, min_width=220)}
         refresh = gr.Button("Look for new model files", elem_id="refresh_checkpoints", elem_classes=["icon", "refresh"])
         quick["vae"] = FIELDS["vae"].make("setting", choices=actions.vae_choices(service), scale=2, min_width=140)
@@ -179,11 +179,12 @@ def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Compone
     """On every visit: today's models, the browser's drafts, the checkpoint's native size."""
     groups = {"quick": quick} | {each.name: each.widgets for each in studios}
     first = studios[0].bridge
+    assert first is not None
 
     def on_load(drafts: Any) -> dict[Component, Any]:
         start = actions.start_values(service, drafts)
         filled = {groups[tab][name]: value for tab, values in start.items() for name, value in values.items()}
-        return filled | merging.choices(service)
+        return filled | merging.choices(service) | {first: {"started": True}}
 
-    outputs = [widget for widgets in groups.values() for widget in widgets.values()] + merging.checkpoints + merging.vaes
+    outputs = [widget for widgets in groups.values() for widget in widgets.values()] + [*merging.checkpoints, *merging.vaes, first]
     page.load(on_load, [first], outputs, js="() => [easel.drafts()]", **QUIET)

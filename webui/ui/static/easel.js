@@ -62,7 +62,10 @@ easel.toast = (text) => {
 // --- Bridges to Python -------------------------------------------------------------------------------------------------
 
 easel.bridge = (name, trigger) => { easel.triggers[name] = trigger; };
-easel.told = (value) => { for (const sentence of value?.say ?? []) easel.toast(sentence); };
+easel.told = (value) => {
+  if (value?.started) easel.started = true; // the fields show this visit's values, no longer those that the page was built with
+  for (const sentence of value?.say ?? []) easel.toast(sentence);
+};
 easel.fire = (name, event, data) => easel.triggers[name]?.(event, data);
 easel.generators = ["txt2img", "img2img", "outpaint"];
 
@@ -338,6 +341,11 @@ easel.nameIcons = () => {
   }
 };
 
+easel.whenStarted = (since, act) => {
+  if (easel.started || Date.now() - since > 15000) setTimeout(act, 300); // when Gradio has drawn it
+  else setTimeout(() => easel.whenStarted(since, act), 50);
+};
+
 easel.start = (flagTheme) => {
   document.documentElement.dataset.tab = easel.stored("tab", null) in easel.tabNames ? easel.stored("tab", null) : "txt2img";
   easel.watchDrops();
@@ -353,6 +361,6 @@ easel.start = (flagTheme) => {
     easel.nameIcons();
     easel.showSlots(1);
     easel.connect();
-    setTimeout(() => { easel.ready = true; document.documentElement.dataset.easel = "ready"; }, 300);
+    easel.whenStarted(Date.now(), () => { easel.ready = true; document.documentElement.dataset.easel = "ready"; });
   }, 50);
 };
