@@ -14,6 +14,14 @@ SQUARE = 1 / 1.1
 SPECIAL = frozenset("\\()[]:")
 
 
+def without_comments(text: str) -> str:
+    """`text` without what follows a # up to the end of its line; lines that are nothing but a comment go whole."""
+    if "#" not in text:
+        return text
+    lines = [line.partition("#") for line in text.split("\n")]
+    return "\n".join(kept for kept, mark, _ in lines if kept or not mark)
+
+
 def parse_attention(text: str) -> list[tuple[str, float]]:
     r"""The pieces of `text` in order, each with its weight (1.0: neutral); neighbours differ in weight; BREAK items stand alone.
 
@@ -35,7 +43,7 @@ def parse_attention(text: str) -> list[tuple[str, float]]:
             at += 2 if escaped and escaped in "\\()[]" else 1
             pieces.append((escaped if escaped and escaped in "\\()[]" else "", 1.0))
         elif char in "([":
-            _check_depth(len(opened["("]) + len(opened["["]))
+            check_depth(len(opened["("]) + len(opened["["]))
             opened[char].append(len(pieces))
             at += 1
         else:
@@ -72,7 +80,7 @@ def _is_word(char: str) -> bool:
     return char.isalnum() or char == "_"
 
 
-def _check_depth(depth: int) -> None:
+def check_depth(depth: int) -> None:
     if depth >= MAX_DEPTH:
         raise BadRequest(f"the prompt opens more than {MAX_DEPTH} brackets within each other; write \\( or \\[ for a bracket that is text")
 
