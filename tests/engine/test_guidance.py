@@ -1,49 +1,126 @@
+import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from webui.engine.guidance import guided
+from webui.engine.conditioning import Scheduled
+from webui.engine.guidance import Guidance, guided
 from webui.engine.text_encoding import Conditioning
 
 X = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-COND, UNCOND, LONG = (Conditioning(torch.full(shape, value)) for shape, value in (((77, 2), 3.0), ((77, 2), 1.0), ((154, 2), 5.0)))
+
+
+def part(value, tokens=77, weight=1.0):
+    """A prompt, or a part of one, whose states are all `value`."""
+    return Scheduled(((100, Conditioning(torch.full((tokens, 2), float(value)))),), weight)
+
+
+COND, UNCOND, LONG = part(3), part(1), part(5, 154)
 
 
 class Network:
-    """Answers x plus its context's value, and remembers how it was asked."""
+    """Answers x plus its context's first value, and remembers how it was asked."""
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.contexts = [], []
 
     def __call__(self, x, t, context):
         self.calls.append((tuple(x.shape), tuple(context.states.shape)))
-        self.context = context
+        self.contexts.append(context)
         return x + context.states[:, 0, 0][:, None, None, None]
 
 
+def answer(network, conds, uncond, guidance, call=0, t=10.0):
+    return guided(network, conds, uncond, guidance, len(X))(X, t, call)
+
+
 def test_guidance_pushes_away_from_the_negative_prompt():
-    torch.testing.assert_close(guided(Network(), COND, UNCOND, 7.0, 2)(X, 10.0, 0), X + 1 + 7 * 2)
+    torch.testing.assert_close(answer(Network(), [COND], UNCOND, Guidance(7.0)), X + 1 + 7 * 2)
 
 
 def test_prompts_of_one_length_share_a_call():
     network = Network()
-    guided(network, COND, UNCOND, 7.0, 2)(X, 10.0, 0)
+    answer(network, [COND], UNCOND, Guidance(7.0))
     assert network.calls == [((4, 4, 3, 3), (4, 77, 2))]
 
 
 def test_prompts_of_two_lengths_take_a_call_each_without_padding():
     network = Network()
-    torch.testing.assert_close(guided(network, LONG, UNCOND, 2.0, 2)(X, 10.0, 0), X + 1 + 2 * 4)
+    torch.testing.assert_close(answer(network, [LONG], UNCOND, Guidance(2.0)), X + 1 + 2 * 4)
     assert network.calls == [((2, 4, 3, 3), (2, 154, 2)), ((2, 4, 3, 3), (2, 77, 2))]
 
 
 def test_the_negative_prompt_runs_at_scale_one_too():
     network = Network()
-    torch.testing.assert_close(guided(network, COND, UNCOND, 1.0, 2)(X, 10.0, 0), X + 3)
+    torch.testing.assert_close(answer(network, [COND], UNCOND, Guidance(1.0)), X + 3)
     assert network.calls[0][0][0] == 4
 
 
 def test_sdxls_pooled_states_and_sizes_come_in_rows_with_their_prompts():
     network = Network()
-    xl = [Conditioning(c.states, pooled=c.states[0], sizes=c.states[0] + 4) for c in (COND, UNCOND)]
-    guided(network, *xl, 7.0, 2)(X, 10.0, 0)
-    assert network.context.pooled.tolist() == [[3, 3], [3, 3], [1, 1], [1, 1]]
-    assert network.context.sizes.tolist() == [[7, 7], [7, 7], [5, 5], [5, 5]]
+    xl = [Conditioning(torch.full((77, 2), value), torch.full((2,), value), torch.full((2,), value + 4)) for value in (3.0, 1.0)]
+    cond, uncond = (Scheduled(((100, conditioning),)) for conditioning in xl)
+    answer(network, [cond], uncond, Guidance(7.0))
+    assert network.contexts[0].pooled.tolist() == [[3, 3], [3, 3], [1, 1], [1, 1]]
+    assert network.contexts[0].sizes.tolist() == [[7, 7], [7, 7], [5, 5], [5, 5]]
+
+
+def test_parts_add_up_with_their_weights_negative_ones_too():
+    parts = [part(3, weight=0.5), part(7, weight=-0.25), part(2)]
+    network = Network()
+    torch.testing.assert_close(answer(network, parts, UNCOND, Guidance(4.0)), X + 1 + 4 * (0.5 * 2 - 0.25 * 6 + 1))
+    assert network.calls == [((8, 4, 3, 3), (8, 77, 2))]
+
+
+def test_a_shorter_part_repeats_its_last_state_beside_a_longer_one():
+    states = torch.arange(77.0)[:, None].expand(77, 2)
+    network = Network()
+    answer(network, [Scheduled(((100, Conditioning(states)),)), LONG], UNCOND, Guidance(2.0))
+    assert [call[1] for call in network.calls] == [(4, 154, 2), (2, 77, 2)]
+    assert torch.equal(network.contexts[0].states[0, :77], states)
+    assert bool((network.contexts[0].states[0, 77:] == 76).all())
+
+
+def test_each_call_has_the_prompt_of_its_time():
+    values = [Conditioning(torch.full((77, 2), value)) for value in (2.0, 3.0, 4.0)]
+    changing = Scheduled(((0, values[0]), (2, values[1]), (3, values[2])))
+    found = [answer(Network(), [changing], UNCOND, Guidance(1.0), call) - X for call in range(6)]
+    assert [round(float(each.mean())) for each in found] == [2, 3, 3, 4, 2, 2]  # beyond the last it is the first, as in the field
+
+
+def test_the_negative_prompt_changes_too():
+    one, other = (Conditioning(torch.full((77, 2), value)) for value in (2.0, 5.0))
+    predict = guided(Network(), [COND], Scheduled(((0, one), (1, other))), Guidance(0.0), 2)
+    torch.testing.assert_close([predict(X, 1.0, call) for call in (0, 1)], [X + 2, X + 5])
+
+
+def test_contexts_are_made_once_for_prompts_that_take_turns():
+    """cross-attention's keys are remembered by the tensor that they were made of."""
+    values = [Conditioning(torch.full((77, 2), value)) for value in (2.0, 3.0)]
+    network = Network()
+    predict = guided(network, [Scheduled(tuple((call, values[call % 2]) for call in range(6)))], UNCOND, Guidance(2.0), 2)
+    for call in range(6):
+        predict(X, 1.0, call)
+    assert len({id(context.states) for context in network.contexts}) == 2
+
+
+@pytest.mark.parametrize("rescale", [0.3, 1.0])
+def test_rescale_equals_diffusers(rescale):
+    answers = torch.randn(3, 2, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+
+    def network(x, t, context):
+        return torch.cat([answers[int(value)] for value in context.states[::2, 0, 0]])
+
+    ours = answer(network, [part(0)], part(1), Guidance(6.0, rescale))
+    raw = answers[1] + 6 * (answers[0] - answers[1])
+    torch.testing.assert_close(ours, rescale_noise_cfg(raw, answers[0], rescale))
+
+
+def test_where_the_negative_prompt_is_left_out_the_first_parts_answer_takes_its_place():
+    network = Network()
+    asked = []
+    guidance = Guidance(7.0, alone=lambda call, t: asked.append((call, t)) or call == 1)
+    predict = guided(network, [COND, part(4, weight=0.5)], UNCOND, guidance, 2)
+    torch.testing.assert_close(predict(X, 9.0, 0), X + 1 + 7 * (2 + 0.5 * 3))
+    torch.testing.assert_close(predict(X, 8.0, 1), X + 3 + 7 * 0.5)
+    assert [len(context.states) for context in network.contexts] == [6, 4]
+    assert asked == [(0, 9.0), (1, 8.0)]

@@ -12,6 +12,7 @@ MAX_WEIGHT = 10_000.0
 ROUND = 1.1
 SQUARE = 1 / 1.1
 SPECIAL = frozenset("\\()[]:")
+EMPHASIS = ("Original", "No norm", "Ignore", "None")  # what weights do: see `pieces_of`, and `text_encoding` for the first two
 
 
 def without_comments(text: str) -> str:
@@ -20,6 +21,14 @@ def without_comments(text: str) -> str:
         return text
     lines = [line.partition("#") for line in text.split("\n")]
     return "\n".join(kept for kept, mark, _ in lines if kept or not mark)
+
+
+def pieces_of(text: str, emphasis: str = "Original") -> list[tuple[str, float]]:
+    """`parse_attention` of `text`. emphasis "Ignore": as if no weight were there; "None": brackets, colons and BREAK are text."""
+    if emphasis == "None":
+        return [(text, 1.0)]
+    pieces = parse_attention(text)
+    return [piece if piece == BREAK else (piece[0], 1.0) for piece in pieces] if emphasis == "Ignore" else pieces
 
 
 def parse_attention(text: str) -> list[tuple[str, float]]:

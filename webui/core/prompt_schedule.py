@@ -15,7 +15,8 @@ from webui.core.errors import BadRequest
 from webui.core.prompt import MAX_WEIGHT, check_depth
 
 MAX_PARTS = 32  # joined by AND: each is a row for the UNet
-MAX_SPELLED_OUT = 3_000_000  # characters of all texts of one part
+MAX_SPELLED_OUT = 3_000_000  # characters of one part's texts of all calls
+MAX_DISTINCT = 500_000  # characters of those among them that differ: each takes memory, encoded
 MARKS = frozenset("()[]:|")
 CLOSES = {")": "(", "]": "["}
 NUMBER = re.compile(r"\s*+[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?\s*+")
@@ -61,11 +62,18 @@ def parse_schedule(text: str, calls: int, first_pass: int | None = None) -> tupl
     clock = _Clock(calls, 0 if first_pass is None else first_pass, 0.0 if first_pass is None else 1.0)
     ends = sorted({calls, *_changes(cell, clock)})
     if len(ends) * len(text) > MAX_SPELLED_OUT:
-        raise BadRequest(
-            f"the prompt has {len(text)} characters and changes {len(ends)} times, which is too much to encode; "
-            "shorten it, or change it at fewer steps"
-        )
-    return tuple(Until(end, "".join(_spelled(cell, end, clock))) for end in ends)
+        raise _too_long(text, ends)
+    texts = ["".join(_spelled(cell, end, clock)) for end in ends]
+    if sum(map(len, set(texts))) > MAX_DISTINCT:
+        raise _too_long(text, ends)
+    return tuple(map(Until, ends, texts))
+
+
+def _too_long(text: str, ends: Sequence[int]) -> BadRequest:
+    return BadRequest(
+        f"the prompt has {len(text)} characters and changes {len(ends)} times, which is too much to encode; "
+        "shorten it, or change it at fewer steps"
+    )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.prompt import EMPHASIS
 
 MAX_SIDE = 4096  # pixels
 MAX_STEPS = 1000
@@ -63,6 +64,7 @@ class GenerationRequest:
     vae_hash: str = ""
     prediction_type: str = ""  # one of PREDICTION_TYPES, or "Automatic": as the file says; "" before completion: as its card says
     clip_skip: int = 1  # 1 .. 12, the field's counting: 1 = the last layer
+    emphasis: str = "Original"  # one of EMPHASIS: what weights in prompts do
     width: int = 0  # pixels, multiple of 8; 0 before completion: the checkpoint's native size
     height: int = 0
     steps: int = 20
@@ -94,6 +96,8 @@ class GenerationRequest:
                 _check_multiple_of_8(name, getattr(self, name))
         find_sampler(self.sampler, self.schedule_type)
         check_prediction_type(self.prediction_type)
+        if self.emphasis not in EMPHASIS:
+            raise BadRequest(f"emphasis {self.emphasis!r} is not known; choose one of: {', '.join(EMPHASIS)}")
         if self.rng != "CPU":
             raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
         if self.init is not None:

@@ -18,10 +18,11 @@ from webui.core.errors import OutOfMemory
 from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.engine.aesthetic import Guide, drawn_states, no_guide
+from webui.engine.conditioning import ConditioningCache, Encoder, Scheduled
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.device import memory_sentence
 from webui.engine.embeddings import Embedding
-from webui.engine.guidance import guided
+from webui.engine.guidance import Guidance, guided
 from webui.engine.ladders import UnetOverflow, give_memory_back, is_out_of_memory
 from webui.engine.latents import FACTOR, decode_latents
 from webui.engine.load_progress import at_once
@@ -34,7 +35,7 @@ from webui.engine.rng import BrownianNoise, ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Begin, Source, make_source
-from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, Draw, encode_negative_prompt, encode_prompt, with_sizes
+from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE
 
 PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
@@ -50,6 +51,7 @@ def generate(
     networks: Callable[[str], Networks] = Networks,
     embeddings: Callable[[], Mapping[str, Embedding]] = dict,
     guide: Callable[[DiffusionModel, Aesthetic], Guide] = no_guide,
+    conditionings: ConditioningCache | None = None,
     free_caches: Callable[[], None] = give_memory_back,
     follow: Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]] = at_once,
 ) -> Iterator[Event]:
@@ -57,8 +59,8 @@ def generate(
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
-    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. free_caches: lets go of what can be
-    had again, when memory runs out. follow: runs `load` and tells how far it is.
+    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. conditionings: those of the jobs
+    before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and tells how far it is.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
@@ -69,8 +71,10 @@ def generate(
             yield from map(Notice, notices)
             words = ChainMap(called.embeddings, embeddings())  # type: ignore[arg-type]
             draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
+            cache = ConditioningCache() if conditionings is None else conditionings
+            encoder = Encoder(model, request.clip_skip, request.emphasis, words, draw, called.text_patches, cache)
             source = make_source(request, model, open_input)
-            yield from _batches(Job(request, model, source, called, words, free_caches, draw), control)
+            yield from _batches(Job(request, model, source, called, encoder, free_caches), control)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -85,9 +89,8 @@ class Job:
     model: DiffusionModel
     source: Source
     networks: Networks
-    embeddings: Mapping[str, Embedding]
+    encoder: Encoder
     free_caches: Callable[[], None]
-    draw: Draw | None = None  # of the prompt's states
 
     @cached_property
     def unet(self) -> PatientUnet:
@@ -108,16 +111,22 @@ class Job:
         return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength)
 
     @cached_property
-    def cond(self) -> Conditioning:
-        return encode_prompt(self.model, self.networks.prompt, self.request.clip_skip, self.embeddings, self.draw)
+    def calls(self) -> int:
+        """Network calls of a full run, over which prompts that change are laid; an img2img run makes only the first of them."""
+        return self.request.steps * CHOICES[self.sampler].calls_per_step
 
     @cached_property
-    def uncond(self) -> Conditioning:
-        return encode_negative_prompt(self.model, self.request.negative_prompt, self.request.clip_skip, self.embeddings)
+    def conds(self) -> tuple[Scheduled, ...]:
+        return self.encoder.prompt(self.networks.prompt, self.calls)
+
+    @cached_property
+    def uncond(self) -> Scheduled:
+        return self.encoder.negative_prompt(self.request.negative_prompt, self.calls)
 
     def facts(self, interrupted: bool) -> infotext.Facts:
         """What the pictures' infotext says beyond the request."""
-        hashes = {used.name: used.sha256[:HASH_DIGITS] for used in self.cond.embeddings + self.uncond.embeddings if used.sha256}
+        prompts = (*self.conds, self.uncond)
+        hashes = {used.name: used.sha256[:HASH_DIGITS] for prompt in prompts for used in prompt.embeddings if used.sha256}
         extra = {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())} if hashes else {}
         return infotext.Facts(extra={**self.networks.facts, **extra} | ({"Interrupted": "True"} if interrupted else {}))
 
@@ -248,8 +257,9 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     """Network, guidance and mask as one function."""
     kind = CHOICES[job.sampler].kind
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
-    cond, uncond = with_sizes(job.cond, job.model, size, GOOD_SCORE), with_sizes(job.uncond, job.model, size, BAD_SCORE)
-    predict = guided(unet_network(job.unet, begin.shown), cond, uncond, job.request.cfg_scale, batch)
+    conds = [cond.with_sizes(job.model, size, GOOD_SCORE) for cond in job.conds]
+    uncond = job.uncond.with_sizes(job.model, size, BAD_SCORE)
+    predict = guided(unet_network(job.unet, begin.shown), conds, uncond, Guidance(job.request.cfg_scale), batch)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from webui.engine.conditioning import Scheduled
 from webui.engine.text_encoding import Conditioning
+
+CONTEXTS = 4  # kept ready: as many as there are in [a|b] where prompt and negative prompt take a call each
 
 
 @dataclass(frozen=True)
@@ -25,23 +29,81 @@ Predict = Callable[[Tensor, float, int], Tensor]
 """(x, t, call) -> guided output."""
 
 
-def guided(network: Network, cond: Conditioning, uncond: Conditioning, cfg_scale: float, batch: int) -> Predict:
-    """uncond + cfg_scale * (cond - uncond), for `batch` latents at once.
+def never(call: int, t: float) -> bool:
+    return False
 
-    Both run at every scale, 1 too, as the field does. Prompts of as many tokens share one call; others take a call each, since padding
-    would change the picture.
+
+@dataclass(frozen=True)
+class Guidance:
+    """How an answer is put together.
+
+    scale: CFG scale. rescale: 0 .. 1, how far the answer's spread is brought back to that of the prompt's (arXiv:2305.08891, 3.4).
+    alone: (call, t) -> whether the negative prompt is left out; what the prompt's first part answers then stands in its place.
     """
-    together = cond.states.shape == uncond.states.shape
-    calls = [_context([cond, uncond], batch)] if together else [_context([cond], batch), _context([uncond], batch)]
+
+    scale: float
+    rescale: float = 0.0
+    alone: Callable[[int, float], bool] = never
+
+
+def guided(network: Network, conds: Sequence[Scheduled], uncond: Scheduled, guidance: Guidance, batch: int) -> Predict:
+    """uncond + scale * sum of weight * (cond - uncond), for `batch` latents at once; each prompt as it is at the call.
+
+    The negative prompt runs at every scale, 1 too, as the field does. Prompts of as many tokens share one call; a negative prompt of
+    another length takes a call of its own, since padding would change the picture. Parts of a prompt always share one.
+    """
+
+    @lru_cache(maxsize=CONTEXTS)
+    def contexts(*chosen: Conditioning) -> list[Context]:
+        """For the call of all of them, or one for the parts and one for the negative prompt, which comes last if at all."""
+        parts = _of_one_length(chosen[: len(conds)])
+        rest = chosen[len(conds) :]
+        if not rest or rest[0].states.shape == parts[0].states.shape:
+            return [_context([*parts, *rest], batch)]
+        return [_context(parts, batch), _context(rest, batch)]
 
     def predict(x: Tensor, t: float, call: int) -> Tensor:
-        if together:
-            with_prompt, without = network(torch.cat([x, x]), t, calls[0]).chunk(2)
-        else:
-            with_prompt, without = (network(x, t, context) for context in calls)
-        return torch.add(without, with_prompt - without, alpha=cfg_scale)
+        chosen = [cond.at(call) for cond in conds]
+        alone = guidance.alone(call, t)
+        if not alone:
+            chosen.append(uncond.at(call))
+        answers = [answer for context in contexts(*chosen) for answer in _ask(network, x, t, context)]
+        return _combined(answers[: len(conds)], answers[0 if alone else -1], [cond.weight for cond in conds], guidance)
 
     return predict
+
+
+def _ask(network: Network, x: Tensor, t: float, context: Context) -> Sequence[Tensor]:
+    """The network's answer for each of the context's prompts."""
+    prompts = len(context.states) // len(x)
+    return network(torch.cat([x] * prompts) if prompts > 1 else x, t, context).chunk(prompts)
+
+
+def _combined(parts: Sequence[Tensor], without: Tensor, weights: Sequence[float], guidance: Guidance) -> Tensor:
+    result = without
+    for part, weight in zip(parts, weights, strict=True):
+        result = torch.add(result, part - without, alpha=weight * guidance.scale)
+    if not guidance.rescale:
+        return result
+    prompt = without
+    for part, weight in zip(parts, weights, strict=True):
+        prompt = torch.add(prompt, part - without, alpha=weight)
+    spread = prompt.std(dim=(1, 2, 3), keepdim=True) / result.std(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(result, result * spread, guidance.rescale)
+
+
+def _of_one_length(parts: Sequence[Conditioning]) -> list[Conditioning]:
+    """The parts of a prompt with as many tokens as the longest: the last state of the others is repeated, as the field does."""
+    most = max(len(part.states) for part in parts)
+    return [_lengthened(part, most) for part in parts]
+
+
+def _lengthened(part: Conditioning, tokens: int) -> Conditioning:
+    missing = tokens - len(part.states)
+    if not missing:
+        return part
+    states = torch.cat([part.states, part.states[-1:].expand(missing, -1)])
+    return Conditioning(states, part.pooled, part.sizes, part.embeddings)
 
 
 def _context(conds: Sequence[Conditioning], batch: int) -> Context:
