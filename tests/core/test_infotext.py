@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
 from webui.core.family import PREDICTION_TYPES
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.infotext import Facts, read, to_request, write
+from webui.core.prompt import EMPHASIS
 from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
 
 TRICKS = [
@@ -82,6 +84,15 @@ AESTHETICS = st.builds(
     text_negative=st.booleans(),
     slerp_angle=st.floats(0, 1),
 )
+GUIDANCES = st.builds(
+    GuidanceOptions,
+    emphasis=st.sampled_from(EMPHASIS),
+    rescale=FRACTIONS,
+    skip_early=FRACTIONS,
+    ngms=st.floats(0, 15),
+    ngms_all_steps=st.booleans(),
+    skip_uncond=st.booleans(),
+)
 REQUESTS = st.builds(
     # a variation seed of strength 0 changes nothing and is not written
     lambda variation, **rest: GenerationRequest(variation_seed=variation[0], variation_strength=variation[1], **rest),
@@ -107,6 +118,7 @@ REQUESTS = st.builds(
     batch_count=st.integers(1, 1000),
     init=st.none() | INITS,
     aesthetic=st.none() | AESTHETICS,
+    guidance=GUIDANCES,
 )
 
 
@@ -250,14 +262,15 @@ def test_a_bad_field_spoils_no_other():
     )
     base = GenerationRequest(steps=11, sampler="Euler", cfg_scale=3, seed=4, width=128, height=128)
     request, problems = to_request(read(text), base)
-    assert request == replace(base, prompt="x", clip_skip=3)
+    assert request == replace(base, prompt="x", clip_skip=3, guidance=GuidanceOptions())
     assert [problem.split()[0] for problem in problems] == ["sampler", "Size-1", "Steps", "CFG", "Seed", "Denoising", "Hires"]
 
 
 def test_absent_keys_keep_the_base_and_defaults_come_back():
     base = GenerationRequest(steps=11, width=128, height=64, seed=4, clip_skip=5, variation_strength=0.5, checkpoint="c.ckpt")
     request, _ = to_request(read("x\nSampler: Euler, CFG scale: 7, Seed: 2"), base)
-    assert request == replace(base, prompt="x", sampler="Euler", seed=2, clip_skip=1, variation_strength=0.0)
+    defaults = {"clip_skip": 1, "variation_strength": 0.0, "guidance": GuidanceOptions()}
+    assert request == replace(base, prompt="x", sampler="Euler", seed=2, **defaults)
 
 
 def test_an_init_image_that_the_text_does_not_name_is_kept():

@@ -15,6 +15,7 @@ from tests.tiny import tiny_model
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.errors import BadRequest, EngineError, OutOfMemory
 from webui.core.event import Finished, Loading, Pictures, Preview, Progress
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.engine.conditioning import ConditioningCache
 from webui.engine.generate import generate
@@ -196,6 +197,52 @@ def test_img2img_counts_calls_from_its_own_first_over_the_steps_of_a_full_run(li
     first, early, late = (latents_of(listener, monkeypatch, f"a [red circle:blue star:{when}]", **changes) for when in (99, 3, 0.5))
     assert torch.equal(first, late)
     assert relative(early, first) > 1e-3
+
+
+def rows_of_calls(model, monkeypatch, request):
+    """How many latents went through the UNet in each of its calls."""
+    seen = []
+    forward = model.unet.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(model.unet, "forward", lambda x, *rest, **named: seen.append(len(x)) or forward(x, *rest, **named))
+        run(model, request)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "rows"),
+    [
+        ({}, {"skip_early": 0.5}, [1, 1, 1, 2]),
+        ({"sampler": "Heun"}, {"skip_early": 0.5}, [1, 1, 1, 1, 1, 2, 2]),
+        ({}, {"ngms": 15.0}, [2, 1, 2, 1]),
+        ({}, {"ngms": 15.0, "ngms_all_steps": True}, [1, 1, 1, 1]),
+        ({}, {"ngms": 0.1}, [2, 2, 2, 1]),  # levels of 4 steps: 14.6, 2.9, 0.8, 0.03
+        ({"sampler": "DDIM", "steps": 8}, {"ngms": 15.0}, [2] * 7),  # the field compares DDIM's timesteps, 876 to 126
+        ({"init": InitImage(image="photo", denoising_strength=0.5)}, {"skip_early": 0.4}, [1, 1, 2]),  # 2 of 3 is more
+        ({"cfg_scale": 1.0}, {"skip_uncond": True}, [1, 1, 1, 1]),
+        ({"cfg_scale": 2.0, "prompt": "a:0.25 AND b:0.25"}, {"skip_uncond": True}, [2, 2, 2, 2]),
+        ({"cfg_scale": 2.0}, {"skip_uncond": True}, [2, 2, 2, 2]),
+    ],
+)
+def test_calls_without_the_negative_prompt(model, monkeypatch, changes, options, rows):
+    request = replace(REQUEST, guidance=GuidanceOptions(**options), **changes)
+    assert rows_of_calls(model, monkeypatch, request) == rows
+
+
+def test_leaving_out_the_negative_prompt_at_cfg_scale_one_changes_last_digits_only(listener, monkeypatch):
+    with_it, without = (
+        latents_of(listener, monkeypatch, "a red circle", cfg_scale=1.0, guidance=GuidanceOptions(skip_uncond=skip))
+        for skip in (False, True)
+    )
+    assert relative(without, with_it) < 1e-4
+
+
+def test_cfg_rescale_equals_diffusers_pipeline(listener, monkeypatch):
+    request = replace(REQUEST, sampler="Euler", schedule_type="Uniform", steps=10, cfg_scale=3.0)
+    ours = decoded_latents(listener, replace(request, guidance=GuidanceOptions(rescale=0.7)), monkeypatch)
+    theirs = pipeline_latents(listener, diffusers.EulerDiscreteScheduler(**BETAS), request, guidance_rescale=0.7)
+    assert relative(ours, theirs) < 1e-4
+    assert relative(decoded_latents(listener, request, monkeypatch), theirs) > 1e-3
 
 
 def test_a_repeated_prompt_costs_no_call_of_the_text_encoder(model, monkeypatch):

@@ -2,8 +2,9 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
+from webui.core.guidance_options import GuidanceOptions
 from webui.engine.conditioning import Scheduled
-from webui.engine.guidance import Guidance, guided
+from webui.engine.guidance import Guidance, guided, left_out
 from webui.engine.text_encoding import Conditioning
 
 X = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
@@ -124,3 +125,25 @@ def test_where_the_negative_prompt_is_left_out_the_first_parts_answer_takes_its_
     torch.testing.assert_close(predict(X, 8.0, 1), X + 3 + 7 * 0.5)
     assert [len(context.states) for context in network.contexts] == [6, 4]
     assert asked == [(0, 9.0), (1, 8.0)]
+
+
+def left_out_calls(low, steps=10, **options):
+    """The calls of a run from t 900 down in tens that do without the negative prompt."""
+    rule = left_out(GuidanceOptions(**options), steps, low)
+    return [call for call in range(steps) if rule(call, 900.0 - 100 * call)]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, []),
+        ({"skip_early": 0.3}, [0, 1, 2, 3]),
+        ({"skip_early": 0.01}, [0]),
+        ({"ngms": 2.0}, [5, 7, 9]),
+        ({"ngms": 2.0, "ngms_all_steps": True}, [5, 6, 7, 8, 9]),
+        ({"ngms_all_steps": True}, []),
+        ({"ngms": 2.0, "skip_early": 0.1}, [0, 1, 5, 7, 9]),
+    ],
+)
+def test_early_calls_and_every_other_below_a_level_do_without_the_negative_prompt(options, expected):
+    assert left_out_calls(410.0 if options.get("ngms") else 0.0, **options) == expected

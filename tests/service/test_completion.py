@@ -12,6 +12,7 @@ from PIL import Image
 from tests.service.conftest import write_checkpoint
 from webui.core.catalog import Catalog
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.settings import PREFERENCES, Settings
 from webui.service.completion import complete
@@ -156,3 +157,38 @@ def test_inputs_that_are_not_there_are_refused(completed: Complete, inputs: Inpu
         completed(init=InitImage(image="0" * 64))
     with pytest.raises(MissingModel, match="send it again"):
         completed(init=InitImage(image=add(inputs, 64, 64), inpaint=Inpaint(mask="0" * 64)))
+
+
+def test_comments_leave_both_prompts_unless_they_are_wanted(completed: Complete) -> None:
+    prompts = {"prompt": "a cat # or a dog\n# <lora:missing:1>\n, red", "negative_prompt": "#\nblurry"}
+    done = completed(**prompts)
+    assert (done.prompt, done.negative_prompt) == ("a cat \n, red", "blurry")
+    with pytest.raises(MissingModel):
+        completed(prefer={"enable_prompt_comments": False}, **prompts)
+
+
+def test_guidance_that_the_request_leaves_open_is_the_preferred_one(completed: Complete) -> None:
+    prefer = {"emphasis": "No norm", "s_min_uncond": 2.0}
+    assert completed().guidance == GuidanceOptions()
+    assert completed(prefer).guidance == GuidanceOptions(emphasis="No norm", ngms=2.0)
+    own = GuidanceOptions(rescale=0.5)
+    assert completed(prefer, guidance=own).guidance == own
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"prompt": "[" * 65}, "64 brackets"),
+        ({"negative_prompt": "(" * 65}, "64 brackets"),
+        ({"prompt": "a " + "AND b " * 40}, "41 parts"),
+        ({"prompt": "[(a:20000)|b]"}, "weight of 20000"),
+        ({"prompt": "[a|b]" + "c" * 90_000, "steps": 40}, "changes 40 times"),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_refused_before_they_wait(completed: Complete, fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
+        completed(**fields)
+
+
+def test_weights_are_not_looked_at_where_they_are_text(completed: Complete) -> None:
+    completed(prompt="(a:20000)", guidance=GuidanceOptions(emphasis="None"))

@@ -11,7 +11,7 @@ from webui.core.lora_hash import lora_hash
 from webui.core.request import GenerationRequest
 from webui.service.service import Service
 from webui.ui import actions
-from webui.ui.fields import FIELDS, QUICK, TABS
+from webui.ui.fields import FIELDS, GUIDANCE, QUICK, TABS
 
 
 def shown(tab: str, **changes: object) -> dict[str, object]:
@@ -149,7 +149,8 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
     }
     start = actions.start_values(service, drafts)
     assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
-    assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept"}
+    guidance = {name: FIELDS[name].default for name in GUIDANCE}  # the preferred ones
+    assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept", **guidance}
     assert (start["quick"]["checkpoint"].value, start["quick"]["clip_skip"]) == ("small.safetensors", 3)
 
 

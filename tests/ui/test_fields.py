@@ -4,11 +4,12 @@ import pytest
 
 from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "aesthetic"}
+NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "aesthetic", "guidance"}
 
 
 def shown(tab: str) -> dict[str, object]:
@@ -17,7 +18,8 @@ def shown(tab: str) -> dict[str, object]:
 
 def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
     wanted = set()
-    parts = (("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint), ("aesthetic.", Aesthetic))
+    inits = (("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint))
+    parts = (*inits, ("aesthetic.", Aesthetic), ("guidance.", GuidanceOptions))
     for prefix, kind in (("", GenerationRequest), *parts):
         wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
     covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
@@ -37,7 +39,17 @@ def test_widgets_of_one_tab_have_different_elem_ids(tab: str) -> None:
 def test_what_is_collected_is_shown_again() -> None:
     inpaint = Inpaint(mask=SHA, blur_x=9, blur_y=9, invert=True, content="fill", only_masked=True, padding=40)
     init = InitImage(image=SHA, denoising_strength=0.3, resize_mode="Crop and resize", inpaint=inpaint)
-    request = GenerationRequest(prompt="a fox", seed=2**62 + 1, steps=7, width=640, height=448, cfg_scale=3.5, clip_skip=2, init=init)
+    request = GenerationRequest(
+        prompt="a fox",
+        seed=2**62 + 1,
+        steps=7,
+        width=640,
+        height=448,
+        cfg_scale=3.5,
+        clip_skip=2,
+        init=init,
+        guidance=GuidanceOptions(emphasis="Ignore", rescale=0.25, skip_early=0.1, ngms=2.5, ngms_all_steps=True, skip_uncond=True),
+    )
     values = spread(request, (*QUICK, *TABS["img2img"]))
     assert collect(values, image=SHA, mask=SHA) == request
 

@@ -17,6 +17,7 @@ from webui.core.aesthetic import aesthetic_items, read_aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.guidance_options import guidance_items, read_guidance
 from webui.core.key_values import Values, is_digits, items, joined, short
 from webui.core.request import (
     MAX_BATCH_COUNT,
@@ -63,7 +64,7 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
     if request.negative_prompt:
         parts.append(f"{NEGATIVE} {request.negative_prompt}")
     drawn = aesthetic_items(request.aesthetic) if request.aesthetic else ()
-    pairs = [*_settings(request), *_init_items(request.init), *drawn, *facts.extra.items()]
+    pairs = [*_settings(request), *_init_items(request.init), *guidance_items(request.guidance), *drawn, *facts.extra.items()]
     if _is_ambiguous(request):
         pairs.append((PROMPT_LINES, str(request.prompt.count("\n") + 1 if request.prompt else 0)))
     pairs.append(("Version", facts.version))
@@ -267,6 +268,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         rng=_rng(values),
         init=_init(values, base.init),
         aesthetic=read_aesthetic(values),
+        guidance=read_guidance(values),
         **_models(values, base, ours),
     )
     silent = SILENT if notes else [key for key in values.left() if key in SILENT or not _changes_pictures(key, infotext.params[key])]
@@ -282,7 +284,7 @@ SILENT = (
 CHANGING = (
     *("Image CFG scale", "Face restoration", "Conditional mask weight", "ENSD", "Token merging ratio", "Tiling", "First pass size"),
     *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
-    *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds", "Emphasis"),
+    *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "Pad conds"),
     *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     *("SD upscale", "ControlNet"),
 )

@@ -7,7 +7,7 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
-from webui.core.prompt import EMPHASIS
+from webui.core.guidance_options import GuidanceOptions
 
 MAX_SIDE = 4096  # pixels
 MAX_STEPS = 1000
@@ -64,13 +64,13 @@ class GenerationRequest:
     vae_hash: str = ""
     prediction_type: str = ""  # one of PREDICTION_TYPES, or "Automatic": as the file says; "" before completion: as its card says
     clip_skip: int = 1  # 1 .. 12, the field's counting: 1 = the last layer
-    emphasis: str = "Original"  # one of EMPHASIS: what weights in prompts do
     width: int = 0  # pixels, multiple of 8; 0 before completion: the checkpoint's native size
     height: int = 0
     steps: int = 20
     sampler: str = "DPM++ 2M"
     schedule_type: str = "Automatic"
     cfg_scale: float = 7.0
+    guidance: GuidanceOptions | None = None  # None before completion: the preferred ones
     seed: int = -1  # -1 before completion: draw one
     variation_seed: int = -1  # -1 before completion: draw one
     variation_strength: float = 0.0  # 0 .. 1
@@ -96,10 +96,10 @@ class GenerationRequest:
                 _check_multiple_of_8(name, getattr(self, name))
         find_sampler(self.sampler, self.schedule_type)
         check_prediction_type(self.prediction_type)
-        if self.emphasis not in EMPHASIS:
-            raise BadRequest(f"emphasis {self.emphasis!r} is not known; choose one of: {', '.join(EMPHASIS)}")
         if self.rng != "CPU":
             raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
+        if self.guidance is not None:
+            self.guidance.validate()
         if self.init is not None:
             _check_init(self.init)
         if self.aesthetic is not None:
@@ -124,6 +124,8 @@ class GenerationRequest:
             init["inpaint"] = Inpaint(**known_fields(Inpaint, init["inpaint"])) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**known_fields(Outpaint, init["outpaint"])) if init.get("outpaint") else None
             values["init"] = InitImage(**init)
+        told = values.get("guidance", {})  # missing: written when there was nothing to choose
+        values["guidance"] = None if told is None else GuidanceOptions(**known_fields(GuidanceOptions, told))
         if values.get("aesthetic"):
             values["aesthetic"] = Aesthetic(**known_fields(Aesthetic, values["aesthetic"]))
         return cls(**values)

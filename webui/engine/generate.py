@@ -1,5 +1,6 @@
 """The one path from a request to pictures: load, encode, start, denoise, decode. Nothing runs between two steps but the consumer."""
 
+import math
 from collections import ChainMap
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,13 +17,14 @@ from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import find_sampler
 from webui.core.errors import OutOfMemory
 from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Preview, Progress
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest
 from webui.engine.aesthetic import Guide, drawn_states, no_guide
 from webui.engine.conditioning import ConditioningCache, Encoder, Scheduled
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.device import memory_sentence
 from webui.engine.embeddings import Embedding
-from webui.engine.guidance import Guidance, guided
+from webui.engine.guidance import Guidance, always, guided, left_out
 from webui.engine.ladders import UnetOverflow, give_memory_back, is_out_of_memory
 from webui.engine.latents import FACTOR, decode_latents
 from webui.engine.load_progress import at_once
@@ -72,7 +74,7 @@ def generate(
             words = ChainMap(called.embeddings, embeddings())  # type: ignore[arg-type]
             draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
             cache = ConditioningCache() if conditionings is None else conditionings
-            encoder = Encoder(model, request.clip_skip, request.emphasis, words, draw, called.text_patches, cache)
+            encoder = Encoder(model, request.clip_skip, _guidance(request).emphasis, words, draw, called.text_patches, cache)
             source = make_source(request, model, open_input)
             yield from _batches(Job(request, model, source, called, encoder, free_caches), control)
     except (MemoryError, RuntimeError) as error:
@@ -122,6 +124,17 @@ class Job:
     @cached_property
     def uncond(self) -> Scheduled:
         return self.encoder.negative_prompt(self.request.negative_prompt, self.calls)
+
+    @cached_property
+    def strength(self) -> Guidance:
+        """How strongly the prompts pull, and when the negative one does not."""
+        options, choice = _guidance(self.request), CHOICES[self.sampler]
+        scale, calls = self.request.cfg_scale, self.calls
+        if self.request.init:  # the calls of such a run, as the field counts them
+            calls = (int(min(self.request.init.denoising_strength, 0.999) * self.request.steps) + 1) * choice.calls_per_step
+        low = options.ngms if choice.kind == "timestep" else self.schedule.t_above(options.ngms)  # the field's sigma of these is t
+        no_push = options.skip_uncond and math.isclose(scale * sum(cond.weight for cond in self.conds), 1)
+        return Guidance(scale, options.rescale, always if no_push else left_out(options, calls, low))
 
     def facts(self, interrupted: bool) -> infotext.Facts:
         """What the pictures' infotext says beyond the request."""
@@ -259,7 +272,7 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
     conds = [cond.with_sizes(job.model, size, GOOD_SCORE) for cond in job.conds]
     uncond = job.uncond.with_sizes(job.model, size, BAD_SCORE)
-    predict = guided(unet_network(job.unet, begin.shown), conds, uncond, Guidance(job.request.cfg_scale), batch)
+    predict = guided(unet_network(job.unet, begin.shown), conds, uncond, job.strength, batch)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
@@ -268,6 +281,10 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     if begin.mask is None or init is None:
         return denoise
     return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, begin.mask, init)
+
+
+def _guidance(request: GenerationRequest) -> GuidanceOptions:
+    return request.guidance or GuidanceOptions()
 
 
 def _memory_advice(request: GenerationRequest, model: DiffusionModel) -> str:

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from webui.core.guidance_options import GuidanceOptions
 from webui.engine.conditioning import Scheduled
 from webui.engine.text_encoding import Conditioning
 
@@ -29,8 +30,28 @@ Predict = Callable[[Tensor, float, int], Tensor]
 """(x, t, call) -> guided output."""
 
 
+Rule = Callable[[int, float], bool]
+"""(call, t) -> whether the negative prompt is left out."""
+
+
 def never(call: int, t: float) -> bool:
     return False
+
+
+def always(call: int, t: float) -> bool:
+    return True
+
+
+def left_out(options: GuidanceOptions, calls: int, low: float) -> Rule:
+    """The field's two ways to save calls: early ones (of so many), and every other one, or all, below the timestep `low`."""
+    if not options.skip_early and not options.ngms:
+        return never
+
+    def rule(call: int, t: float) -> bool:
+        early = bool(options.skip_early) and call / calls <= options.skip_early
+        return early or (t < low and (options.ngms_all_steps or call % 2 == 1))
+
+    return rule
 
 
 @dataclass(frozen=True)
@@ -38,12 +59,12 @@ class Guidance:
     """How an answer is put together.
 
     scale: CFG scale. rescale: 0 .. 1, how far the answer's spread is brought back to that of the prompt's (arXiv:2305.08891, 3.4).
-    alone: (call, t) -> whether the negative prompt is left out; what the prompt's first part answers then stands in its place.
+    alone: when the negative prompt is left out; what the prompt's first part answers then stands in its place.
     """
 
     scale: float
     rescale: float = 0.0
-    alone: Callable[[int, float], bool] = never
+    alone: Rule = never
 
 
 def guided(network: Network, conds: Sequence[Scheduled], uncond: Scheduled, guidance: Guidance, batch: int) -> Predict:

@@ -10,8 +10,11 @@ from PIL import Image
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
 from webui.core.errors import BadModelFile, BadRequest
+from webui.core.guidance_options import preferred_guidance
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
+from webui.core.prompt import EMPHASIS, pieces_of, without_comments
+from webui.core.prompt_schedule import parse_prompt, parse_schedule
 from webui.core.request import MAX_SIDE, GenerationRequest
 
 SMALLEST_SIDE = 64  # pixels
@@ -25,6 +28,8 @@ def complete(
     open_input: Callable[[str], Image.Image],
 ) -> GenerationRequest:
     """The request with nothing left open; what is set already stays. Raises BadRequest, MissingModel."""
+    if preferences["enable_prompt_comments"]:
+        request = replace(request, prompt=without_comments(request.prompt), negative_prompt=without_comments(request.negative_prompt))
     _check_networks(request.prompt, catalog)
     if request.aesthetic is not None:
         catalog.find_aesthetic(request.aesthetic.embedding)
@@ -36,6 +41,7 @@ def complete(
         request,
         prompt=_storable(request.prompt),
         negative_prompt=_storable(request.negative_prompt),
+        guidance=request.guidance or preferred_guidance(preferences),
         checkpoint=checkpoint.name,
         checkpoint_hash=checkpoint.short_hash,
         vae=vae.name if vae else "None",
@@ -49,6 +55,7 @@ def complete(
         variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
     )
     done.validate()
+    _check_prompts(done)
     return done
 
 
@@ -66,6 +73,16 @@ def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRec
     slots = zip(("primary", "secondary", "tertiary"), order.checkpoints, strict=False)
     names: dict[str, Any] = {slot: _usable(catalog.find_checkpoint(name)).name for slot, name in slots}
     return replace(order, **names, bake_in_vae=vae(order.bake_in_vae))
+
+
+def _check_prompts(request: GenerationRequest) -> None:
+    """Tell now that a prompt nests too deeply, weighs too much, or changes too often for its length."""
+    calls = request.steps * SAMPLERS[request.sampler].calls_per_step
+    schedules = [part.schedule for part in parse_prompt(extract_networks(request.prompt)[0], calls)]
+    schedules.append(parse_schedule(request.negative_prompt, calls))
+    emphasis = request.guidance.emphasis if request.guidance else EMPHASIS[0]
+    for text in {until.text for schedule in schedules for until in schedule}:
+        pieces_of(text, emphasis)
 
 
 def _check_networks(prompt: str, catalog: Catalog) -> None:

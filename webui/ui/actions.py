@@ -12,7 +12,7 @@ from webui.core.lora_hash import DIGITS, read_lora_hashes
 from webui.core.model_listing import without_ending
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.service.service import Service
-from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
+from webui.ui.fields import FIELDS, GUIDANCE, NO_AESTHETIC, QUICK, TABS, collect, spread
 
 SOME_PICTURE = "shown"  # stands for a picture or a mask where only the settings beside it matter
 MOST_TOLD = 5  # problems of one infotext that are shown
@@ -185,7 +185,7 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
     start["quick"]["vae"] = gr.Dropdown(choices=vaes, value=quick["vae"])
     for tab, fields in TABS.items():
         native = {"width": side, "height": side} if "width" in fields else {}
-        start[tab] = native | _still_good(tab, kept)
+        start[tab] = native | spread(preferred, GUIDANCE) | _still_good(tab, kept)
         if "aesthetic.embedding" in fields:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
             start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)

@@ -14,6 +14,8 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.guidance_options import GuidanceOptions
+from webui.core.prompt import EMPHASIS
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 
 
@@ -165,6 +167,12 @@ FIELDS: dict[str, Field] = {
         _number("batch_count", "batch_count", "Batch count", 1),
         _number("batch_size", "batch_size", "Batch size", 1),
         _slider("cfg_scale", "cfg_scale", "CFG scale", 7.0, 1, 30, 0.5),
+        _choice("guidance.emphasis", "emphasis", "Emphasis: what (word:1.2) does", EMPHASIS[0], list(EMPHASIS)),
+        _slider("guidance.rescale", "cfg_rescale", "CFG rescale", 0.0, 0, 1, 0.01),
+        _slider("guidance.skip_early", "skip_early_cond", "First steps without negative prompt", 0.0, 0, 1, 0.01),
+        _slider("guidance.ngms", "s_min_uncond", "Sigma below which every other step does without", 0.0, 0, 15, 0.01),
+        _switch("guidance.ngms_all_steps", "s_min_uncond_all", "Below that sigma: every step"),
+        _switch("guidance.skip_uncond", "skip_uncond", "At CFG scale 1: no negative prompt, twice as fast"),
         _seed("seed", "seed", "Seed"),
         _seed("variation_seed", "subseed", "Variation seed"),
         _slider("variation_strength", "subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),
@@ -194,9 +202,11 @@ FIELDS: dict[str, Field] = {
 }
 
 QUICK = ("checkpoint", "vae", "clip_skip")  # the top row, shared by all tabs
+GUIDANCE = tuple(name for name in FIELDS if name.startswith("guidance."))
 _COMMON = (
     *("prompt", "negative_prompt", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
     *("seed", "variation_seed", "variation_strength", "prediction_type"),
+    *GUIDANCE,
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
@@ -211,7 +221,7 @@ TABS: dict[str, tuple[str, ...]] = {
 
 def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
     """The request that widget `values` (field name -> value) describe, with the input pictures by hash ("" = none)."""
-    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}, "aesthetic": {}}
+    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}, "aesthetic": {}, "guidance": {}}
     for name, value in values.items():
         entry = FIELDS[name]
         for path in (name, *entry.also):
@@ -224,7 +234,8 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
         init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, **groups["init"])
     drawn = groups["aesthetic"]
     aesthetic = Aesthetic(**drawn) if drawn.get("embedding", NO_AESTHETIC) != NO_AESTHETIC else None
-    return GenerationRequest(**groups[""], init=init, aesthetic=aesthetic)
+    guidance = GuidanceOptions(**groups["guidance"]) if groups["guidance"] else None
+    return GenerationRequest(**groups[""], init=init, aesthetic=aesthetic, guidance=guidance)
 
 
 def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:

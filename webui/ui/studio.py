@@ -10,7 +10,7 @@ from gradio.components import Component
 
 from webui.service.service import Service
 from webui.ui import actions
-from webui.ui.fields import FIELDS, TABS
+from webui.ui.fields import FIELDS, GUIDANCE, TABS
 
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # for events: short, unseen, no public endpoint
 
@@ -127,6 +127,14 @@ def rare_rows(studio: Studio) -> None:
     """What few pictures need."""
     with gr.Accordion("More", open=False, elem_id=f"{studio.name}_more"):
         studio.add("prediction_type")
+
+
+def guidance_rows(studio: Studio) -> None:
+    with gr.Accordion("Guidance", open=False, elem_id=f"{studio.name}_guidance"):
+        for row in zip(GUIDANCE[::2], GUIDANCE[1::2], strict=True):
+            with gr.Row():
+                for name in row:
+                    studio.add(name)
 
 
 def result_area(studio: Studio) -> None:
