@@ -335,3 +335,11 @@ def test_an_unknown_prediction_type_is_told_and_not_taken() -> None:
     request, problems = to_request(read("a\nSteps: 5, Sampler: Euler, Seed: 1, Prediction type: sample"), GenerationRequest())
     assert request.prediction_type == ""
     assert any("Prediction type sample is not known" in problem for problem in problems)
+
+
+def test_templates_stand_beside_the_prompts_and_are_passed_over_in_silence():
+    text = write(GenerationRequest(prompt="red", template="{red|blue}, x", negative_template="__bad__", seed=1))
+    assert read(text).params["Template"] == "{red|blue}, x"
+    assert read(text).params["Negative Template"] == "__bad__"
+    request, problems = to_request(read(text), GenerationRequest())
+    assert (request.prompt, request.template, problems) == ("red", "", [])

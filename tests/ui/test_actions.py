@@ -148,6 +148,7 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
         "img2img": "nonsense",
     }
     start = actions.start_values(service, drafts)
+    assert start["txt2img"].pop("styles").value == []
     assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
     guidance = {name: FIELDS[name].default for name in GUIDANCE}  # the preferred ones
     assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept", **guidance}

@@ -9,7 +9,20 @@ from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "aesthetic", "guidance"}
+NOT_SHOWN = {
+    "checkpoint_hash",
+    "vae_hash",
+    "rng",
+    "init",
+    "image",
+    "inpaint",
+    "outpaint",
+    "mask",
+    "aesthetic",
+    "guidance",
+    "template",
+    "negative_template",
+}
 
 
 def shown(tab: str) -> dict[str, object]:

@@ -46,6 +46,7 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     _refuse_what_is_missing(body)
     request = _overlay(body, _base(body, preferences))
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)
+    request = replace(request, styles=tuple(body.styles))
     request = with_guidance(request, body, preferences)
     if body.aesthetic is not None:
         request = replace(request, aesthetic=_aesthetic(body.aesthetic))

@@ -11,6 +11,7 @@ request back for every text but those with lone surrogates, which no file can ho
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
@@ -64,11 +65,26 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
     if request.negative_prompt:
         parts.append(f"{NEGATIVE} {request.negative_prompt}")
     drawn = aesthetic_items(request.aesthetic) if request.aesthetic else ()
-    pairs = [*_settings(request), *_init_items(request.init), *guidance_items(request.guidance), *drawn, *facts.extra.items()]
+    pairs = [
+        *_settings(request),
+        *_init_items(request.init),
+        *guidance_items(request.guidance),
+        *drawn,
+        *_templates(request),
+        *facts.extra.items(),
+    ]
     if _is_ambiguous(request):
         pairs.append((PROMPT_LINES, str(request.prompt.count("\n") + 1 if request.prompt else 0)))
     pairs.append(("Version", facts.version))
     return "\n".join([*parts, joined(pairs)])
+
+
+def _templates(request: GenerationRequest) -> Iterator[tuple[str, str]]:
+    """What the prompts were before chance decided; nothing is read back from it."""
+    if request.template:
+        yield "Template", request.template
+    if request.negative_template:
+        yield "Negative Template", request.negative_template
 
 
 def _is_ambiguous(request: GenerationRequest) -> bool:
@@ -278,7 +294,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
 # Keys that change no pixel, or only say again what others say.
 SILENT = (
     *("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG"),
-    *("Interrupted", "Lora hashes", "TI hashes", "Hashes"),
+    *("Interrupted", "Lora hashes", "TI hashes", "Hashes", "Template", "Negative Template"),
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
@@ -320,7 +336,7 @@ def _rng(values: Values) -> str:
     return "CPU"
 
 
-def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, str]:
+def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, Any]:
     """Checkpoint and VAE. Other programs name a checkpoint by its bare name, its hash or both: the catalog finds "name [hash]"."""
     digest, name, file = values.text("Model hash"), values.text("Model"), values.text("Model file")
     vae_digest, vae = values.text("VAE hash"), values.text("VAE")

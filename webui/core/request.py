@@ -58,6 +58,9 @@ class GenerationRequest:
 
     prompt: str = ""
     negative_prompt: str = ""
+    styles: tuple[str, ...] = ()  # before completion, which puts them into the prompts
+    template: str = ""  # what the prompt was before chance decided what it leaves open; "": the same
+    negative_template: str = ""
     checkpoint: str = ""  # name in the catalog; "" before completion: the preferred one
     checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256, "" while unknown
     vae: str = "Automatic"  # "Automatic" (before completion only), "None" (the checkpoint's own) or a name in the catalog
@@ -124,6 +127,7 @@ class GenerationRequest:
             init["inpaint"] = Inpaint(**known_fields(Inpaint, init["inpaint"])) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**known_fields(Outpaint, init["outpaint"])) if init.get("outpaint") else None
             values["init"] = InitImage(**init)
+        values["styles"] = tuple(values.get("styles", ()))
         told = values.get("guidance", {})  # missing: written when there was nothing to choose
         values["guidance"] = None if told is None else GuidanceOptions(**known_fields(GuidanceOptions, told))
         if values.get("aesthetic"):

@@ -3,12 +3,14 @@
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 from PIL import Image
 
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
+from webui.core.dynamic_prompt import resolve
 from webui.core.errors import BadModelFile, BadRequest
 from webui.core.guidance_options import preferred_guidance
 from webui.core.model_orders import MergeRecipe, SaveOrder
@@ -16,6 +18,8 @@ from webui.core.networks import extract_networks, hypernetwork_strength, lora_st
 from webui.core.prompt import EMPHASIS, pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
 from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.styles import with_styles
+from webui.service.phrases import Phrases
 
 SMALLEST_SIDE = 64  # pixels
 SEEDS = 2**32  # drawn seeds lie below
@@ -26,10 +30,10 @@ def complete(
     catalog: Catalog,
     preferences: Mapping[str, Any],
     open_input: Callable[[str], Image.Image],
+    phrases: Phrases,
 ) -> GenerationRequest:
     """The request with nothing left open; what is set already stays. Raises BadRequest, MissingModel."""
-    if preferences["enable_prompt_comments"]:
-        request = replace(request, prompt=without_comments(request.prompt), negative_prompt=without_comments(request.negative_prompt))
+    request = _decided(request, phrases, bool(preferences["enable_prompt_comments"]))
     _check_networks(request.prompt, catalog)
     if request.aesthetic is not None:
         catalog.find_aesthetic(request.aesthetic.embedding)
@@ -51,7 +55,6 @@ def complete(
         height=size[1],
         sampler=sampler,
         schedule_type=schedule_type,
-        seed=_seed(request.seed),
         variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
     )
     done.validate()
@@ -83,6 +86,30 @@ def _check_prompts(request: GenerationRequest) -> None:
     emphasis = request.guidance.emphasis if request.guidance else EMPHASIS[0]
     for text in {until.text for schedule in schedules for until in schedule}:
         pieces_of(text, emphasis)
+
+
+def _decided(request: GenerationRequest, phrases: Phrases, comments: bool) -> GenerationRequest:
+    """Styles put into the prompts, comments taken out, and what the prompts leave to chance decided by the request's seed."""
+    styles = {style.name: style for style in phrases.styles()} if request.styles else {}
+    chosen = [styles[name] for name in request.styles if name in styles]
+    texts = (
+        with_styles(request.prompt, [style.prompt for style in chosen]),
+        with_styles(request.negative_prompt, [style.negative_prompt for style in chosen]),
+    )
+    clean = without_comments if comments else str
+    texts = (clean(texts[0]), clean(texts[1]))
+    request = replace(request, prompt=texts[0], negative_prompt=texts[1], styles=(), seed=_seed(request.seed))
+    if request.template or request.negative_template:
+        return request  # has been decided before
+    chance = Random(request.seed)
+    prompt, negative_prompt = (clean(resolve(text, chance, phrases.lines)) for text in texts)
+    return replace(
+        request,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        template=texts[0] if prompt != texts[0] else "",
+        negative_template=texts[1] if negative_prompt != texts[1] else "",
+    )
 
 
 def _check_networks(prompt: str, catalog: Catalog) -> None:

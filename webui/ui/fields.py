@@ -98,6 +98,21 @@ def _choice(name: str, element: str, label: str, default: str, choices: list[str
     return Field(name=name, element=element, widget=gr.Dropdown, label=label, default=default, options=options)
 
 
+def _several(name: str, element: str, label: str) -> Field:
+    """Any number of names, in the order in which they were chosen."""
+    options = {"choices": [], "multiselect": True, "min_width": 140}
+    return Field(
+        name=name,
+        element=element,
+        widget=gr.Dropdown,
+        label=label,
+        default=[],
+        options=options,
+        read=lambda value: tuple(value or ()),
+        show=list,
+    )
+
+
 def _either(name: str, element: str, label: str, no: str, yes: str) -> Field:
     """A bool shown as two words."""
     return Field(
@@ -159,6 +174,7 @@ FIELDS: dict[str, Field] = {
             "prompt", "prompt", "Prompt", "What the picture shows. Ctrl+Enter generates; drop a picture here to read its parameters.", 3
         ),
         _prompt("negative_prompt", "neg_prompt", "Negative prompt", "What it must not show", 2),
+        _several("styles", "styles", "Styles"),
         _choice("sampler", "sampling", "Sampler", "DPM++ 2M", list(SAMPLERS)),
         _choice("schedule_type", "scheduler", "Schedule type", "Automatic", list(SCHEDULE_TYPES)),
         _slider("steps", "steps", "Steps", 20, 1, 150, 1),
@@ -204,7 +220,7 @@ FIELDS: dict[str, Field] = {
 QUICK = ("checkpoint", "vae", "clip_skip")  # the top row, shared by all tabs
 GUIDANCE = tuple(name for name in FIELDS if name.startswith("guidance."))
 _COMMON = (
-    *("prompt", "negative_prompt", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
+    *("prompt", "negative_prompt", "styles", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
     *("seed", "variation_seed", "variation_strength", "prediction_type"),
     *GUIDANCE,
 )

@@ -50,6 +50,7 @@ def prompt_area(studio: Studio) -> None:
     with gr.Column(elem_classes=["area-prompt"]):
         studio.add("prompt")
         studio.add("negative_prompt")
+        studio.add("styles")
         cards(studio)
 
 
