@@ -6,7 +6,17 @@ from webui.core.errors import BadRequest
 from webui.core.guidance_options import GuidanceOptions, guidance_items, preferred_guidance, read_guidance
 from webui.core.key_values import Values
 
-OPTIONS = GuidanceOptions(emphasis="No norm", rescale=0.7, skip_early=0.25, ngms=3.0, ngms_all_steps=True, skip_uncond=True)
+OPTIONS = GuidanceOptions(
+    emphasis="No norm",
+    rescale=0.7,
+    skip_early=0.25,
+    ngms=3.0,
+    ngms_all_steps=True,
+    skip_uncond=True,
+    pad_conds=True,
+    pad_conds_v0=True,
+    old_timelines=True,
+)
 ITEMS = {
     "Emphasis": "No norm",
     "CFG Rescale phi": "0.7",
@@ -14,6 +24,9 @@ ITEMS = {
     "NGMS": "3.0",
     "NGMS all steps": "True",
     "Skip uncond at CFG 1": "True",
+    "Pad conds": "True",
+    "Pad conds v0": "True",
+    "Old prompt editing timelines": "True",
 }
 
 

@@ -92,6 +92,9 @@ GUIDANCES = st.builds(
     ngms=st.floats(0, 15),
     ngms_all_steps=st.booleans(),
     skip_uncond=st.booleans(),
+    pad_conds=st.booleans(),
+    pad_conds_v0=st.booleans(),
+    old_timelines=st.booleans(),
 )
 REQUESTS = st.builds(
     # a variation seed of strength 0 changes nothing and is not written

@@ -121,6 +121,15 @@ def test_the_second_pass_of_hires_fix_counts_on_from_the_first(text, first, seco
 
 
 @pytest.mark.parametrize(
+    ("when", "last"),
+    [("0.5", 5), ("4", 4), ("4.0", 4), ("1.5", 1), ("1", 1)],
+)
+def test_old_timelines_take_numbers_below_one_for_shares_and_both_passes_alike(when, last):
+    for calls, first_pass in ((10, None), (8, 10)):
+        assert [tuple(until) for until in parse_schedule(f"[a:b:{when}]", calls, first_pass, old=True)] == [(last, "a"), (10, "b")]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("a cat", [("a cat", 1.0)]),

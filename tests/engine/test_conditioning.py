@@ -66,6 +66,16 @@ def test_sdxls_negative_prompt_is_zeros_where_all_of_its_texts_are_empty(prompt,
     assert not encode_negative_prompt(xl, "", 1).states.any()
 
 
+def test_the_empty_prompt_is_encoded_for_sdxl_too():
+    xl = family_model("sdxl")
+    torch.testing.assert_close(Encoder(xl).empty().states, encode_prompt(xl, "", 1).states)
+
+
+def test_old_timelines_are_read_as_such(model):
+    (part,) = Encoder(model, old_timelines=True).prompt("[a cat:a dog:2.0]", 8)
+    assert [last for last, _ in part.until] == [2, 8]
+
+
 def test_a_repeated_prompt_costs_no_call_of_the_text_encoder(model, encoded):
     cache = ConditioningCache()
     first, again = (Encoder(model, cache=cache).prompt("[a cat:a dog:2] AND (rain:1.2)", 4) for _ in range(2))

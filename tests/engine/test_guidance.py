@@ -147,3 +147,34 @@ def left_out_calls(low, steps=10, **options):
 )
 def test_early_calls_and_every_other_below_a_level_do_without_the_negative_prompt(options, expected):
     assert left_out_calls(410.0 if options.get("ngms") else 0.0, **options) == expected
+
+
+def padded(conds, uncond, **guidance):
+    network = Network()
+    answer(network, conds, uncond, Guidance(2.0, **guidance))
+    return network
+
+
+@pytest.mark.parametrize(("cond", "uncond"), [(COND, part(1, 231)), (part(3, 231), UNCOND)])
+def test_the_shorter_prompt_may_be_filled_up_with_empty_chunks(cond, uncond):
+    network = padded([cond], uncond, padding=Conditioning(torch.full((77, 2), 9.0)))
+    assert network.calls == [((4, 4, 3, 3), (4, 231, 2))]
+    short, long = (0, 2) if cond is COND else (2, 0)
+    assert network.contexts[0].states[short, :, 0].tolist() == [3.0 if cond is COND else 1.0] * 77 + [9.0] * 154
+    assert 9.0 not in network.contexts[0].states[long]
+
+
+def test_the_negative_prompt_may_be_fitted_by_its_last_token():
+    assert padded([LONG], UNCOND, last_token=True).contexts[0].states[2, :, 0].tolist() == [1.0] * 154
+    assert padded([COND], part(1, 154), last_token=True).calls == [((4, 4, 3, 3), (4, 77, 2))]
+
+
+def test_a_prompt_is_filled_up_even_where_the_negative_one_is_left_out():
+    """As in the field: it decides on the length first."""
+    network = padded([COND], part(1, 154), padding=Conditioning(torch.full((77, 2), 9.0)), alone=lambda call, t: True)
+    assert network.calls == [((2, 4, 3, 3), (2, 154, 2))]
+
+
+def test_the_answer_without_the_prompt_comes_along_where_it_is_wanted():
+    both = guided(Network(), [COND], UNCOND, Guidance(7.0), 2, unguided_too=True)(X, 10.0, 0)
+    torch.testing.assert_close(both, torch.stack([X + 1 + 7 * 2, X + 1]))

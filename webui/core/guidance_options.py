@@ -19,6 +19,9 @@ class GuidanceOptions:
     ngms: float = 0.0
     ngms_all_steps: bool = False
     skip_uncond: bool = False
+    pad_conds: bool = False
+    pad_conds_v0: bool = False
+    old_timelines: bool = False
 
     def validate(self) -> None:
         """Raise BadRequest, naming the value, the limit and the way out."""
@@ -69,6 +72,24 @@ GUIDANCE: tuple[GuidanceOption, ...] = (
         "Skip uncond at CFG 1",
         "skip_uncond_at_cfg_1",
         "At CFG scale 1, where it changes nothing but the last digits, do without the negative prompt: twice as fast.",
+    ),
+    GuidanceOption(
+        "pad_conds",
+        "Pad conds",
+        "pad_cond_uncond",
+        "Give the shorter of prompt and negative prompt empty chunks, so that one call serves both: faster, another picture.",
+    ),
+    GuidanceOption(
+        "pad_conds_v0",
+        "Pad conds v0",
+        "pad_cond_uncond_v0",
+        "As old versions did: repeat the negative prompt's last token, or cut it off, until it is as long as the prompt.",
+    ),
+    GuidanceOption(
+        "old_timelines",
+        "Old prompt editing timelines",
+        "use_old_scheduling",
+        "[a:b:n] as before hires passes counted on: n below 1 is a share of the steps, in both passes alike.",
     ),
 )
 

@@ -300,8 +300,8 @@ SILENT = (
 CHANGING = (
     *("Image CFG scale", "Face restoration", "Conditional mask weight", "ENSD", "Token merging ratio", "Tiling", "First pass size"),
     *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
-    *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "Pad conds"),
-    *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
+    *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC "),
+    *("Downcast alphas_cumprod", "Noise Schedule", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     *("SD upscale", "ControlNet"),
 )
 OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing

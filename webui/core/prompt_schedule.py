@@ -38,28 +38,30 @@ class PromptPart:
     weight: float = 1.0
 
 
-def parse_prompt(text: str, calls: int, first_pass: int | None = None) -> tuple[PromptPart, ...]:
+def parse_prompt(text: str, calls: int, first_pass: int | None = None, old: bool = False) -> tuple[PromptPart, ...]:
     """The parts of a prompt; negative prompts have one part only, which is `parse_schedule`'s.
 
     calls: the network's calls of a full run, steps times the sampler's calls per step. first_pass: for the second pass of hires fix, the
-    calls of the first: it takes the numbers below that, and shares below 1.
+    calls of the first: it takes the numbers below that, and shares below 1. old: numbers below 1 are shares, the others are not, and both
+    passes go by the calls of the first.
     Raises BadRequest for more than MAX_PARTS parts, weights beyond MAX_WEIGHT, and as `parse_schedule`. Time is linear in the length.
     """
     pieces = re.split(r"\bAND\b", text)
     if len(pieces) > MAX_PARTS:
         raise BadRequest(f"the prompt joins {len(pieces)} parts with AND; use at most {MAX_PARTS}")
-    return tuple(PromptPart(parse_schedule(piece, calls, first_pass), weight) for piece, weight in map(_weighted, pieces))
+    return tuple(PromptPart(parse_schedule(piece, calls, first_pass, old), weight) for piece, weight in map(_weighted, pieces))
 
 
-def parse_schedule(text: str, calls: int, first_pass: int | None = None) -> tuple[Until, ...]:
-    """The texts of a prompt without AND, in order; two in a row may be the same. `calls`, `first_pass` as for `parse_prompt`.
+def parse_schedule(text: str, calls: int, first_pass: int | None = None, old: bool = False) -> tuple[Until, ...]:
+    """The texts of a prompt without AND, in order; two in a row may be the same. The rest as for `parse_prompt`.
 
     Raises BadRequest for brackets that are nested too deeply, and for texts that are too long for so many changes.
     """
+    calls = first_pass if old and first_pass is not None else calls
     cell = _Reader(text).read()
     if cell is None or all(isinstance(piece, str) for piece in cell):
         return (Until(calls, text),)
-    clock = _Clock(calls, 0 if first_pass is None else first_pass, 0.0 if first_pass is None else 1.0)
+    clock = _Clock(calls, 0, 0.0, old) if first_pass is None or old else _Clock(calls, first_pass, 1.0, old)
     ends = sorted({calls, *_changes(cell, clock)})
     if len(ends) * len(text) > MAX_SPELLED_OUT:
         raise _too_long(text, ends)
@@ -194,16 +196,18 @@ class _Reader:
 
 @dataclass(frozen=True)
 class _Clock:
-    """calls: of this run; number, share: what lies before it."""
+    """calls: of this run; number, share: what lies before it; old: see `parse_prompt`."""
 
     calls: int
     number: int
     share: float
+    old: bool
 
     def call(self, when: str) -> int:
         """The last call, counted from 1, before what changes at `when`; 0: it has changed from the first on."""
         value = float(when)
-        value = (value - self.share) * self.calls if "." in when else value - self.number
+        shared = value < 1 if self.old else "." in when
+        value = (value - self.share) * self.calls if shared else value - self.number
         return int(max(0.0, min(value, float(self.calls))))
 
 

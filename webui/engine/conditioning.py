@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import nn
 
 from webui.core.prompt_schedule import Until, parse_prompt, parse_schedule
@@ -75,6 +76,7 @@ class Encoder:
     model: DiffusionModel
     clip_skip: int = 1
     emphasis: str = "Original"
+    old_timelines: bool = False
     embeddings: Mapping[str, Embedding] = field(default_factory=dict)
     draw: Draw | None = None
     patches: Hashable = ()
@@ -82,11 +84,16 @@ class Encoder:
 
     def prompt(self, text: str, calls: int, first_pass: int | None = None) -> tuple[Scheduled, ...]:
         """The parts of a prompt. calls, first_pass: see `parse_prompt`. Raises BadRequest where it cannot be used."""
-        return tuple(self._encoded(part.schedule, weight=part.weight) for part in parse_prompt(text, calls, first_pass))
+        return tuple(self._encoded(part.schedule, weight=part.weight) for part in parse_prompt(text, calls, first_pass, self.old_timelines))
 
     def negative_prompt(self, text: str, calls: int, first_pass: int | None = None) -> Scheduled:
-        return self._encoded(parse_schedule(text, calls, first_pass), negative=True)
+        return self._encoded(parse_schedule(text, calls, first_pass, self.old_timelines), negative=True)
 
+    def empty(self) -> Conditioning:
+        """The prompt without words."""
+        return self._encoded([Until(0, "")]).at(0)
+
+    @torch.inference_mode()  # what is kept must hold no graphs
     def _encoded(self, schedule: Sequence[Until], weight: float = 1.0, negative: bool = False) -> Scheduled:
         variants, order = read_variants(self.model, [text for _, text in schedule], self.embeddings, self.emphasis, negative)
         draw = None if negative else self.draw

@@ -73,8 +73,9 @@ def generate(
             yield from map(Notice, notices)
             words = ChainMap(called.embeddings, embeddings())  # type: ignore[arg-type]
             draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
+            options = _guidance(request)
             cache = ConditioningCache() if conditionings is None else conditionings
-            encoder = Encoder(model, request.clip_skip, _guidance(request).emphasis, words, draw, called.text_patches, cache)
+            encoder = Encoder(model, request.clip_skip, options.emphasis, options.old_timelines, words, draw, called.text_patches, cache)
             source = make_source(request, model, open_input)
             yield from _batches(Job(request, model, source, called, encoder, free_caches), control)
     except (MemoryError, RuntimeError) as error:
@@ -134,7 +135,9 @@ class Job:
             calls = (int(min(self.request.init.denoising_strength, 0.999) * self.request.steps) + 1) * choice.calls_per_step
         low = options.ngms if choice.kind == "timestep" else self.schedule.t_above(options.ngms)  # the field's sigma of these is t
         no_push = options.skip_uncond and math.isclose(scale * sum(cond.weight for cond in self.conds), 1)
-        return Guidance(scale, options.rescale, always if no_push else left_out(options, calls, low))
+        alone = always if no_push else left_out(options, calls, low)
+        padding = self.encoder.empty() if options.pad_conds else None
+        return Guidance(scale, options.rescale, alone, padding, options.pad_conds_v0)
 
     def facts(self, interrupted: bool) -> infotext.Facts:
         """What the pictures' infotext says beyond the request."""

@@ -59,37 +59,44 @@ class Guidance:
     """How an answer is put together.
 
     scale: CFG scale. rescale: 0 .. 1, how far the answer's spread is brought back to that of the prompt's (arXiv:2305.08891, 3.4).
-    alone: when the negative prompt is left out; what the prompt's first part answers then stands in its place.
+    alone: when the negative prompt is left out; what the prompt's first part answers then stands in its place. padding: the empty prompt,
+    by which the shorter of both prompts is made longer. last_token: the negative prompt is, by its last token, or it is cut off.
     """
 
     scale: float
     rescale: float = 0.0
     alone: Rule = never
+    padding: Conditioning | None = None
+    last_token: bool = False
 
 
-def guided(network: Network, conds: Sequence[Scheduled], uncond: Scheduled, guidance: Guidance, batch: int) -> Predict:
+def guided(
+    network: Network, conds: Sequence[Scheduled], uncond: Scheduled, guidance: Guidance, batch: int, unguided_too: bool = False
+) -> Predict:
     """uncond + scale * sum of weight * (cond - uncond), for `batch` latents at once; each prompt as it is at the call.
 
     The negative prompt runs at every scale, 1 too, as the field does. Prompts of as many tokens share one call; a negative prompt of
-    another length takes a call of its own, since padding would change the picture. Parts of a prompt always share one.
+    another length takes a call of its own, since padding would change the picture. Parts of a prompt always share one. unguided_too: the
+    answer is stacked with the one without the prompt, (2, batch, 4, h, w).
     """
 
     @lru_cache(maxsize=CONTEXTS)
-    def contexts(*chosen: Conditioning) -> list[Context]:
-        """For the call of all of them, or one for the parts and one for the negative prompt, which comes last if at all."""
-        parts = _of_one_length(chosen[: len(conds)])
-        rest = chosen[len(conds) :]
-        if not rest or rest[0].states.shape == parts[0].states.shape:
-            return [_context([*parts, *rest], batch)]
-        return [_context(parts, batch), _context(rest, batch)]
+    def contexts(alone: bool, without: Conditioning, *chosen: Conditioning) -> list[Context]:
+        """For the call of all of them, or one for the parts and one for the negative prompt; it comes last, if at all."""
+        *parts, last = _fitted([*_of_one_length(chosen), without], guidance)
+        if alone:
+            return [_context(parts, batch)]
+        if last.states.shape == parts[0].states.shape:
+            return [_context([*parts, last], batch)]
+        return [_context(parts, batch), _context([last], batch)]
 
     def predict(x: Tensor, t: float, call: int) -> Tensor:
-        chosen = [cond.at(call) for cond in conds]
         alone = guidance.alone(call, t)
-        if not alone:
-            chosen.append(uncond.at(call))
-        answers = [answer for context in contexts(*chosen) for answer in _ask(network, x, t, context)]
-        return _combined(answers[: len(conds)], answers[0 if alone else -1], [cond.weight for cond in conds], guidance)
+        asked = contexts(alone, uncond.at(call), *(cond.at(call) for cond in conds))
+        answers = [answer for context in asked for answer in _ask(network, x, t, context)]
+        without = answers[0 if alone else -1]
+        result = _combined(answers[: len(conds)], without, [cond.weight for cond in conds], guidance)
+        return torch.stack([result, without]) if unguided_too else result
 
     return predict
 
@@ -121,10 +128,20 @@ def _of_one_length(parts: Sequence[Conditioning]) -> list[Conditioning]:
 
 def _lengthened(part: Conditioning, tokens: int) -> Conditioning:
     missing = tokens - len(part.states)
-    if not missing:
-        return part
-    states = torch.cat([part.states, part.states[-1:].expand(missing, -1)])
-    return Conditioning(states, part.pooled, part.sizes, part.embeddings)
+    return part.with_states(torch.cat([part.states, part.states[-1:].expand(missing, -1)])) if missing > 0 else part
+
+
+def _fitted(prompts: Sequence[Conditioning], guidance: Guidance) -> list[Conditioning]:
+    """The parts, of one length, and the negative prompt, made as long as each other where `guidance` wants it."""
+    *parts, last = prompts
+    length = len(parts[0].states)
+    if guidance.last_token:
+        last = _lengthened(last, length)
+        return [*parts, last.with_states(last.states[:length]) if len(last.states) > length else last]
+    if guidance.padding is None:
+        return [*prompts]
+    most, empty = max(length, len(last.states)), guidance.padding.states
+    return [prompt.with_states(torch.cat([prompt.states, *[empty] * ((most - len(prompt.states)) // len(empty))])) for prompt in prompts]
 
 
 def _context(conds: Sequence[Conditioning], batch: int) -> Context:

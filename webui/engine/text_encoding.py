@@ -39,6 +39,9 @@ class Conditioning:
     sizes: Tensor | None = None
     embeddings: tuple[Embedding, ...] = ()
 
+    def with_states(self, states: Tensor) -> "Conditioning":
+        return replace(self, states=states)
+
 
 class Token(NamedTuple):
     """One place in a chunk: a token of the vocabulary, or vector `row` of an embedding."""

@@ -12,10 +12,10 @@ from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
 from webui.core.dynamic_prompt import resolve
 from webui.core.errors import BadModelFile, BadRequest
-from webui.core.guidance_options import preferred_guidance
+from webui.core.guidance_options import GuidanceOptions, preferred_guidance
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
-from webui.core.prompt import EMPHASIS, pieces_of, without_comments
+from webui.core.prompt import pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.styles import with_styles
@@ -81,11 +81,11 @@ def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRec
 def _check_prompts(request: GenerationRequest) -> None:
     """Tell now that a prompt nests too deeply, weighs too much, or changes too often for its length."""
     calls = request.steps * SAMPLERS[request.sampler].calls_per_step
-    schedules = [part.schedule for part in parse_prompt(extract_networks(request.prompt)[0], calls)]
-    schedules.append(parse_schedule(request.negative_prompt, calls))
-    emphasis = request.guidance.emphasis if request.guidance else EMPHASIS[0]
+    options = request.guidance or GuidanceOptions()
+    schedules = [part.schedule for part in parse_prompt(extract_networks(request.prompt)[0], calls, old=options.old_timelines)]
+    schedules.append(parse_schedule(request.negative_prompt, calls, old=options.old_timelines))
     for text in {until.text for schedule in schedules for until in schedule}:
-        pieces_of(text, emphasis)
+        pieces_of(text, options.emphasis)
 
 
 def _decided(request: GenerationRequest, phrases: Phrases, comments: bool) -> GenerationRequest:

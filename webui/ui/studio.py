@@ -132,9 +132,9 @@ def rare_rows(studio: Studio) -> None:
 
 def guidance_rows(studio: Studio) -> None:
     with gr.Accordion("Guidance", open=False, elem_id=f"{studio.name}_guidance"):
-        for row in zip(GUIDANCE[::2], GUIDANCE[1::2], strict=True):
+        for start in range(0, len(GUIDANCE), 2):
             with gr.Row():
-                for name in row:
+                for name in GUIDANCE[start : start + 2]:
                     studio.add(name)
 
 
