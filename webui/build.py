@@ -99,6 +99,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     """What a worker process can do: request type -> function(request, control) -> events. Loads the first checkpoint at once."""
     os.environ.setdefault(HUGE_PAGES, "1")
     from webui.engine.aesthetic import make_guide
+    from webui.engine.conditioning import ConditioningCache
     from webui.engine.converted import FOLDER as CONVERTED
     from webui.engine.device import choose_device
     from webui.engine.generate import generate
@@ -116,6 +117,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     load = _loader(catalog, cache, device)
     networks, embeddings = _networks(catalog)
     inputs = InputStore(inputs_folder(settings.data_dir))
+    conditionings = ConditioningCache()
     try:
         load(GenerationRequest(checkpoint=catalog.default_checkpoint().name, vae="None"))
     except EaselError as error:  # a damaged first checkpoint must not keep the others from being used
@@ -134,6 +136,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             networks=networks.of,
             embeddings=embeddings.now,
             guide=lambda model, asked: make_guide(model, asked, catalog.find_aesthetic(asked.embedding).path, settings.clip_dir),
+            conditionings=conditionings,
             free_caches=cache.keep_newest,
             follow=progress.follow,
         )

@@ -16,6 +16,7 @@ from webui.api.schemas import Generation, Img2Img, Txt2Img
 from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES
 from webui.core.errors import BadRequest
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions
 from webui.service.service import Service
@@ -158,6 +159,27 @@ def test_samplers_are_found_by_every_name(convert: Any, fields: dict[str, str], 
     assert (request.sampler, request.schedule_type) == expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"s_min_uncond": 3}, GuidanceOptions(ngms=3.0)),
+        ({"s_min_uncond": 3, "override_settings": {"s_min_uncond": "2.5"}}, GuidanceOptions(ngms=2.5)),
+        ({"override_settings": {"s_min_uncond_all": 1}}, GuidanceOptions(ngms_all_steps=True)),
+        ({"override_settings": {"emphasis": "No norm", "skip_early_cond": 0.5}}, GuidanceOptions(emphasis="No norm", skip_early=0.5)),
+        ({"override_settings": {"cfg_rescale": 0.7, "skip_uncond_at_cfg_1": True}}, GuidanceOptions(rescale=0.7, skip_uncond=True)),
+        ({"override_settings": {"emphasis": None}}, None),
+        ({"infotext": "x\nSteps: 5, Seed: 1, Size: 64x64, NGMS: 4.0"}, GuidanceOptions(ngms=4.0)),
+        (
+            {"infotext": "x\nSteps: 5, Seed: 1, Size: 64x64, NGMS: 4.0, Emphasis: Ignore", "override_settings": {"emphasis": "Original"}},
+            GuidanceOptions(ngms=4.0),
+        ),
+    ],
+)
+def test_options_of_guidance_are_overridden_by_their_names(convert: Any, fields: dict[str, Any], expected: GuidanceOptions | None) -> None:
+    assert convert(Txt2Img(**fields)).guidance == expected
+
+
 # leniency
 
 
@@ -249,7 +271,7 @@ BAD: list[dict[str, Any]] = [
     {"eta": -0.3},
     {"s_noise": 99},
     {"s_churn": "much"},
-    {"override_settings": {"emphasis": "No norm"}},
+    {"override_settings": {"emphasis": "Loud"}},
     {"override_settings": {"randn_source": "dice"}},
     {"override_settings": {"eta_noise_seed_delta": "x"}},
     {"override_settings": {"sgm_noise_multiplier": "x"}},

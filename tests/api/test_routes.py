@@ -377,7 +377,7 @@ def test_memory_tells_of_ram(http: TestClient) -> None:
 
 def test_the_documentation_lists_every_route(app: FastAPI) -> None:
     names = """txt2img img2img png-info progress interrupt skip options sd-models sd-vae samplers schedulers cmd-flags memory
-    refresh-checkpoints refresh-vae refresh-loras refresh-embeddings loras embeddings hypernetworks"""
+    refresh-checkpoints refresh-vae refresh-loras refresh-embeddings loras embeddings hypernetworks prompt-styles"""
     assert set(app.openapi()["paths"]) == {f"/sdapi/v1/{name}" for name in names.split()}
 
 
@@ -479,3 +479,21 @@ def test_a_job_that_the_stopping_server_leaves_behind_is_a_503(settings: Setting
     made = FastAPI()
     made.include_router(sdapi_router(Stopping(), settings))  # type: ignore[arg-type]
     assert TestClient(made).post("/sdapi/v1/txt2img", json={}).status_code == 503
+
+
+def test_styles_are_listed_and_requests_name_them(post: Post, http: Any, settings: Settings) -> None:
+    (settings.data_dir / "styles.csv").write_text("name,prompt,negative_prompt\nink,ink drawing of {prompt},colour\n", "utf-8")
+    try:
+        (style,) = http.get("/sdapi/v1/prompt-styles").json()
+        assert style == {"name": "ink", "prompt": "ink drawing of {prompt}", "negative_prompt": "colour"}
+        info = json.loads(post(prompt="a cat", styles=["ink", "gone"])["info"])
+        assert (info["prompt"], info["negative_prompt"]) == ("ink drawing of a cat", "colour")
+    finally:
+        (settings.data_dir / "styles.csv").unlink()
+    assert http.get("/sdapi/v1/prompt-styles").json() == []
+
+
+def test_a_prompt_that_leaves_something_to_chance_is_answered_decided(post: Post) -> None:
+    info = json.loads(post(prompt="a {red|blue} cat", seed=3)["info"])
+    assert info["prompt"] in ("a red cat", "a blue cat")
+    assert json.loads(post(prompt="a {red|blue} cat", seed=3)["info"])["prompt"] == info["prompt"]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
 from webui.core.family import PREDICTION_TYPES
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.infotext import Facts, read, to_request, write
+from webui.core.prompt import EMPHASIS
 from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, SamplerOptions
 
@@ -93,6 +95,18 @@ SAMPLER_OPTIONS = st.builds(
         for option in OPTIONS
     },
 )
+GUIDANCES = st.builds(
+    GuidanceOptions,
+    emphasis=st.sampled_from(EMPHASIS),
+    rescale=FRACTIONS,
+    skip_early=FRACTIONS,
+    ngms=st.floats(0, 15),
+    ngms_all_steps=st.booleans(),
+    skip_uncond=st.booleans(),
+    pad_conds=st.booleans(),
+    pad_conds_v0=st.booleans(),
+    old_timelines=st.booleans(),
+)
 REQUESTS = st.builds(
     # a variation seed of strength 0 changes nothing and is not written
     lambda variation, **rest: GenerationRequest(variation_seed=variation[0], variation_strength=variation[1], **rest),
@@ -120,6 +134,7 @@ REQUESTS = st.builds(
     sampler_options=SAMPLER_OPTIONS,
     init=st.none() | INITS,
     aesthetic=st.none() | AESTHETICS,
+    guidance=GUIDANCES,
 )
 
 
@@ -191,9 +206,10 @@ def test_an_interrupted_picture_has_no_problems():
 
 
 def test_without_notes_only_what_changes_pictures_is_a_problem():
-    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, NGMS: 0.5, Tiling: False, Extra noise: 2"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, Token merging ratio: 0.5"
+    text += ", Tiling: False, Extra noise: 2"
     _, problems = to_request(read(text), GenerationRequest(), notes=False)
-    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "NGMS", "Extra noise"]
+    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "Token merging ratio", "Extra noise"]
     assert len(to_request(read(text), GenerationRequest())[1]) == 5
 
 
@@ -263,7 +279,7 @@ def test_a_bad_field_spoils_no_other():
     )
     base = GenerationRequest(steps=11, sampler="Euler", cfg_scale=3, seed=4, width=128, height=128)
     request, problems = to_request(read(text), base)
-    assert request == replace(base, prompt="x", clip_skip=3, rng="GPU", sampler_options=SamplerOptions())
+    assert request == replace(base, prompt="x", clip_skip=3, rng="GPU", sampler_options=SamplerOptions(), guidance=GuidanceOptions())
     assert [problem.split()[0] for problem in problems] == ["sampler", "Size-1", "Steps", "CFG", "Seed", "Denoising", "Hires"]
 
 
@@ -271,6 +287,7 @@ def test_absent_keys_keep_the_base_and_defaults_come_back():
     base = GenerationRequest(steps=11, width=128, height=64, seed=4, clip_skip=5, variation_strength=0.5, checkpoint="c.ckpt")
     request, _ = to_request(read("x\nSampler: Euler, CFG scale: 7, Seed: 2"), base)
     back = {"clip_skip": 1, "variation_strength": 0.0, "rng": "GPU", "sampler_options": SamplerOptions()}
+    back["guidance"] = GuidanceOptions()
     assert request == replace(base, prompt="x", sampler="Euler", seed=2, **back)
 
 
@@ -366,3 +383,11 @@ def test_an_unknown_prediction_type_is_told_and_not_taken() -> None:
     request, problems = to_request(read("a\nSteps: 5, Sampler: Euler, Seed: 1, Prediction type: sample"), GenerationRequest())
     assert request.prediction_type == ""
     assert any("Prediction type sample is not known" in problem for problem in problems)
+
+
+def test_templates_stand_beside_the_prompts_and_are_passed_over_in_silence():
+    text = write(GenerationRequest(prompt="red", template="{red|blue}, x", negative_template="__bad__", seed=1))
+    assert read(text).params["Template"] == "{red|blue}, x"
+    assert read(text).params["Negative Template"] == "__bad__"
+    request, problems = to_request(read(text), GenerationRequest())
+    assert (request.prompt, request.template, problems) == ("red", "", [])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webui.core.errors import BadRequest
-from webui.core.prompt import BREAK, MAX_DEPTH, parse_attention
+from webui.core.prompt import BREAK, MAX_DEPTH, parse_attention, without_comments
 
 SQUARE = 1 / 1.1
 
@@ -95,3 +95,17 @@ def test_a_hundred_kilobytes_are_parsed_within_a_second(text):
     begin = time.process_time()
     parse_attention(text)
     assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("a cat", "a cat"),
+        ("a cat # and a dog", "a cat "),
+        ("# animals\na cat\n\n# more\n# and more\na dog", "a cat\n\na dog"),
+        ("a #1\ncat", "a \ncat"),
+        ("#", ""),
+    ],
+)
+def test_comments_end_with_their_line(text, rest):
+    assert without_comments(text) == rest

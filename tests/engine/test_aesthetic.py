@@ -34,6 +34,7 @@ from webui.engine.aesthetic import (
     slerp,
     tuned_copy,
 )
+from webui.engine.conditioning import Encoder
 from webui.engine.family import load_family
 from webui.engine.generate import generate
 
@@ -347,13 +348,13 @@ def test_a_job_draws_its_prompt_and_not_its_negative_prompt_and_leaves_the_model
     def kept(name: str, encode: Any) -> Any:
         def encoded(*arguments: Any) -> Any:
             result = encode(*arguments)
-            seen[name] = result.states
+            seen[name] = (result if name == "negative_prompt" else result[0]).at(0).states
             return result
 
         return encoded
 
-    for name in ("encode_prompt", "encode_negative_prompt"):
-        monkeypatch.setattr(f"webui.engine.generate.{name}", kept(name, getattr(text_encoding, name)))
+    for name in ("prompt", "negative_prompt"):
+        monkeypatch.setattr(Encoder, name, kept(name, getattr(Encoder, name)))
 
     def states(aesthetic: Aesthetic | None) -> dict[str, Tensor]:
         job = replace(request, aesthetic=aesthetic)
@@ -366,11 +367,11 @@ def test_a_job_draws_its_prompt_and_not_its_negative_prompt_and_leaves_the_model
     encoded = text_encoding.encode_prompt(model, request.prompt, 1).states[None]
     ids = ids_of(model, "a red fox")
     by_hand = drawn_states(make_guide(model, SETTINGS, embedding, folder), model.text_encoder, ids, encoded, encode)[0]
-    torch.testing.assert_close(drawn["encode_prompt"], by_hand)
-    assert not torch.allclose(drawn["encode_prompt"], plain["encode_prompt"], atol=1e-4)
-    assert torch.equal(drawn["encode_prompt"], again["encode_prompt"])
-    assert torch.equal(off["encode_prompt"], plain["encode_prompt"])
-    assert torch.equal(drawn["encode_negative_prompt"], plain["encode_negative_prompt"])
+    torch.testing.assert_close(drawn["prompt"], by_hand)
+    assert not torch.allclose(drawn["prompt"], plain["prompt"], atol=1e-4)
+    assert torch.equal(drawn["prompt"], again["prompt"])
+    assert torch.equal(off["prompt"], plain["prompt"])
+    assert torch.equal(drawn["negative_prompt"], plain["negative_prompt"])
     assert all(torch.equal(weight, before[name]) for name, weight in model.text_encoder.state_dict().items())
 
 

@@ -11,8 +11,10 @@ from tests.families import family_model
 from webui.core import infotext
 from webui.core.errors import BadModelFile
 from webui.core.event import Pictures
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.prompt import parse_attention
 from webui.core.request import GenerationRequest
+from webui.core.sampler_options import SamplerOptions
 from webui.engine.embeddings import Embedding, read_embedding, unfit_reason
 from webui.engine.generate import generate
 from webui.engine.text_encoding import encode_prompt, split_into_chunks
@@ -252,6 +254,8 @@ def test_pictures_use_the_embeddings_that_they_are_given_and_name_them(model):
         variation_seed=0,
         sampler="Euler",
         vae="None",
+        sampler_options=SamplerOptions(),
+        guidance=GuidanceOptions(),
     )
     events = generate(request, Alone(), load=lambda asked: model, open_input={}.__getitem__, embeddings=lambda: folder)
     text, single = next((event.pictures[0].infotext, event.pictures[0].request) for event in events if isinstance(event, Pictures))

@@ -1,6 +1,7 @@
 """The one path, against diffusers' pipeline where it can say the same, and against the laws of a request."""
 
 import contextlib
+import copy
 import io
 from dataclasses import replace
 
@@ -14,10 +15,12 @@ from tests.tiny import tiny_model
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.errors import BadRequest, EngineError, OutOfMemory
 from webui.core.event import Finished, Loading, Pictures, Preview, Progress
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
+from webui.engine.conditioning import ConditioningCache
 from webui.engine.generate import generate
-from webui.engine.model import DiffusionModel
+from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.rng import ImageNoise
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' schedulers with numpy 2
@@ -53,6 +56,16 @@ class Script:
 def model():
     tiny = tiny_model("sd1")
     return DiffusionModel(tiny.pipeline, replace(tiny.family, native_size=64), tiny.path)
+
+
+@pytest.fixture(scope="module")
+def listener(model):
+    """The model with a UNet that prompts move as much as a trained one: a random one hardly hears them."""
+    unet = copy.deepcopy(model.unet)
+    for name, part in unet.named_modules():
+        if name.endswith("attn2"):
+            part.to_v.weight.data *= 100
+    return DiffusionModel(make_pipeline(model.family, {**model.pipeline.components, "unet": unet}), model.family, model.path)
 
 
 def run(model, request, control=None):
@@ -140,6 +153,106 @@ def test_v_prediction_models_follow_their_own_parametrization(model, monkeypatch
     request = replace(REQUEST, steps=10, cfg_scale=CFG)
     theirs = pipeline_latents(model, diffusers.EulerDiscreteScheduler(**BETAS, prediction_type="v_prediction"), request)
     assert relative(decoded_latents(told, request, monkeypatch), theirs) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("sampler", "scheduler", "prompt", "second"),
+    [
+        ("Euler", diffusers.EulerDiscreteScheduler, "a [red circle:blue star:0.5]", lambda call: call > 5),
+        ("Euler", diffusers.EulerDiscreteScheduler, "a [red circle|blue star]", lambda call: call > 0 and call % 2 == 0),
+        ("Heun", diffusers.HeunDiscreteScheduler, "a [red circle:blue star:7]", lambda call: call > 7),
+        ("Heun", diffusers.HeunDiscreteScheduler, "a [red circle:blue star:0.5]", lambda call: call > 10),
+    ],
+)
+def test_prompts_that_change_equal_diffusers_pipeline_whose_prompt_is_changed_at_the_call(
+    listener, monkeypatch, sampler, scheduler, prompt, second
+):
+    """Heun has two calls in a step, and diffusers calls back after each."""
+    request = replace(REQUEST, sampler=sampler, schedule_type="Uniform", steps=10, cfg_scale=CFG, prompt=prompt)
+    encoded = [torch.cat(listener.pipeline.encode_prompt(text, "cpu", 1, True, "blurry")[::-1]) for text in ("a red circle", "a blue star")]
+
+    def change(pipeline, call, t, tensors):
+        return {"prompt_embeds": encoded[second(call + 1)]}
+
+    first = replace(request, prompt="a red circle")
+    theirs = pipeline_latents(listener, scheduler(**BETAS), first, callback_on_step_end=change, callback_on_step_end_tensor_inputs=[])
+    assert relative(decoded_latents(listener, request, monkeypatch), theirs) < 1e-4
+    assert relative(theirs, pipeline_latents(listener, scheduler(**BETAS), first)) > 1e-3
+
+
+def latents_of(model, monkeypatch, prompt, **changes):
+    return decoded_latents(model, replace(REQUEST, prompt=prompt, **{"cfg_scale": CFG, **changes}), monkeypatch)
+
+
+def test_the_weights_of_parts_are_shares_of_the_cfg_scale(listener, monkeypatch):
+    plain = latents_of(listener, monkeypatch, "a red circle")
+    for prompt, scale in (("a red circle:0.5", 2 * CFG), ("a red circle:0.25 AND a red circle:0.75", CFG)):
+        assert relative(latents_of(listener, monkeypatch, prompt, cfg_scale=scale), plain) < 1e-4
+    assert relative(latents_of(listener, monkeypatch, "a red circle AND blurry:5"), plain) < 1e-4  # the negative prompt's pull is none
+    assert relative(latents_of(listener, monkeypatch, "a red circle AND a blue star:-0.5"), plain) > 1e-3
+
+
+def test_img2img_counts_calls_from_its_own_first_over_the_steps_of_a_full_run(listener, monkeypatch):
+    """5 calls of 8 steps: the half of 8 is not passed by a call that is counted from 0."""
+    changes = {"steps": 8, "init": InitImage(image="photo", denoising_strength=0.5)}
+    first, early, late = (latents_of(listener, monkeypatch, f"a [red circle:blue star:{when}]", **changes) for when in (99, 3, 0.5))
+    assert torch.equal(first, late)
+    assert relative(early, first) > 1e-3
+
+
+def rows_of_calls(model, monkeypatch, request):
+    """How many latents went through the UNet in each of its calls."""
+    seen = []
+    forward = model.unet.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(model.unet, "forward", lambda x, *rest, **named: seen.append(len(x)) or forward(x, *rest, **named))
+        run(model, request)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "rows"),
+    [
+        ({}, {"skip_early": 0.5}, [1, 1, 1, 2]),
+        ({"sampler": "Heun"}, {"skip_early": 0.5}, [1, 1, 1, 1, 1, 2, 2]),
+        ({}, {"ngms": 15.0}, [2, 1, 2, 1]),
+        ({}, {"ngms": 15.0, "ngms_all_steps": True}, [1, 1, 1, 1]),
+        ({}, {"ngms": 0.1}, [2, 2, 2, 1]),  # levels of 4 steps: 14.6, 2.9, 0.8, 0.03
+        ({"sampler": "DDIM", "steps": 8}, {"ngms": 15.0}, [2] * 7),  # the field compares DDIM's timesteps, 876 to 126
+        ({"init": InitImage(image="photo", denoising_strength=0.5)}, {"skip_early": 0.4}, [1, 1, 2]),  # 2 of 3 is more
+        ({"cfg_scale": 1.0}, {"skip_uncond": True}, [1, 1, 1, 1]),
+        ({"cfg_scale": 2.0, "prompt": "a:0.25 AND b:0.25"}, {"skip_uncond": True}, [2, 2, 2, 2]),
+        ({"cfg_scale": 2.0}, {"skip_uncond": True}, [2, 2, 2, 2]),
+    ],
+)
+def test_calls_without_the_negative_prompt(model, monkeypatch, changes, options, rows):
+    request = replace(REQUEST, guidance=GuidanceOptions(**options), **changes)
+    assert rows_of_calls(model, monkeypatch, request) == rows
+
+
+def test_leaving_out_the_negative_prompt_at_cfg_scale_one_changes_last_digits_only(listener, monkeypatch):
+    with_it, without = (
+        latents_of(listener, monkeypatch, "a red circle", cfg_scale=1.0, guidance=GuidanceOptions(skip_uncond=skip))
+        for skip in (False, True)
+    )
+    assert relative(without, with_it) < 1e-4
+
+
+def test_cfg_rescale_equals_diffusers_pipeline(listener, monkeypatch):
+    request = replace(REQUEST, sampler="Euler", schedule_type="Uniform", steps=10, cfg_scale=3.0)
+    ours = decoded_latents(listener, replace(request, guidance=GuidanceOptions(rescale=0.7)), monkeypatch)
+    theirs = pipeline_latents(listener, diffusers.EulerDiscreteScheduler(**BETAS), request, guidance_rescale=0.7)
+    assert relative(ours, theirs) < 1e-4
+    assert relative(decoded_latents(listener, request, monkeypatch), theirs) > 1e-3
+
+
+def test_a_repeated_prompt_costs_no_call_of_the_text_encoder(model, monkeypatch):
+    cache, seen = ConditioningCache(), []
+    forward = model.text_encoder.forward
+    monkeypatch.setattr(model.text_encoder, "forward", lambda **given: seen.append(1) or forward(**given))
+    for seed in (1, 2):
+        list(generate(replace(REQUEST, seed=seed), Script(), load=lambda _: model, open_input={}.get, conditionings=cache))
+        assert len(seen) == 2
 
 
 @pytest.mark.parametrize("sampler", [name for name in CHOICES if name != "DPM adaptive"])  # its steps suit the whole batch, as the field's

@@ -278,3 +278,9 @@ def test_a_schedule_without_signal_at_its_end_stays_finite():
     alphas[-1] = 0
     schedule = NoiseSchedule.from_alphas(alphas)
     assert schedule.sigma_max == pytest.approx(LEAST_SIGNAL**-0.5, rel=1e-3)
+
+
+def test_the_timestep_of_a_threshold_parts_the_levels_below_it_from_the_others():
+    for sigma in (0.01, 0.5, 3.0, 14.0, 15.0):
+        low = SCHEDULE.t_above(sigma)
+        assert [SCHEDULE.t(level) < low for level in SCHEDULE.sigmas[::37]] == [float(level) < sigma for level in SCHEDULE.sigmas[::37]]

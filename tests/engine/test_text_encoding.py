@@ -13,6 +13,8 @@ from webui.engine.text_encoding import (
     GOOD_SCORE,
     encode_negative_prompt,
     encode_prompt,
+    encode_variants,
+    read_variants,
     split_into_chunks,
     with_sizes,
 )
@@ -211,3 +213,45 @@ def test_sdxl_is_told_sizes_and_its_refiner_a_score():
     for family, sizes in (("sdxl", [64, 72, 0, 0, 64, 72]), ("sdxl_refiner", [64, 72, 0, 0, 2.5])):
         model = family_model(family)
         assert with_sizes(encode_prompt(model, "a", 1), model, (64, 72), BAD_SCORE).sizes.tolist() == sizes
+
+
+def variants(model, texts, emphasis="Original"):
+    """The states of each of the texts of one prompt."""
+    read, order = read_variants(model, texts, emphasis=emphasis)
+    made = encode_variants(model, read, 1)
+    return [made[place].states for place in order]
+
+
+def test_the_mean_is_restored_over_all_texts_of_a_prompt_each_as_often_as_it_occurs(lifted):
+    texts = ["a (red:1.5) circle", "a (blue:0.3) star", "a (red:1.5) circle"]
+    plain = torch.stack([states(lifted, text)[0] for text in ("a red circle", "a blue star", "a red circle")])
+    weights = torch.ones(3, 77, 1)
+    weights[0, 2] = weights[2, 2] = 1.5
+    weights[1, 2] = 0.3
+    weighted = plain * weights
+    expected = weighted * (plain.mean() / weighted.mean())
+    for ours, theirs in zip(variants(lifted, texts), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_texts_with_fewer_chunks_than_others_of_the_prompt_get_empty_ones(model):
+    short, long = variants(model, ["cat", "cat BREAK dog"])
+    assert short.shape == long.shape
+    torch.testing.assert_close(short[77:], states(model, "")[0])
+
+
+def test_without_norm_weights_only_multiply(lifted):
+    (ours,) = variants(lifted, ["a (red:1.5) circle"], "No norm")
+    expected = states(lifted, "a red circle")[0].clone()
+    expected[2] *= 1.5
+    torch.testing.assert_close(ours, expected)
+
+
+def test_ignored_weights_leave_the_words_and_breaks(lifted):
+    (ours,) = variants(lifted, ["a (red:1.5) [circle] BREAK (dog)"], "Ignore")
+    torch.testing.assert_close(ours, states(lifted, "a red circle BREAK dog")[0])
+
+
+def test_without_emphasis_brackets_numbers_and_break_are_words(lifted):
+    (ours,) = variants(lifted, ["(red:1.5) BREAK"], "None")
+    torch.testing.assert_close(ours, states(lifted, r"\(red:1.5\) break")[0])

@@ -64,6 +64,20 @@ def test_the_prompt_is_followed(make, sampler, seed):
     assert seen(make(replace(REQUEST, sampler=sampler, seed=seed))) == ("red", "circle", "blue")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [
+        ("[a red circle:a green star:0.1] on a blue background", ("green", "star", "blue")),
+        ("[a green star:a red circle:2] on a blue background", ("red", "circle", "blue")),
+        ("a red circle on a [blue:yellow:0.1] background", ("red", "circle", "yellow")),
+        ("a red circle on a blue background AND a green background:-0.3", ("red", "circle", "blue")),
+        ("a red circle on a blue background AND a green star on a yellow background:0", ("red", "circle", "blue")),
+    ],
+)
+def test_prompts_that_change_and_weighted_parts_are_followed(make, prompt, shown):
+    assert seen(make(replace(REQUEST, prompt=prompt))) == shown
+
+
 @pytest.mark.parametrize("sampler", ["Heun", "LMS", "DPM++ 2M", "DDIM", "PLMS", "UniPC"])
 def test_samplers_without_noise_of_their_own_agree_in_many_steps(make, by_euler, sampler):
     """They solve one equation; of few steps the higher orders (PLMS above all) make less than they promise where guidance is strong."""

@@ -12,11 +12,13 @@ from PIL import Image
 from tests.service.conftest import write_checkpoint
 from webui.core.catalog import Catalog
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.core.settings import PREFERENCES, Settings
 from webui.service.completion import complete
 from webui.service.inputs import InputStore
+from webui.service.phrases import Phrases
 
 Complete = Callable[..., GenerationRequest]
 
@@ -27,13 +29,13 @@ def inputs(tmp_path: Path) -> InputStore:
 
 
 @pytest.fixture
-def completed(settings: Settings, inputs: InputStore) -> Complete:
+def completed(settings: Settings, inputs: InputStore, tmp_path: Path) -> Complete:
     """Completes a request with these fields; `prefer` are preferences."""
 
     def run(prefer: dict[str, Any] | None = None, ckpt: str | None = None, **fields: Any) -> GenerationRequest:
         preferences = {preference.name: preference.default for preference in PREFERENCES} | (prefer or {})
         catalog = Catalog(replace(settings, checkpoint=ckpt))
-        return complete(GenerationRequest(**fields), catalog, preferences, inputs.open)
+        return complete(GenerationRequest(**fields), catalog, preferences, inputs.open, Phrases(tmp_path / "data"))
 
     return run
 
@@ -165,3 +167,78 @@ def test_inputs_that_are_not_there_are_refused(completed: Complete, inputs: Inpu
         completed(init=InitImage(image="0" * 64))
     with pytest.raises(MissingModel, match="send it again"):
         completed(init=InitImage(image=add(inputs, 64, 64), inpaint=Inpaint(mask="0" * 64)))
+
+
+def test_comments_leave_both_prompts_unless_they_are_wanted(completed: Complete) -> None:
+    prompts = {"prompt": "a cat # or a dog\n# <lora:missing:1>\n, red", "negative_prompt": "#\nblurry"}
+    done = completed(**prompts)
+    assert (done.prompt, done.negative_prompt) == ("a cat \n, red", "blurry")
+    with pytest.raises(MissingModel):
+        completed(prefer={"enable_prompt_comments": False}, **prompts)
+
+
+def test_guidance_that_the_request_leaves_open_is_the_preferred_one(completed: Complete) -> None:
+    prefer = {"emphasis": "No norm", "s_min_uncond": 2.0}
+    assert completed().guidance == GuidanceOptions()
+    assert completed(prefer).guidance == GuidanceOptions(emphasis="No norm", ngms=2.0)
+    own = GuidanceOptions(rescale=0.5)
+    assert completed(prefer, guidance=own).guidance == own
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"prompt": "[" * 65}, "64 brackets"),
+        ({"negative_prompt": "(" * 65}, "64 brackets"),
+        ({"prompt": "a " + "AND b " * 40}, "41 parts"),
+        ({"prompt": "[(a:20000)|b]"}, "weight of 20000"),
+        ({"prompt": "[a|b]" + "c" * 90_000, "steps": 40}, "changes 40 times"),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_refused_before_they_wait(completed: Complete, fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
+        completed(**fields)
+
+
+def test_weights_are_not_looked_at_where_they_are_text(completed: Complete) -> None:
+    completed(prompt="(a:20000)", guidance=GuidanceOptions(emphasis="None"))
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / "data" / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+def test_styles_are_put_into_the_prompts_and_unknown_ones_are_passed_over(completed: Complete, tmp_path: Path) -> None:
+    write(tmp_path, styles_dot_csv="name,prompt,negative_prompt\nink,ink drawing of {prompt},colour\nbig,huge,\n")
+    done = completed(prompt="a cat", negative_prompt="blurry", styles=("ink", "gone", "None", "", "big"))
+    assert (done.prompt, done.negative_prompt, done.styles) == ("ink drawing of a cat, huge", "blurry, colour", ())
+
+
+def test_what_is_left_to_chance_is_decided_by_the_seed_and_told_beside_the_prompt(completed: Complete, tmp_path: Path) -> None:
+    write(tmp_path, wildcards__animal_dot_txt="cat\n# a comment\n\n{red|blue} fox\n")
+    template, negative = "{a|the|one} __animal__", "{blurry|dark}"
+    made = [completed(prompt=template, negative_prompt=negative, seed=seed) for seed in range(40)]
+    nouns = ("cat", "red fox", "blue fox")
+    assert {done.prompt for done in made} == {f"{article} {noun}" for article in ("a", "the", "one") for noun in nouns}
+    assert {done.negative_prompt for done in made} == {"blurry", "dark"}
+    assert {(done.template, done.negative_template) for done in made} == {(template, negative)}
+    assert completed(prompt=template, negative_prompt=negative, seed=3) == made[3]
+    assert completed(**vars(made[3])) == made[3]
+
+
+def test_a_drawn_seed_is_the_one_that_decided(completed: Complete) -> None:
+    done = completed(prompt="{a|b|c|d|e|f|g|h}")
+    assert completed(prompt=done.template, seed=done.seed) == done
+
+
+def test_prompts_that_leave_nothing_to_chance_have_no_template(completed: Complete) -> None:
+    done = completed(prompt="a {cat}, [red|blue] \\{x|y\\} snake_case", negative_prompt="")
+    assert (done.prompt, done.template) == ("a {cat}, [red|blue] \\{x|y\\} snake_case", "")
+
+
+def test_a_wildcard_without_a_file_is_refused_with_the_folder(completed: Complete, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match=r"missing\.txt into .*wildcards"):
+        completed(prompt="a __missing__")

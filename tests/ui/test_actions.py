@@ -11,7 +11,7 @@ from webui.core.lora_hash import lora_hash
 from webui.core.request import GenerationRequest
 from webui.service.service import Service
 from webui.ui import actions
-from webui.ui.fields import FIELDS, QUICK, SAMPLING, TABS, spread
+from webui.ui.fields import FIELDS, GUIDANCE, QUICK, SAMPLING, TABS, spread
 
 
 def shown(tab: str, **changes: object) -> dict[str, object]:
@@ -160,8 +160,9 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
         "img2img": "nonsense",
     }
     start = actions.start_values(service, drafts)
+    assert start["txt2img"].pop("styles").value == []
     assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
-    preferred = spread(service.complete(GenerationRequest()), SAMPLING)
+    preferred = spread(service.complete(GenerationRequest()), (*SAMPLING, *GUIDANCE))
     assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept", **preferred}
     assert (start["quick"]["checkpoint"].value, start["quick"]["clip_skip"]) == ("small.safetensors", 3)
 

@@ -4,12 +4,26 @@ import pytest
 
 from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "init", "image", "inpaint", "outpaint", "mask", "aesthetic", "sampler_options"}
+NOT_SHOWN = {
+    "checkpoint_hash",
+    "vae_hash",
+    "init",
+    "image",
+    "inpaint",
+    "outpaint",
+    "mask",
+    "aesthetic",
+    "guidance",
+    "sampler_options",
+    "template",
+    "negative_template",
+}
 
 
 def shown(tab: str) -> dict[str, object]:
@@ -18,8 +32,8 @@ def shown(tab: str) -> dict[str, object]:
 
 def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
     wanted = set()
-    parts = (("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint), ("aesthetic.", Aesthetic))
-    parts += (("sampler_options.", SamplerOptions),)
+    inits = (("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint))
+    parts = (*inits, ("aesthetic.", Aesthetic), ("guidance.", GuidanceOptions), ("sampler_options.", SamplerOptions))
     for prefix, kind in (("", GenerationRequest), *parts):
         wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
     covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
@@ -41,7 +55,8 @@ def test_what_is_collected_is_shown_again() -> None:
     init = InitImage(image=SHA, denoising_strength=0.3, resize_mode="Crop and resize", inpaint=inpaint)
     sampling = {"rng": "NV", "sampler_options": SamplerOptions(eta=0.5, ensd=31337, sgm_noise_multiplier=True)}
     numbers = {"seed": 2**62 + 1, "steps": 7, "width": 640, "height": 448, "cfg_scale": 3.5, "clip_skip": 2}
-    request = GenerationRequest(prompt="a fox", init=init, **numbers, **sampling)
+    guidance = GuidanceOptions(emphasis="Ignore", rescale=0.25, skip_early=0.1, ngms=2.5, ngms_all_steps=True, skip_uncond=True)
+    request = GenerationRequest(prompt="a fox", init=init, guidance=guidance, **numbers, **sampling)
     values = spread(request, (*QUICK, *TABS["img2img"]))
     assert collect(values, image=SHA, mask=SHA) == request
 

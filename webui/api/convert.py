@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from webui import __version__
+from webui.api.options import with_guidance
 from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, SkippedEmbedding, Txt2Img
 from webui.core import image_metadata, infotext
 from webui.core.aesthetic import Aesthetic
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, find_sampler
 from webui.core.errors import BadRequest, MissingModel
+from webui.core.guidance_options import GUIDANCE
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
 from webui.core.settings import PREFERENCES
@@ -47,6 +49,8 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     request = _overlay(body, _base(body, preferences))
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)
     request = _with_sampler_options(request, body)
+    request = replace(request, styles=tuple(body.styles))
+    request = with_guidance(request, body, preferences)
     if body.aesthetic is not None:
         request = replace(request, aesthetic=_aesthetic(body.aesthetic))
     if body.prediction_type is not None:
@@ -82,7 +86,6 @@ def _refuse_what_is_missing(body: Generation) -> None:
 
 
 FIXED = {  # options that change pictures, with the only value that Easel works with so far
-    "emphasis": "Original",
     "token_merging_ratio": 0.0,
 }
 
@@ -354,14 +357,9 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
 
 
 EXTRA = (
-    "Schedule type",
-    "Mask mode",
-    "Mask blur",
-    "Inpaint area",
-    "Masked area padding",
-    "Masked content",
-    "RNG",
+    *("Schedule type", "Mask mode", "Mask blur", "Inpaint area", "Masked area padding", "Masked content", "RNG"),
     *(option.key for option in OPTIONS),
+    *(option.key for option in GUIDANCE),
 )
 
 

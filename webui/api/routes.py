@@ -219,6 +219,11 @@ def _add_lists(router: APIRouter, service: Service) -> None:
             for one in SCHEDULE_TYPES.values()
         ]
 
+    @router.get("/prompt-styles")
+    def prompt_styles() -> list[wire.PromptStyle]:
+        """Pieces of prompt by name, of the files styles.csv and styles/*.csv; requests name them in `styles`."""
+        return [wire.PromptStyle(**vars(style)) for style in service.phrases.styles()]
+
     @router.get("/sd-models")
     def checkpoints() -> list[wire.Checkpoint]:
         """The checkpoints in the model folders."""

@@ -189,6 +189,12 @@ class Pictures(BaseModel):
     info: str
 
 
+class PromptStyle(BaseModel):
+    name: str
+    prompt: str = ""
+    negative_prompt: str = ""
+
+
 class PngInfoAnswer(BaseModel):
     info: str = ""
     items: dict[str, Any] = {}

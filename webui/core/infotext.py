@@ -11,12 +11,14 @@ request back for every text but those with lone surrogates, which no file can ho
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.guidance_options import guidance_items, read_guidance
 from webui.core.key_values import Values, is_digits, items, joined, short
 from webui.core.request import (
     MAX_BATCH_COUNT,
@@ -65,11 +67,27 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
         parts.append(f"{NEGATIVE} {request.negative_prompt}")
     drawn = aesthetic_items(request.aesthetic) if request.aesthetic else ()
     options = [(key, value) for key, value in option_items(request.sampler_options) if key != "ENSD"]
-    pairs = [*_settings(request), *_init_items(request.init), *options, *drawn, *facts.extra.items()]
+    pairs = [
+        *_settings(request),
+        *_init_items(request.init),
+        *options,
+        *guidance_items(request.guidance),
+        *drawn,
+        *_templates(request),
+        *facts.extra.items(),
+    ]
     if _is_ambiguous(request):
         pairs.append((PROMPT_LINES, str(request.prompt.count("\n") + 1 if request.prompt else 0)))
     pairs.append(("Version", facts.version))
     return "\n".join([*parts, joined(pairs)])
+
+
+def _templates(request: GenerationRequest) -> Iterator[tuple[str, str]]:
+    """What the prompts were before chance decided; nothing is read back from it."""
+    if request.template:
+        yield "Template", request.template
+    if request.negative_template:
+        yield "Negative Template", request.negative_template
 
 
 def _is_ambiguous(request: GenerationRequest) -> bool:
@@ -272,6 +290,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         sampler_options=read_options(values) if infotext.params else base.sampler_options,
         init=_init(values, base.init),
         aesthetic=read_aesthetic(values),
+        guidance=read_guidance(values),
         **_models(values, base, ours),
     )
     silent = SILENT if notes else [key for key in values.left() if key in SILENT or not _changes_pictures(key, infotext.params[key])]
@@ -281,14 +300,13 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
 # Keys that change no pixel, or only say again what others say.
 SILENT = (
     *("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG"),
-    *("Interrupted", "Lora hashes", "TI hashes", "Hashes"),
+    *("Interrupted", "Lora hashes", "TI hashes", "Hashes", "Template", "Negative Template"),
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
     *("Image CFG scale", "Face restoration", "Conditional mask weight", "Token merging ratio", "Tiling", "First pass size"),
-    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "NGMS", "Skip Early CFG", "Pad conds"),
-    *("Emphasis",),
-    *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
+    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting"),
+    *("Downcast alphas_cumprod", "Noise Schedule", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     *("SD upscale", "ControlNet"),
 )
 OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing
@@ -322,7 +340,7 @@ def _rng(values: Values, base: GenerationRequest, ours: bool) -> str:
     return values.choice("RNG", NOISE_SOURCES, absent)
 
 
-def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, str]:
+def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, Any]:
     """Checkpoint and VAE. Other programs name a checkpoint by its bare name, its hash or both: the catalog finds "name [hash]"."""
     digest, name, file = values.text("Model hash"), values.text("Model"), values.text("Model file")
     vae_digest, vae = values.text("VAE hash"), values.text("VAE")

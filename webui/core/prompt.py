@@ -12,6 +12,23 @@ MAX_WEIGHT = 10_000.0
 ROUND = 1.1
 SQUARE = 1 / 1.1
 SPECIAL = frozenset("\\()[]:")
+EMPHASIS = ("Original", "No norm", "Ignore", "None")  # what weights do: see `pieces_of`, and `text_encoding` for the first two
+
+
+def without_comments(text: str) -> str:
+    """`text` without what follows a # up to the end of its line; lines that are nothing but a comment go whole."""
+    if "#" not in text:
+        return text
+    lines = [line.partition("#") for line in text.split("\n")]
+    return "\n".join(kept for kept, mark, _ in lines if kept or not mark)
+
+
+def pieces_of(text: str, emphasis: str = "Original") -> list[tuple[str, float]]:
+    """`parse_attention` of `text`. emphasis "Ignore": as if no weight were there; "None": brackets, colons and BREAK are text."""
+    if emphasis == "None":
+        return [(text, 1.0)]
+    pieces = parse_attention(text)
+    return [piece if piece == BREAK else (piece[0], 1.0) for piece in pieces] if emphasis == "Ignore" else pieces
 
 
 def parse_attention(text: str) -> list[tuple[str, float]]:
@@ -35,7 +52,7 @@ def parse_attention(text: str) -> list[tuple[str, float]]:
             at += 2 if escaped and escaped in "\\()[]" else 1
             pieces.append((escaped if escaped and escaped in "\\()[]" else "", 1.0))
         elif char in "([":
-            _check_depth(len(opened["("]) + len(opened["["]))
+            check_depth(len(opened["("]) + len(opened["["]))
             opened[char].append(len(pieces))
             at += 1
         else:
@@ -72,7 +89,7 @@ def _is_word(char: str) -> bool:
     return char.isalnum() or char == "_"
 
 
-def _check_depth(depth: int) -> None:
+def check_depth(depth: int) -> None:
     if depth >= MAX_DEPTH:
         raise BadRequest(f"the prompt opens more than {MAX_DEPTH} brackets within each other; write \\( or \\[ for a bracket that is text")
 

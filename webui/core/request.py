@@ -7,6 +7,7 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.sampler_options import NOISE_SOURCES, SamplerOptions
 
 MAX_SIDE = 4096  # pixels
@@ -58,6 +59,9 @@ class GenerationRequest:
 
     prompt: str = ""
     negative_prompt: str = ""
+    styles: tuple[str, ...] = ()  # before completion, which puts them into the prompts
+    template: str = ""  # what the prompt was before chance decided what it leaves open; "": the same
+    negative_template: str = ""
     checkpoint: str = ""  # name in the catalog; "" before completion: the preferred one
     checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256, "" while unknown
     vae: str = "Automatic"  # "Automatic" (before completion only), "None" (the checkpoint's own) or a name in the catalog
@@ -70,6 +74,7 @@ class GenerationRequest:
     sampler: str = "DPM++ 2M"
     schedule_type: str = "Automatic"
     cfg_scale: float = 7.0
+    guidance: GuidanceOptions | None = None  # None before completion: the preferred ones
     seed: int = -1  # -1 before completion: draw one
     variation_seed: int = -1  # -1 before completion: draw one
     variation_strength: float = 0.0  # 0 .. 1
@@ -100,6 +105,8 @@ class GenerationRequest:
             raise BadRequest(f"noise source {self.rng!r} is not known; use one of: {', '.join(NOISE_SOURCES)}")
         if self.sampler_options is not None:
             self.sampler_options.validate()
+        if self.guidance is not None:
+            self.guidance.validate()
         if self.init is not None:
             _check_init(self.init)
         if self.aesthetic is not None:
@@ -126,6 +133,9 @@ class GenerationRequest:
             values["init"] = InitImage(**init)
         options = values.get("sampler_options", {})  # missing: written when there were none to choose
         values["sampler_options"] = None if options is None else SamplerOptions(**known_fields(SamplerOptions, options))
+        values["styles"] = tuple(values.get("styles", ()))
+        told = values.get("guidance", {})  # missing: written when there was nothing to choose
+        values["guidance"] = None if told is None else GuidanceOptions(**known_fields(GuidanceOptions, told))
         if values.get("aesthetic"):
             values["aesthetic"] = Aesthetic(**known_fields(Aesthetic, values["aesthetic"]))
         return cls(**values)

@@ -12,6 +12,7 @@ from typing import Any
 
 from webui import __version__
 from webui.core.errors import BadRequest
+from webui.core.guidance_options import GUIDANCE, GuidanceOption
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
@@ -287,9 +288,15 @@ def _preferred(option: Option) -> Preference:
     return Preference(option.name, option.default, option.sentence, option.choices or None, least, most)
 
 
+def _limits(option: GuidanceOption) -> tuple[float | None, float | None]:
+    return (0, option.most) if option.most else (None, None)
+
+
 PREFERENCES: tuple[Preference, ...] = (
     Preference("sd_model_checkpoint", "", "Checkpoint that requests use when they name none; empty: the one of --ckpt, or the miniature."),
     Preference("sd_vae", "Automatic", "VAE: Automatic (one beside the checkpoint), None (the checkpoint's own) or a file's name."),
+    *(Preference(option.name, option.default, option.sentence, option.choices, *_limits(option)) for option in GUIDANCE),
+    Preference("enable_prompt_comments", True, "Take what follows a # in prompts, up to the end of the line, for a comment."),
     Preference("CLIP_stop_at_last_layers", 1, "CLIP skip: 1 uses the text encoder's last layer, 2 the one before.", minimum=1, maximum=12),
     Preference(
         "samples_format",

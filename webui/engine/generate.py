@@ -1,5 +1,6 @@
 """The one path from a request to pictures: load, encode, start, denoise, decode. Nothing runs between two steps but the consumer."""
 
+import math
 from collections import ChainMap
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,14 +17,16 @@ from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import find_sampler
 from webui.core.errors import OutOfMemory
 from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Preview, Progress
+from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest
 from webui.core.sampler_options import SamplerOptions
 from webui.engine.aesthetic import Guide, drawn_states, no_guide
 from webui.engine.brownian import BrownianNoise
+from webui.engine.conditioning import ConditioningCache, Encoder, Scheduled
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.device import memory_sentence
 from webui.engine.embeddings import Embedding
-from webui.engine.guidance import guided
+from webui.engine.guidance import Guidance, always, guided, left_out
 from webui.engine.ladders import UnetOverflow, give_memory_back, is_out_of_memory
 from webui.engine.latents import FACTOR, decode_latents
 from webui.engine.load_progress import at_once
@@ -36,7 +39,7 @@ from webui.engine.rng import ImageNoise, NewGenerator, noise_source
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Begin, Source, make_source
-from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, Draw, encode_negative_prompt, encode_prompt, with_sizes
+from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE
 
 PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
@@ -52,6 +55,7 @@ def generate(
     networks: Callable[[str], Networks] = Networks,
     embeddings: Callable[[], Mapping[str, Embedding]] = dict,
     guide: Callable[[DiffusionModel, Aesthetic], Guide] = no_guide,
+    conditionings: ConditioningCache | None = None,
     free_caches: Callable[[], None] = give_memory_back,
     follow: Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]] = at_once,
 ) -> Iterator[Event]:
@@ -59,8 +63,8 @@ def generate(
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
-    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. free_caches: lets go of what can be
-    had again, when memory runs out. follow: runs `load` and tells how far it is.
+    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. conditionings: those of the jobs
+    before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and tells how far it is.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
@@ -71,8 +75,11 @@ def generate(
             yield from map(Notice, notices)
             words = ChainMap(called.embeddings, embeddings())  # type: ignore[arg-type]
             draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
+            options = _guidance(request)
+            cache = ConditioningCache() if conditionings is None else conditionings
+            encoder = Encoder(model, request.clip_skip, options.emphasis, options.old_timelines, words, draw, called.text_patches, cache)
             source = make_source(request, model, open_input)
-            yield from _batches(Job(request, model, source, called, words, free_caches, draw), control)
+            yield from _batches(Job(request, model, source, called, encoder, free_caches), control)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -87,9 +94,8 @@ class Job:
     model: DiffusionModel
     source: Source
     networks: Networks
-    embeddings: Mapping[str, Embedding]
+    encoder: Encoder
     free_caches: Callable[[], None]
-    draw: Draw | None = None  # of the prompt's states
 
     @cached_property
     def unet(self) -> PatientUnet:
@@ -118,16 +124,35 @@ class Job:
         return noise_source(self.request.rng, self.model.device)
 
     @cached_property
-    def cond(self) -> Conditioning:
-        return encode_prompt(self.model, self.networks.prompt, self.request.clip_skip, self.embeddings, self.draw)
+    def calls(self) -> int:
+        """Network calls of a full run, over which prompts that change are laid; an img2img run makes only the first of them."""
+        return self.request.steps * CHOICES[self.sampler].calls_per_step
 
     @cached_property
-    def uncond(self) -> Conditioning:
-        return encode_negative_prompt(self.model, self.request.negative_prompt, self.request.clip_skip, self.embeddings)
+    def conds(self) -> tuple[Scheduled, ...]:
+        return self.encoder.prompt(self.networks.prompt, self.calls)
+
+    @cached_property
+    def uncond(self) -> Scheduled:
+        return self.encoder.negative_prompt(self.request.negative_prompt, self.calls)
+
+    @cached_property
+    def strength(self) -> Guidance:
+        """How strongly the prompts pull, and when the negative one does not."""
+        options, choice = _guidance(self.request), CHOICES[self.sampler]
+        scale, calls = self.request.cfg_scale / SAMPLERS[self.sampler].cfg_unit, self.calls
+        if self.request.init:  # the calls of such a run, as the field counts them
+            calls = (int(min(self.request.init.denoising_strength, 0.999) * self.request.steps) + 1) * choice.calls_per_step
+        low = options.ngms if choice.kind == "timestep" else self.schedule.t_above(options.ngms)  # the field's sigma of these is t
+        no_push = options.skip_uncond and math.isclose(self.request.cfg_scale * sum(cond.weight for cond in self.conds), 1)
+        alone = always if no_push else left_out(options, calls, low)
+        padding = self.encoder.empty() if options.pad_conds else None
+        return Guidance(scale, options.rescale, alone, padding, options.pad_conds_v0)
 
     def facts(self, interrupted: bool) -> infotext.Facts:
         """What the pictures' infotext says beyond the request."""
-        hashes = {used.name: used.sha256[:HASH_DIGITS] for used in self.cond.embeddings + self.uncond.embeddings if used.sha256}
+        prompts = (*self.conds, self.uncond)
+        hashes = {used.name: used.sha256[:HASH_DIGITS] for prompt in prompts for used in prompt.embeddings if used.sha256}
         extra = {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())} if hashes else {}
         return infotext.Facts(extra={**self.networks.facts, **extra} | ({"Interrupted": "True"} if interrupted else {}))
 
@@ -261,10 +286,9 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     """Network, guidance and mask as one function."""
     kind = CHOICES[job.sampler].kind
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
-    cond, uncond = with_sizes(job.cond, job.model, size, GOOD_SCORE), with_sizes(job.uncond, job.model, size, BAD_SCORE)
-    sampler = SAMPLERS[job.sampler]
-    network, scale = unet_network(job.unet, begin.shown), job.request.cfg_scale / sampler.cfg_unit
-    predict = guided(network, cond, uncond, scale, batch, unguided_too=sampler.cfgpp)
+    conds = [cond.with_sizes(job.model, size, GOOD_SCORE) for cond in job.conds]
+    uncond = job.uncond.with_sizes(job.model, size, BAD_SCORE)
+    predict = guided(unet_network(job.unet, begin.shown), conds, uncond, job.strength, batch, unguided_too=SAMPLERS[job.sampler].cfgpp)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
@@ -273,6 +297,10 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     if begin.mask is None or init is None:
         return denoise
     return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, begin.mask, init)
+
+
+def _guidance(request: GenerationRequest) -> GuidanceOptions:
+    return request.guidance or GuidanceOptions()
 
 
 def _memory_advice(request: GenerationRequest, model: DiffusionModel) -> str:

@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from webui.core.guidance_options import GuidanceOptions
+from webui.engine.conditioning import Scheduled
 from webui.engine.text_encoding import Conditioning
+
+CONTEXTS = 4  # kept ready: as many as there are in [a|b] where prompt and negative prompt take a call each
 
 
 @dataclass(frozen=True)
@@ -25,24 +30,118 @@ Predict = Callable[[Tensor, float, int], Tensor]
 """(x, t, call) -> guided output."""
 
 
-def guided(network: Network, cond: Conditioning, uncond: Conditioning, cfg_scale: float, batch: int, unguided_too: bool = False) -> Predict:
-    """uncond + cfg_scale * (cond - uncond), for `batch` latents at once; unguided_too: stacked with uncond, (2, batch, 4, h, w).
+Rule = Callable[[int, float], bool]
+"""(call, t) -> whether the negative prompt is left out."""
 
-    Both run at every scale, 1 too, as the field does. Prompts of as many tokens share one call; others take a call each, since padding
-    would change the picture.
+
+def never(call: int, t: float) -> bool:
+    return False
+
+
+def always(call: int, t: float) -> bool:
+    return True
+
+
+def left_out(options: GuidanceOptions, calls: int, low: float) -> Rule:
+    """The field's two ways to save calls: early ones (of so many), and every other one, or all, below the timestep `low`."""
+    if not options.skip_early and not options.ngms:
+        return never
+
+    def rule(call: int, t: float) -> bool:
+        early = bool(options.skip_early) and call / calls <= options.skip_early
+        return early or (t < low and (options.ngms_all_steps or call % 2 == 1))
+
+    return rule
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How an answer is put together.
+
+    scale: CFG scale. rescale: 0 .. 1, how far the answer's spread is brought back to that of the prompt's (arXiv:2305.08891, 3.4).
+    alone: when the negative prompt is left out; what the prompt's first part answers then stands in its place. padding: the empty prompt,
+    by which the shorter of both prompts is made longer. last_token: the negative prompt is, by its last token, or it is cut off.
     """
-    together = cond.states.shape == uncond.states.shape
-    calls = [_context([cond, uncond], batch)] if together else [_context([cond], batch), _context([uncond], batch)]
+
+    scale: float
+    rescale: float = 0.0
+    alone: Rule = never
+    padding: Conditioning | None = None
+    last_token: bool = False
+
+
+def guided(
+    network: Network, conds: Sequence[Scheduled], uncond: Scheduled, guidance: Guidance, batch: int, unguided_too: bool = False
+) -> Predict:
+    """uncond + scale * sum of weight * (cond - uncond), for `batch` latents at once; each prompt as it is at the call.
+
+    The negative prompt runs at every scale, 1 too, as the field does. Prompts of as many tokens share one call; a negative prompt of
+    another length takes a call of its own, since padding would change the picture. Parts of a prompt always share one. unguided_too: the
+    answer is stacked with the one without the prompt, (2, batch, 4, h, w).
+    """
+
+    @lru_cache(maxsize=CONTEXTS)
+    def contexts(alone: bool, without: Conditioning, *chosen: Conditioning) -> list[Context]:
+        """For the call of all of them, or one for the parts and one for the negative prompt; it comes last, if at all."""
+        *parts, last = _fitted([*_of_one_length(chosen), without], guidance)
+        if alone:
+            return [_context(parts, batch)]
+        if last.states.shape == parts[0].states.shape:
+            return [_context([*parts, last], batch)]
+        return [_context(parts, batch), _context([last], batch)]
 
     def predict(x: Tensor, t: float, call: int) -> Tensor:
-        if together:
-            with_prompt, without = network(torch.cat([x, x]), t, calls[0]).chunk(2)
-        else:
-            with_prompt, without = (network(x, t, context) for context in calls)
-        guided = torch.add(without, with_prompt - without, alpha=cfg_scale)
-        return torch.stack([guided, without]) if unguided_too else guided
+        alone = guidance.alone(call, t)
+        asked = contexts(alone, uncond.at(call), *(cond.at(call) for cond in conds))
+        answers = [answer for context in asked for answer in _ask(network, x, t, context)]
+        without = answers[0 if alone else -1]
+        result = _combined(answers[: len(conds)], without, [cond.weight for cond in conds], guidance)
+        return torch.stack([result, without]) if unguided_too else result
 
     return predict
+
+
+def _ask(network: Network, x: Tensor, t: float, context: Context) -> Sequence[Tensor]:
+    """The network's answer for each of the context's prompts."""
+    prompts = len(context.states) // len(x)
+    return network(torch.cat([x] * prompts) if prompts > 1 else x, t, context).chunk(prompts)
+
+
+def _combined(parts: Sequence[Tensor], without: Tensor, weights: Sequence[float], guidance: Guidance) -> Tensor:
+    result = without
+    for part, weight in zip(parts, weights, strict=True):
+        result = torch.add(result, part - without, alpha=weight * guidance.scale)
+    if not guidance.rescale:
+        return result
+    prompt = without
+    for part, weight in zip(parts, weights, strict=True):
+        prompt = torch.add(prompt, part - without, alpha=weight)
+    spread = prompt.std(dim=(1, 2, 3), keepdim=True) / result.std(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(result, result * spread, guidance.rescale)
+
+
+def _of_one_length(parts: Sequence[Conditioning]) -> list[Conditioning]:
+    """The parts of a prompt with as many tokens as the longest: the last state of the others is repeated, as the field does."""
+    most = max(len(part.states) for part in parts)
+    return [_lengthened(part, most) for part in parts]
+
+
+def _lengthened(part: Conditioning, tokens: int) -> Conditioning:
+    missing = tokens - len(part.states)
+    return part.with_states(torch.cat([part.states, part.states[-1:].expand(missing, -1)])) if missing > 0 else part
+
+
+def _fitted(prompts: Sequence[Conditioning], guidance: Guidance) -> list[Conditioning]:
+    """The parts, of one length, and the negative prompt, made as long as each other where `guidance` wants it."""
+    *parts, last = prompts
+    length = len(parts[0].states)
+    if guidance.last_token:
+        last = _lengthened(last, length)
+        return [*parts, last.with_states(last.states[:length]) if len(last.states) > length else last]
+    if guidance.padding is None:
+        return [*prompts]
+    most, empty = max(length, len(last.states)), guidance.padding.states
+    return [prompt.with_states(torch.cat([prompt.states, *[empty] * ((most - len(prompt.states)) // len(empty))])) for prompt in prompts]
 
 
 def _context(conds: Sequence[Conditioning], batch: int) -> Context:

@@ -1,7 +1,8 @@
 """The extra networks that a prompt calls with `<lora:name:1>` or `<hypernet:name:1>`: found, read, and applied for one job."""
 
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,11 @@ class Networks:
     hypernetworks: tuple[HypernetworkUse, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+
+    @property
+    def text_patches(self) -> Hashable:
+        """What changes text encoders; equal ones change them equally."""
+        return tuple((weakref.ref(use.lora), use.te, use.dyn) for use in self.loras if use.te)
 
     @property
     def embeddings(self) -> dict[str, Embedding]:

@@ -72,6 +72,10 @@ class NoiseSchedule:
         part = float(((log_sigma.double() - below) / (above - below)).clamp(0, 1))
         return self.offset + self.stride * (low + part)
 
+    def t_above(self, sigma: float) -> float:
+        """The timestep below which all levels are lower than sigma (0: below all, infinity: above all)."""
+        return math.inf if sigma > self.sigma_max else self.t(torch.tensor(sigma)) if sigma > self.sigma_min else 0.0
+
     def nearest_t(self, sigma: Tensor) -> int:
         """The trained timestep whose noise level is nearest to sigma in log sigma; of two that are equally near, the higher."""
         return self.offset + self.stride * math.floor((self.t(sigma) - self.offset) / self.stride + 0.5 + ROUNDING)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from webui.core.errors import BadRequest
-from webui.core.prompt import BREAK, parse_attention
+from webui.core.prompt import BREAK, pieces_of
 from webui.engine.embeddings import Embedding, EmbeddingNames, spliced
 from webui.engine.model import DiffusionModel
 
@@ -26,7 +26,7 @@ Draw = Callable[[nn.Module, Tensor, Tensor, Encode], Tensor]
 """(text encoder, token ids (1, 77), its weighted states (1, 77, width), how it encodes) -> states in their place."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conditioning:
     """An encoded prompt, on the model's device.
 
@@ -38,6 +38,9 @@ class Conditioning:
     pooled: Tensor | None = None
     sizes: Tensor | None = None
     embeddings: tuple[Embedding, ...] = ()
+
+    def with_states(self, states: Tensor) -> "Conditioning":
+        return replace(self, states=states)
 
 
 class Token(NamedTuple):
@@ -57,32 +60,71 @@ class Chunk:
     after_comma: int = 0  # how many tokens there are up to and with the last comma; 0: no comma
 
 
+@dataclass(frozen=True)
+class Variants:
+    """The texts that one prompt has on its way, as tokens; the key under which their conditionings can be found again.
+
+    chunks: of each text that differs from those before, as many for each. counts: how often each of them occurs. negative: the texts are
+    a negative prompt's. empty: all texts are.
+    """
+
+    chunks: tuple[tuple[tuple[Token, ...], ...], ...]
+    counts: tuple[int, ...]
+    emphasis: str = "Original"
+    negative: bool = False
+    empty: bool = False
+
+
+def read_variants(
+    model: DiffusionModel,
+    texts: Sequence[str],
+    embeddings: Mapping[str, Embedding] | None = None,
+    emphasis: str = "Original",
+    negative: bool = False,
+) -> tuple[Variants, list[int]]:
+    """`texts` as tokens, and for each of them which variant it is. Texts of fewer chunks get empty ones, as in the field."""
+    counts: dict[str, int] = {}
+    for text in texts:
+        counts[text] = counts.get(text, 0) + 1
+    split = [split_into_chunks(pieces_of(text, emphasis), model, embeddings or {}) for text in counts]
+    most = max(map(len, split))
+    chunks = tuple(tuple(tuple(chunk.tokens) for chunk in [*parts, *[Chunk()] * (most - len(parts))]) for parts in split)
+    places = {text: place for place, text in enumerate(counts)}
+    return Variants(chunks, tuple(counts.values()), emphasis, negative, not any(counts)), [places[text] for text in texts]
+
+
+def encode_variants(model: DiffusionModel, variants: Variants, clip_skip: int, draw: Draw | None = None) -> list[Conditioning]:
+    """The conditioning of each of the variants.
+
+    clip_skip: 1 = the last layer; counted as the field does, one more than diffusers. SD 1.x alone has the choice: in the field, that of
+    SD 2.x and SDXL is fixed by their training (the last but one). draw: changes the states of each chunk, one at a time.
+    """
+    columns = [_encode_column(model, column, variants, clip_skip, draw) for column in zip(*variants.chunks, strict=True)]
+    states = torch.cat([states for states, _ in columns], dim=1).to(model.device)
+    pooled = None if columns[0][1] is None else columns[0][1].to(model.device)
+    if variants.negative and variants.empty and pooled is not None:
+        states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+    return [
+        Conditioning(states[i], None if pooled is None else pooled[i], embeddings=_called(chunks))
+        for i, chunks in enumerate(variants.chunks)
+    ]
+
+
 def encode_prompt(
     model: DiffusionModel, prompt: str, clip_skip: int, embeddings: Mapping[str, Embedding] | None = None, draw: Draw | None = None
 ) -> Conditioning:
-    """A prompt with attention syntax, and with embeddings by their names, encoded.
+    """A prompt that does not change, with attention syntax, and with embeddings by their names; see `encode_variants`.
 
-    clip_skip: 1 = the last layer; counted as the field does, one more than diffusers. SD 1.x alone has the choice: in the field, that of
-    SD 2.x and SDXL is fixed by their training (the last but one). embeddings: name -> embedding; those of another width are not used.
-    draw: changes the states of each chunk, one at a time.
+    embeddings: name -> embedding; those of another width are not used.
     """
-    chunks = split_into_chunks(parse_attention(prompt), model, embeddings or {})
-    at_once = 1 if draw else CHUNKS_AT_ONCE
-    parts = [_encode(model, chunks[start : start + at_once], clip_skip, draw) for start in range(0, len(chunks), at_once)]
-    states = torch.cat([states for states, _ in parts]).to(model.device)
-    pooled = parts[0][1]
-    used = {token.embedding.name: token.embedding for chunk in chunks for token in chunk.tokens if token.embedding}
-    return Conditioning(states.flatten(0, 1), None if pooled is None else pooled[0].to(model.device), embeddings=tuple(used.values()))
+    return encode_variants(model, read_variants(model, [prompt], embeddings)[0], clip_skip, draw)[0]
 
 
 def encode_negative_prompt(
     model: DiffusionModel, prompt: str, clip_skip: int, embeddings: Mapping[str, Embedding] | None = None
 ) -> Conditioning:
     """As `encode_prompt`; but an empty one is all zeros for SDXL, whose UNets were trained so, and not the empty prompt's states."""
-    encoded = encode_prompt(model, prompt, clip_skip, embeddings)
-    if prompt or encoded.pooled is None:
-        return encoded
-    return replace(encoded, states=torch.zeros_like(encoded.states), pooled=torch.zeros_like(encoded.pooled))
+    return encode_variants(model, read_variants(model, [prompt], embeddings, negative=True)[0], clip_skip)[0]
 
 
 def with_sizes(conditioning: Conditioning, model: DiffusionModel, size: tuple[int, int], score: float) -> Conditioning:
@@ -144,40 +186,68 @@ def _overflow(full: Chunk, comma_follows: bool) -> Chunk:
     return moved
 
 
-def _encode(model: DiffusionModel, chunks: Sequence[Chunk], clip_skip: int, draw: Draw | None = None) -> tuple[Tensor, Tensor | None]:
-    """Weighted states (chunks, 77, width), those of several text encoders side by side, and pooled states (chunks, width) if any."""
-    weights = torch.tensor([[1.0, *(token.weight for token in chunk.tokens), *[1.0] * (CHUNK + 1 - len(chunk.tokens))] for chunk in chunks])
+def _encode_column(
+    model: DiffusionModel, column: Sequence[tuple[Token, ...]], variants: Variants, clip_skip: int, draw: Draw | None
+) -> tuple[Tensor, Tensor | None]:
+    """One chunk of each variant: weighted states (variants, 77, width), those of several text encoders side by side, and pooled states
+    (variants, width) if any."""
+    weights = torch.tensor([[1.0, *(token.weight for token in chunk), *[1.0] * (CHUNK + 1 - len(chunk))] for chunk in column])
     all_states, pooled = [], None
     for layout, encoder, tokenizer in zip(model.family.text_encoders, model.text_encoders, model.tokenizers, strict=True):
-        with model.at_work(encoder), spliced(encoder, _vectors(chunks, encoder.config.hidden_size)):
-            ids = torch.tensor(_rows(chunks, tokenizer), device=encoder.device)
-            if model.family.is_sdxl:
-                output = encoder(input_ids=ids, output_hidden_states=True)
-                states, pooled = output.hidden_states[SDXL_LAYER], output.get("text_embeds", pooled)
-            else:
-                states = _hidden_states(encoder, ids, clip_skip if layout.naming == "clip" else 1)
+        skip = clip_skip if layout.naming == "clip" else 1
+        with model.at_work(encoder):
+            parts = [
+                _encode_chunks(model, encoder, tokenizer, column[start : start + CHUNKS_AT_ONCE], skip)
+                for start in range(0, len(column), CHUNKS_AT_ONCE)
+            ]
+            states = torch.cat([states for states, _ in parts])
+            pooled = torch.cat([pooled for _, pooled in parts]) if parts[0][1] is not None else pooled
             if bool((weights != 1.0).any()):
-                states = _emphasized(states, weights.to(states.device, states.dtype))
+                states = _emphasized(states, weights.to(states.device, states.dtype), variants)
             if draw:
-                states = draw(encoder, ids, states, lambda tuned, ids: _hidden_states(tuned, ids, clip_skip))
+                states = torch.cat([_drawn(draw, encoder, tokenizer, *pair, skip) for pair in zip(column, states, strict=True)])
         all_states.append(states)
     return torch.cat(all_states, dim=-1), pooled
 
 
-def _rows(chunks: Sequence[Chunk], tokenizer: Any) -> list[list[int]]:
+def _encode_chunks(
+    model: DiffusionModel, encoder: nn.Module, tokenizer: Any, chunks: Sequence[tuple[Token, ...]], clip_skip: int
+) -> tuple[Tensor, Tensor | None]:
+    """States (chunks, 77, width) and pooled states (chunks, width), if any, without weights, of one text encoder."""
+    with spliced(encoder, _vectors(chunks, encoder.config.hidden_size)):
+        ids = torch.tensor(_rows(chunks, tokenizer), device=encoder.device)
+        if model.family.is_sdxl:
+            output = encoder(input_ids=ids, output_hidden_states=True)
+            return output.hidden_states[SDXL_LAYER], output.get("text_embeds")
+        return _hidden_states(encoder, ids, clip_skip), None
+
+
+def _drawn(draw: Draw, encoder: nn.Module, tokenizer: Any, chunk: tuple[Token, ...], states: Tensor, clip_skip: int) -> Tensor:
+    """(1, 77, width): what `draw` makes of a chunk's weighted states (77, width)."""
+    with spliced(encoder, _vectors([chunk], encoder.config.hidden_size)):
+        ids = torch.tensor(_rows([chunk], tokenizer), device=encoder.device)
+        return draw(encoder, ids, states[None], lambda tuned, ids: _hidden_states(tuned, ids, clip_skip))
+
+
+def _rows(chunks: Sequence[tuple[Token, ...]], tokenizer: Any) -> list[list[int]]:
     """77 token ids for each chunk."""
     begin, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    return [[begin, *(token.id for token in chunk.tokens), end, *[pad] * (CHUNK - len(chunk.tokens))] for chunk in chunks]
+    return [[begin, *(token.id for token in chunk), end, *[pad] * (CHUNK - len(chunk))] for chunk in chunks]
 
 
-def _vectors(chunks: Sequence[Chunk], width: int) -> dict[tuple[int, int], Tensor]:
+def _vectors(chunks: Sequence[tuple[Token, ...]], width: int) -> dict[tuple[int, int], Tensor]:
     """(chunk, position in its row) -> the embedding's vector that belongs there."""
     return {
         (row, 1 + place): token.embedding.vectors[width][token.row]
         for row, chunk in enumerate(chunks)
-        for place, token in enumerate(chunk.tokens)
+        for place, token in enumerate(chunk)
         if token.embedding
     }
+
+
+def _called(chunks: Sequence[tuple[Token, ...]]) -> tuple[Embedding, ...]:
+    """The embeddings in a text, each once."""
+    return tuple({token.embedding.name: token.embedding for chunk in chunks for token in chunk if token.embedding}.values())
 
 
 def _hidden_states(encoder: Any, ids: Tensor, clip_skip: int) -> Tensor:
@@ -191,7 +261,15 @@ def _hidden_states(encoder: Any, ids: Tensor, clip_skip: int) -> Tensor:
     return encoder.final_layer_norm(states)
 
 
-def _emphasized(states: Tensor, weights: Tensor) -> Tensor:
-    """Each token's state times its weight, then each chunk scaled so that its mean over all tokens and channels is as before."""
+def _emphasized(states: Tensor, weights: Tensor, variants: Variants) -> Tensor:
+    """Each token's state times its weight; with emphasis "Original" all of it scaled so that the mean is as before.
+
+    states: (variants, 77, width). weights: (variants, 77). The mean is that over all tokens and channels of all texts, each as often as the
+    prompt has it: the field encodes them as one batch.
+    """
     weighted = states * weights[:, :, None]
-    return weighted * (states.mean(dim=(1, 2), keepdim=True) / weighted.mean(dim=(1, 2), keepdim=True))
+    if variants.emphasis != "Original":
+        return weighted
+    counts = torch.tensor(variants.counts, device=states.device, dtype=torch.float32)
+    means = [(each.mean(dim=(1, 2), dtype=torch.float32) * counts).sum() for each in (states, weighted)]
+    return weighted * (means[0] / means[1])

@@ -3,17 +3,24 @@
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 from PIL import Image
 
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
+from webui.core.dynamic_prompt import resolve
 from webui.core.errors import BadModelFile, BadRequest
+from webui.core.guidance_options import GuidanceOptions, preferred_guidance
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
+from webui.core.prompt import pieces_of, without_comments
+from webui.core.prompt_schedule import parse_prompt, parse_schedule
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.sampler_options import preferred_options
+from webui.core.styles import with_styles
+from webui.service.phrases import Phrases
 
 SMALLEST_SIDE = 64  # pixels
 SEEDS = 2**32  # drawn seeds lie below
@@ -24,8 +31,10 @@ def complete(
     catalog: Catalog,
     preferences: Mapping[str, Any],
     open_input: Callable[[str], Image.Image],
+    phrases: Phrases,
 ) -> GenerationRequest:
     """The request with nothing left open; what is set already stays. Raises BadRequest, MissingModel."""
+    request = _decided(request, phrases, bool(preferences["enable_prompt_comments"]))
     _check_networks(request.prompt, catalog)
     if request.aesthetic is not None:
         catalog.find_aesthetic(request.aesthetic.embedding)
@@ -40,6 +49,7 @@ def complete(
         request,
         prompt=_storable(request.prompt),
         negative_prompt=_storable(request.negative_prompt),
+        guidance=request.guidance or preferred_guidance(preferences),
         checkpoint=checkpoint.name,
         checkpoint_hash=checkpoint.short_hash,
         vae=vae.name if vae else "None",
@@ -49,10 +59,10 @@ def complete(
         height=size[1],
         sampler=sampler,
         schedule_type=schedule_type,
-        seed=_seed(request.seed),
         variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
     )
     done.validate()
+    _check_prompts(done)
     return done
 
 
@@ -70,6 +80,40 @@ def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRec
     slots = zip(("primary", "secondary", "tertiary"), order.checkpoints, strict=False)
     names: dict[str, Any] = {slot: _usable(catalog.find_checkpoint(name)).name for slot, name in slots}
     return replace(order, **names, bake_in_vae=vae(order.bake_in_vae))
+
+
+def _check_prompts(request: GenerationRequest) -> None:
+    """Tell now that a prompt nests too deeply, weighs too much, or changes too often for its length."""
+    calls = request.steps * SAMPLERS[request.sampler].calls_per_step
+    options = request.guidance or GuidanceOptions()
+    schedules = [part.schedule for part in parse_prompt(extract_networks(request.prompt)[0], calls, old=options.old_timelines)]
+    schedules.append(parse_schedule(request.negative_prompt, calls, old=options.old_timelines))
+    for text in {until.text for schedule in schedules for until in schedule}:
+        pieces_of(text, options.emphasis)
+
+
+def _decided(request: GenerationRequest, phrases: Phrases, comments: bool) -> GenerationRequest:
+    """Styles put into the prompts, comments taken out, and what the prompts leave to chance decided by the request's seed."""
+    styles = {style.name: style for style in phrases.styles()} if request.styles else {}
+    chosen = [styles[name] for name in request.styles if name in styles]
+    texts = (
+        with_styles(request.prompt, [style.prompt for style in chosen]),
+        with_styles(request.negative_prompt, [style.negative_prompt for style in chosen]),
+    )
+    clean = without_comments if comments else str
+    texts = (clean(texts[0]), clean(texts[1]))
+    request = replace(request, prompt=texts[0], negative_prompt=texts[1], styles=(), seed=_seed(request.seed))
+    if request.template or request.negative_template:
+        return request  # has been decided before
+    chance = Random(request.seed)
+    prompt, negative_prompt = (clean(resolve(text, chance, phrases.lines)) for text in texts)
+    return replace(
+        request,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        template=texts[0] if prompt != texts[0] else "",
+        negative_template=texts[1] if negative_prompt != texts[1] else "",
+    )
 
 
 def _check_networks(prompt: str, catalog: Catalog) -> None:

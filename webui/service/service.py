@@ -25,6 +25,7 @@ from webui.service.inputs import InputStore, inputs_folder
 from webui.service.job import Job, LiveJob, stored_job
 from webui.service.model_rows import ModelRows
 from webui.service.models import Models
+from webui.service.phrases import Phrases
 from webui.service.preferences import PreferenceStore
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
 from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
@@ -67,6 +68,7 @@ class Service:
         self.settings = settings
         self.catalog = catalog
         self.models = Models(database, settings)
+        self.phrases = Phrases(settings.data_dir)
         self.warnings = settings.warnings + warnings
         self._database = database
         self._database_is_new = bool(warnings)
@@ -127,7 +129,7 @@ class Service:
 
     def complete(self, request: GenerationRequest) -> GenerationRequest:
         """The request with nothing left open: checkpoint, VAE, size, seeds. Raises BadRequest, MissingModel."""
-        return complete(request, self.catalog, self._preferences.all(), self._inputs.open)
+        return complete(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
 
     def submit(self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
         """Put a job into the queue; when this returns, it outlives a power cut. Returns its id.

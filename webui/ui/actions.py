@@ -13,7 +13,7 @@ from webui.core.lora_hash import DIGITS, read_lora_hashes
 from webui.core.model_listing import without_ending
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.service.service import Service
-from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, SAMPLING, TABS, collect, spread
+from webui.ui.fields import FIELDS, GUIDANCE, NO_AESTHETIC, QUICK, SAMPLING, TABS, collect, spread
 
 SOME_PICTURE = "shown"  # stands for a picture or a mask where only the settings beside it matter
 MOST_TOLD = 5  # problems of one infotext that are shown
@@ -193,16 +193,24 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
         quick["vae"] = "Automatic"
     side = native_size(service, quick["checkpoint"])
     drawn = aesthetic_choices(service)
+    styles = [style.name for style in service.phrases.styles()]
     start = {"quick": dict(quick)}
     start["quick"]["checkpoint"] = gr.Dropdown(choices=checkpoints, value=quick["checkpoint"])
     start["quick"]["vae"] = gr.Dropdown(choices=vaes, value=quick["vae"])
     for tab, fields in TABS.items():
         native = {"width": side, "height": side} if "width" in fields else {}
-        start[tab] = native | spread(preferred, SAMPLING) | _still_good(tab, kept)
+        start[tab] = native | spread(preferred, (*SAMPLING, *GUIDANCE)) | _still_good(tab, kept)
+        start[tab]["styles"] = _styles(styles, start[tab].get("styles"))
         if "aesthetic.embedding" in fields:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
             start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)
     return start
+
+
+def _styles(names: list[str], kept: Any) -> gr.Dropdown:
+    """The widget of the styles: those that are there, and those of a draft that still are."""
+    chosen = [name for name in kept if name in names] if isinstance(kept, list) else []
+    return gr.Dropdown(choices=names, value=chosen, multiselect=True)
 
 
 def _preferred(service: Service) -> GenerationRequest:

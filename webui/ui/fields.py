@@ -14,6 +14,8 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.guidance_options import GuidanceOptions
+from webui.core.prompt import EMPHASIS
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option, SamplerOptions
 
@@ -97,6 +99,21 @@ def _choice(name: str, element: str, label: str, default: str, choices: list[str
     return Field(name=name, element=element, widget=gr.Dropdown, label=label, default=default, options=options)
 
 
+def _several(name: str, element: str, label: str) -> Field:
+    """Any number of names, in the order in which they were chosen."""
+    options = {"choices": [], "multiselect": True, "min_width": 140}
+    return Field(
+        name=name,
+        element=element,
+        widget=gr.Dropdown,
+        label=label,
+        default=[],
+        options=options,
+        read=lambda value: tuple(value or ()),
+        show=list,
+    )
+
+
 def _either(name: str, element: str, label: str, no: str, yes: str) -> Field:
     """A bool shown as two words."""
     return Field(
@@ -169,6 +186,7 @@ FIELDS: dict[str, Field] = {
             "prompt", "prompt", "Prompt", "What the picture shows. Ctrl+Enter generates; drop a picture here to read its parameters.", 3
         ),
         _prompt("negative_prompt", "neg_prompt", "Negative prompt", "What it must not show", 2),
+        _several("styles", "styles", "Styles"),
         _choice("sampler", "sampling", "Sampler", "DPM++ 2M", list(SAMPLERS)),
         _choice("schedule_type", "scheduler", "Schedule type", "Automatic", list(SCHEDULE_TYPES)),
         _slider("steps", "steps", "Steps", 20, 1, 150, 1),
@@ -177,6 +195,15 @@ FIELDS: dict[str, Field] = {
         _number("batch_count", "batch_count", "Batch count", 1),
         _number("batch_size", "batch_size", "Batch size", 1),
         _slider("cfg_scale", "cfg_scale", "CFG scale", 7.0, 1, 30, 0.5),
+        _choice("guidance.emphasis", "emphasis", "Emphasis: what (word:1.2) does", EMPHASIS[0], list(EMPHASIS)),
+        _slider("guidance.rescale", "cfg_rescale", "CFG rescale", 0.0, 0, 1, 0.01),
+        _slider("guidance.skip_early", "skip_early_cond", "First steps without negative prompt", 0.0, 0, 1, 0.01),
+        _slider("guidance.ngms", "s_min_uncond", "Sigma below which every other step does without", 0.0, 0, 15, 0.01),
+        _switch("guidance.ngms_all_steps", "s_min_uncond_all", "Below that sigma: every step"),
+        _switch("guidance.pad_conds", "pad_cond_uncond", "Pad prompt and negative prompt to one length"),
+        _switch("guidance.pad_conds_v0", "pad_cond_uncond_v0", "Pad as old versions did"),
+        _switch("guidance.old_timelines", "use_old_scheduling", "[a:b:n] as old versions did"),
+        _switch("guidance.skip_uncond", "skip_uncond", "At CFG scale 1: no negative prompt, twice as fast"),
         _seed("seed", "seed", "Seed"),
         _seed("variation_seed", "subseed", "Variation seed"),
         _slider("variation_strength", "subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),
@@ -209,10 +236,12 @@ FIELDS: dict[str, Field] = {
 
 QUICK = ("checkpoint", "vae", "clip_skip")  # the top row, shared by all tabs
 SAMPLING = tuple(name for name in FIELDS if name == "rng" or name.startswith("sampler_options."))
+GUIDANCE = tuple(name for name in FIELDS if name.startswith("guidance."))
 _COMMON = (
-    *("prompt", "negative_prompt", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
+    *("prompt", "negative_prompt", "styles", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
     *("seed", "variation_seed", "variation_strength", "prediction_type"),
     *SAMPLING,
+    *GUIDANCE,
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
@@ -234,6 +263,7 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
         "init.outpaint": {},
         "aesthetic": {},
         "sampler_options": {},
+        "guidance": {},
     }
     for name, value in values.items():
         entry = FIELDS[name]
@@ -248,7 +278,8 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
     drawn = groups["aesthetic"]
     aesthetic = Aesthetic(**drawn) if drawn.get("embedding", NO_AESTHETIC) != NO_AESTHETIC else None
     options = SamplerOptions(**groups["sampler_options"]) if groups["sampler_options"] else None
-    return GenerationRequest(**groups[""], sampler_options=options, init=init, aesthetic=aesthetic)
+    guidance = GuidanceOptions(**groups["guidance"]) if groups["guidance"] else None
+    return GenerationRequest(**groups[""], sampler_options=options, init=init, aesthetic=aesthetic, guidance=guidance)
 
 
 def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:

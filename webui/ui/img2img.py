@@ -25,6 +25,7 @@ def build() -> Studio:
             with gr.Row():
                 studio.add("init.resize_mode")
                 studio.add("cfg_scale")
+                parts.guidance_rows(studio)
             parts.seed_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)

@@ -30,6 +30,7 @@ def build() -> Studio:
             parts.sampling_rows(studio)
             with gr.Row():
                 studio.add("cfg_scale")
+                parts.guidance_rows(studio)
                 studio.add("batch_count")
                 studio.add("batch_size")
             parts.seed_rows(studio)

@@ -10,7 +10,7 @@ from gradio.components import Component
 
 from webui.service.service import Service
 from webui.ui import actions
-from webui.ui.fields import FIELDS, SAMPLING, TABS
+from webui.ui.fields import FIELDS, GUIDANCE, SAMPLING, TABS
 
 QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # for events: short, unseen, no public endpoint
 
@@ -50,6 +50,7 @@ def prompt_area(studio: Studio) -> None:
     with gr.Column(elem_classes=["area-prompt"]):
         studio.add("prompt")
         studio.add("negative_prompt")
+        studio.add("styles")
         cards(studio)
 
 
@@ -137,6 +138,14 @@ def rare_rows(studio: Studio) -> None:
     """What few pictures need."""
     with gr.Accordion("More", open=False, elem_id=f"{studio.name}_more"):
         studio.add("prediction_type")
+
+
+def guidance_rows(studio: Studio) -> None:
+    with gr.Accordion("Guidance", open=False, elem_id=f"{studio.name}_guidance"):
+        for start in range(0, len(GUIDANCE), 2):
+            with gr.Row():
+                for name in GUIDANCE[start : start + 2]:
+                    studio.add(name)
 
 
 def result_area(studio: Studio) -> None:

@@ -16,6 +16,7 @@ def build() -> Studio:
             parts.sampling_rows(studio)
             parts.size_row(studio)
             studio.add("cfg_scale")
+            parts.guidance_rows(studio)
             parts.seed_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)

@@ -26,7 +26,7 @@ NAMED = 3  # names in a warning, at most
 SWAPPED = ("cpu",)  # devices where changed weights are new tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lora:
     """A file in memory, in the number type that it has.
 

@@ -1,0 +1,68 @@
+from typing import Any
+
+import pytest
+
+from webui.core.errors import BadRequest
+from webui.core.guidance_options import GuidanceOptions, guidance_items, preferred_guidance, read_guidance
+from webui.core.key_values import Values
+
+OPTIONS = GuidanceOptions(
+    emphasis="No norm",
+    rescale=0.7,
+    skip_early=0.25,
+    ngms=3.0,
+    ngms_all_steps=True,
+    skip_uncond=True,
+    pad_conds=True,
+    pad_conds_v0=True,
+    old_timelines=True,
+)
+ITEMS = {
+    "Emphasis": "No norm",
+    "CFG Rescale phi": "0.7",
+    "Skip Early CFG": "0.25",
+    "NGMS": "3.0",
+    "NGMS all steps": "True",
+    "Skip uncond at CFG 1": "True",
+    "Pad conds": "True",
+    "Pad conds v0": "True",
+    "Old prompt editing timelines": "True",
+}
+
+
+def test_the_fields_names_stand_in_the_infotext() -> None:
+    assert dict(guidance_items(OPTIONS)) == ITEMS
+    assert read_guidance(Values(dict(ITEMS))) == OPTIONS
+
+
+@pytest.mark.parametrize("options", [None, GuidanceOptions()])
+def test_defaults_are_not_written(options: GuidanceOptions | None) -> None:
+    assert not dict(guidance_items(options))
+    assert read_guidance(Values({})) == GuidanceOptions()
+
+
+def test_values_out_of_range_are_told_and_not_used() -> None:
+    values = Values({"NGMS": "99", "Emphasis": "Loud", "CFG Rescale phi": "nan"})
+    assert read_guidance(values) == GuidanceOptions()
+    assert [problem.split(" ")[0] for problem in values.problems] == ["Emphasis", "CFG", "NGMS"]
+
+
+def test_preferences_have_the_fields_option_names() -> None:
+    told = {"emphasis": "Ignore", "cfg_rescale": 0.1, "skip_early_cond": 0.2, "s_min_uncond": 4, "s_min_uncond_all": True}
+    assert preferred_guidance(told) == GuidanceOptions(emphasis="Ignore", rescale=0.1, skip_early=0.2, ngms=4, ngms_all_steps=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"emphasis": "loud"}, "choose one of: Original, No norm, Ignore, None"),
+        ({"rescale": 1.5}, "CFG Rescale phi 1.5 is out of range: use a number from 0 to 1"),
+        ({"ngms": float("nan")}, "0 to 15"),
+        ({"skip_early": -0.1}, "Skip Early CFG"),
+        ({"skip_early": "0.1"}, "Skip Early CFG"),
+        ({"ngms_all_steps": 1}, "neither True nor False"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_limit(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
+        GuidanceOptions(**fields).validate()

@@ -1,0 +1,50 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from webui.core.styles import Style, read_styles, with_styles, write_styles
+
+
+@pytest.mark.parametrize(
+    ("prompt", "pieces", "expected"),
+    [
+        ("a cat", [], "a cat"),
+        ("a cat", ["red"], "a cat, red"),
+        ("a cat ", [" red "], "a cat, red"),
+        ("", ["red"], "red"),
+        ("a cat", [""], "a cat"),
+        ("a cat", ["photo of {prompt}, sharp"], "photo of a cat, sharp"),
+        ("a cat", ["{prompt} and {prompt}", "red"], "a cat and a cat, red"),
+        ("", ["{prompt}!"], "!"),
+    ],
+)
+def test_styles_go_around_the_prompt_or_behind_it(prompt, pieces, expected):
+    assert with_styles(prompt, pieces) == expected
+
+
+def test_a_file_of_the_field_is_read():
+    text = '\ufeffname,prompt,negative_prompt\r\nNone,,\r\nink,"ink, {prompt}",colour\r\nold\r\nlines,"two\nlines",\r\n'
+    assert read_styles(text) == [Style("ink", "ink, {prompt}", "colour"), Style("old"), Style("lines", "two\nlines")]
+
+
+def test_columns_come_in_any_order_and_under_their_old_name():
+    assert read_styles("text,more,name\nred,x,r\n") == [Style("r", "red")]
+
+
+def test_of_one_name_the_last_row_counts():
+    assert read_styles("name,prompt,negative_prompt\na,1,\na,2,\n") == [Style("a", "2")]
+
+
+@pytest.mark.parametrize("text", ["", "\0", "x", '"', "name\n\n,,\n", 'name,prompt\na,"' + "b" * 200_000, "prompt\nx\n"])
+def test_damaged_files_hold_few_styles_and_do_no_harm(text):
+    assert len(read_styles(text)) <= 1
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="\ufeff"), min_size=1, max_size=20)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.builds(Style, NAMES.filter(lambda name: name != "None"), TEXTS, TEXTS), max_size=5, unique_by=lambda style: style.name))
+def test_what_is_written_is_read_back(styles):
+    assert read_styles(write_styles(styles)) == styles

@@ -1,0 +1,120 @@
+"""The fine settings of prompts and guidance: one table for limits, infotext, API names and preferences."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from webui.core.errors import BadRequest
+from webui.core.key_values import Values
+from webui.core.prompt import EMPHASIS
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceOptions:
+    """How prompts are weighted, and when and how strongly the negative one pushes."""
+
+    emphasis: str = "Original"
+    rescale: float = 0.0
+    skip_early: float = 0.0
+    ngms: float = 0.0
+    ngms_all_steps: bool = False
+    skip_uncond: bool = False
+    pad_conds: bool = False
+    pad_conds_v0: bool = False
+    old_timelines: bool = False
+
+    def validate(self) -> None:
+        """Raise BadRequest, naming the value, the limit and the way out."""
+        for option in GUIDANCE:
+            value = getattr(self, option.field)
+            if option.choices:
+                if value not in option.choices:
+                    raise BadRequest(f"{option.key} {value!r} is not known; choose one of: {', '.join(option.choices)}")
+            elif isinstance(option.default, bool):
+                if not isinstance(value, bool):
+                    raise BadRequest(f"{option.key} {value!r} is neither True nor False: use one of them")
+            elif not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= option.most:  # NaN fails too
+                raise BadRequest(f"{option.key} {value!r} is out of range: use a number from 0 to {option.most:g}")
+
+
+@dataclass(frozen=True)
+class GuidanceOption:
+    """One field of GuidanceOptions. key: in the infotext; name: of the field's option, on the wire and among our preferences."""
+
+    field: str
+    key: str
+    name: str
+    sentence: str
+    most: float = 0.0
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def default(self) -> str | float | bool:
+        default: str | float | bool = DEFAULTS[self.field]
+        return default
+
+
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(GuidanceOptions)}
+GUIDANCE: tuple[GuidanceOption, ...] = (
+    GuidanceOption(
+        "emphasis",
+        "Emphasis",
+        "emphasis",
+        "What (word:1.2) does: Original restores the mean, No norm does not, Ignore drops the weights, None takes brackets as text.",
+        choices=EMPHASIS,
+    ),
+    GuidanceOption("rescale", "CFG Rescale phi", "cfg_rescale", "How much of the contrast that the CFG scale adds is taken back.", 1),
+    GuidanceOption("skip_early", "Skip Early CFG", "skip_early_cond", "First part of the steps that does without the negative prompt.", 1),
+    GuidanceOption("ngms", "NGMS", "s_min_uncond", "Sigma below which every other step does without the negative prompt.", 15),
+    GuidanceOption("ngms_all_steps", "NGMS all steps", "s_min_uncond_all", "Every step below that sigma does without it."),
+    GuidanceOption(
+        "skip_uncond",
+        "Skip uncond at CFG 1",
+        "skip_uncond_at_cfg_1",
+        "At CFG scale 1, where it changes nothing but the last digits, do without the negative prompt: twice as fast.",
+    ),
+    GuidanceOption(
+        "pad_conds",
+        "Pad conds",
+        "pad_cond_uncond",
+        "Give the shorter of prompt and negative prompt empty chunks, so that one call serves both: faster, another picture.",
+    ),
+    GuidanceOption(
+        "pad_conds_v0",
+        "Pad conds v0",
+        "pad_cond_uncond_v0",
+        "As old versions did: repeat the negative prompt's last token, or cut it off, until it is as long as the prompt.",
+    ),
+    GuidanceOption(
+        "old_timelines",
+        "Old prompt editing timelines",
+        "use_old_scheduling",
+        "[a:b:n] as before hires passes counted on: n below 1 is a share of the steps, in both passes alike.",
+    ),
+)
+
+
+def guidance_items(options: GuidanceOptions | None) -> Iterator[tuple[str, str]]:
+    """What stands in the infotext: all that is not the default."""
+    for option in GUIDANCE:
+        value = getattr(options, option.field, option.default)
+        if value != option.default:
+            yield option.key, value if isinstance(value, str) else repr(value)
+
+
+def read_guidance(values: Values) -> GuidanceOptions:
+    """What an infotext says; all keys are taken."""
+    told: dict[str, Any] = {}
+    for option in GUIDANCE:
+        if option.choices:
+            told[option.field] = values.choice(option.key, option.choices, str(option.default))
+        elif isinstance(option.default, bool):
+            told[option.field] = values.text(option.key) == "True"
+        else:
+            told[option.field] = values.number(option.key, float(option.default), 0, option.most)
+    return GuidanceOptions(**told)
+
+
+def preferred_guidance(preferences: Mapping[str, Any]) -> GuidanceOptions:
+    """The options that preferences, or the wire's option names, ask for; what they leave out has its default."""
+    return GuidanceOptions(**{option.field: preferences.get(option.name, option.default) for option in GUIDANCE})
