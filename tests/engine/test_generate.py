@@ -255,8 +255,17 @@ def test_a_repeated_prompt_costs_no_call_of_the_text_encoder(model, monkeypatch)
         assert len(seen) == 2
 
 
-@pytest.mark.parametrize("sampler", [name for name in CHOICES if name != "DPM adaptive"])  # its steps suit the whole batch, as the field's
-@pytest.mark.parametrize("init", [None, InitImage(image="photo", denoising_strength=0.6), INPAINT], ids=["txt2img", "img2img", "inpaint"])
+REPAINTED = InitImage(image="photo", denoising_strength=0.6)
+ONE_OF_EACH_KIND = ("Euler a", "DPM++ 2M SDE", "DPM fast", "DDIM CFG++", "UniPC", "TCD", "LCM")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "init"),
+    [
+        *[(name, None) for name in CHOICES if name != "DPM adaptive"],  # whose steps suit the whole batch, as the field's do
+        *[(name, init) for name in ONE_OF_EACH_KIND for init in (REPAINTED, INPAINT)],
+    ],
+)
 def test_every_picture_of_a_batch_equals_its_seed_made_alone(model, sampler, init, monkeypatch):
     request = replace(REQUEST, sampler=sampler, batch_size=2, cfg_scale=CFG, init=init)
     together = decoded_latents(model, request, monkeypatch)
@@ -265,8 +274,7 @@ def test_every_picture_of_a_batch_equals_its_seed_made_alone(model, sampler, ini
     assert relative(together[:1], together[1:]) > 1e-2
 
 
-@pytest.mark.parametrize("sampler", ["DPM fast", "DPM adaptive", "Restart", "TCD", "DDIM CFG++"])
-@pytest.mark.parametrize("init", [None, InitImage(image="photo", denoising_strength=0.6), INPAINT], ids=["txt2img", "img2img", "inpaint"])
+@pytest.mark.parametrize(("sampler", "init"), [("DPM fast", None), ("DPM fast", INPAINT), ("DPM adaptive", REPAINTED), ("Restart", None)])
 def test_progress_rises_to_its_total_whatever_steps_a_sampler_takes(model, sampler, init):
     told = [event for event in run(model, replace(REQUEST, sampler=sampler, steps=8, init=init)) if isinstance(event, Progress)]
     assert [event.step for event in told] == sorted(event.step for event in told)
