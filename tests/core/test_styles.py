@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from webui.core.errors import BadRequest
 from webui.core.styles import Style, read_styles, with_styles, write_styles
 
 
@@ -20,6 +21,14 @@ from webui.core.styles import Style, read_styles, with_styles, write_styles
 )
 def test_styles_go_around_the_prompt_or_behind_it(prompt, pieces, expected):
     assert with_styles(prompt, pieces) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "pieces"), [("a", ["{prompt}{prompt}"] * 60), ("a" * 90_000, ["{prompt} {prompt}"]), ("a" * 90_000, ["b" * 20_000])]
+)
+def test_prompts_that_styles_make_too_long_are_refused_before_they_are_made(prompt, pieces):
+    with pytest.raises(BadRequest, match="100000 characters"):
+        with_styles(prompt, pieces)
 
 
 def test_a_file_of_the_field_is_read():

@@ -5,10 +5,13 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from webui.core.errors import BadRequest
+
 SLOT = "{prompt}"
 COLUMNS = ("name", "prompt", "negative_prompt")
 OLD_PROMPT = "text"  # what the column was called once
 MAX_FILE = 4_000_000  # characters
+MAX_LENGTH = 100_000  # characters of a prompt with its styles
 NOT_A_NAME = ("", "None")  # clients send them for no style
 
 
@@ -43,8 +46,10 @@ def write_styles(styles: Iterable[Style]) -> str:
 
 
 def with_styles(prompt: str, pieces: Sequence[str]) -> str:
-    """`prompt` put into each piece in turn: into its slot, else before it with a comma."""
+    """`prompt` put into each piece in turn: into its slot, else before it with a comma. Raises BadRequest where that gets too long."""
     for piece in pieces:
+        if len(piece) + max(1, piece.count(SLOT)) * len(prompt) > MAX_LENGTH:
+            raise BadRequest(f"with its styles the prompt would have more than {MAX_LENGTH} characters; choose fewer or shorter ones")
         if SLOT in piece:
             prompt = piece.replace(SLOT, prompt)
         else:
