@@ -2,13 +2,12 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from webui.core.errors import BadRequest
 
 SLOT = "{prompt}"
-COLUMNS = ("name", "prompt", "negative_prompt")
 OLD_PROMPT = "text"  # what the column was called once
 MAX_FILE = 4_000_000  # characters
 MAX_LENGTH = 100_000  # characters of a prompt with its styles
@@ -34,15 +33,6 @@ def read_styles(text: str) -> list[Style]:
     except csv.Error:  # a field beyond the module's limit, as an unclosed quote makes one
         pass
     return list(found.values())
-
-
-def write_styles(styles: Iterable[Style]) -> str:
-    """The text of a file from which `read_styles` reads the same."""
-    out = io.StringIO(newline="")
-    rows = csv.writer(out)
-    rows.writerow(COLUMNS)
-    rows.writerows((style.name, style.prompt, style.negative_prompt) for style in styles)
-    return out.getvalue()
 
 
 def with_styles(prompt: str, pieces: Sequence[str]) -> str:
