@@ -93,6 +93,23 @@ def diffusers(checkpoint: Path, side: int, steps: int) -> Callable[[], None]:
     return picture
 
 
+def encodings(checkpoint: Path) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Two functions: one encodes a prompt, the other has encoded it before."""
+    from webui.engine.checkpoint import load_checkpoint
+    from webui.engine.conditioning import Encoder
+
+    model = load_checkpoint(checkpoint, torch.float32, torch.device("cpu"))
+    known = Encoder(model)
+
+    def new() -> None:
+        Encoder(model).prompt(PROMPT, 20)
+
+    def again() -> None:
+        known.prompt(PROMPT, 20)
+
+    return new, again
+
+
 def alternate(first: Callable[[], None], second: Callable[[], None], rounds: int) -> tuple[float, float]:
     """Median seconds of each, run in turns, the order changed every round; one run of each before that does not count."""
     first(), second()
@@ -129,6 +146,8 @@ def measure(quick: bool) -> list[tuple[str, str, str]]:
     rows = compare("miniature 128², 20 steps", MINIATURE, 128, 20, rounds)
     picture, with_previews = alternate(ours(MINIATURE, 128, 20), ours(MINIATURE, 128, 20, previews=True), rounds)
     rows.append(("preview at every step, miniature", f"{(with_previews / picture - 1) * 100:+.1f} %", "≤ 3 %"))
+    new, again = alternate(*encodings(MINIATURE), 10 * rounds)
+    rows.append(("a repeated prompt ÷ a new one, text encoding, miniature", f"{again / new:.2f} ({again * 1000:.1f} ms)", "≤ 0.1"))
     if not quick:
         with tempfile.TemporaryDirectory() as folder:
             rows += compare("SD 1.5 size, random weights, 256², 4 steps", random_sd15(Path(folder)), 256, 4, 2)

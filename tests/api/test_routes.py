@@ -487,7 +487,7 @@ def test_styles_are_listed_and_requests_name_them(post: Post, http: Any, setting
         (style,) = http.get("/sdapi/v1/prompt-styles").json()
         assert style == {"name": "ink", "prompt": "ink drawing of {prompt}", "negative_prompt": "colour"}
         info = json.loads(post(prompt="a cat", styles=["ink", "gone"])["info"])
-        assert (info["prompt"], info["negative_prompt"]) == ("ink drawing of a cat", "colour")
+        assert (info["prompt"], info["negative_prompt"], info["styles"]) == ("ink drawing of a cat", "colour", ["ink", "gone"])
     finally:
         (settings.data_dir / "styles.csv").unlink()
     assert http.get("/sdapi/v1/prompt-styles").json() == []

@@ -78,6 +78,17 @@ def test_a_prompt_that_grows_too_long_is_refused():
         resolve("__long__" * 200, Random(0), lambda name: ["x" * 1000])
 
 
+def test_the_files_of_a_wildcard_are_read_once_for_a_prompt():
+    asked = []
+    resolve("__a__ __a__ __b__", Random(0), lambda name: asked.append(name) or ["x"])
+    assert asked == ["a", "b"]
+
+
+def test_what_joins_options_counts_for_the_length():
+    with pytest.raises(BadRequest, match="100000 characters"):
+        resolve("{3$$" + "x" * 60_000 + "$$a|b|c}", Random(0), lines)
+
+
 @settings(max_examples=1000, deadline=None)
 @given(st.text(st.sampled_from("ab{}|[]$2_\\ -"), max_size=40), st.integers(0, 9))
 def test_what_is_decided_says_no_more_than_the_template_and_the_same_seed_says_the_same(prompt, seed):

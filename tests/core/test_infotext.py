@@ -385,6 +385,13 @@ def test_an_unknown_prediction_type_is_told_and_not_taken() -> None:
     assert any("Prediction type sample is not known" in problem for problem in problems)
 
 
+def test_styles_that_were_chosen_are_not_put_into_a_prompt_that_is_read():
+    base = GenerationRequest(styles=("ink",), template="{a|b}", negative_template="{c|d}")
+    assert to_request(read("x\nSteps: 5, Seed: 1, Size: 64x64"), base)[0] == replace(
+        GenerationRequest(prompt="x", steps=5, seed=1, width=64, height=64), guidance=GuidanceOptions(), vae="Automatic"
+    )
+
+
 def test_templates_stand_beside_the_prompts_and_are_passed_over_in_silence():
     text = write(GenerationRequest(prompt="red", template="{red|blue}, x", negative_template="__bad__", seed=1))
     assert read(text).params["Template"] == "{red|blue}, x"

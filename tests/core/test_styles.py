@@ -1,8 +1,12 @@
+import csv
+import io
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webui.core.styles import Style, read_styles, with_styles, write_styles
+from webui.core.errors import BadRequest
+from webui.core.styles import Style, read_styles, with_styles
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,14 @@ from webui.core.styles import Style, read_styles, with_styles, write_styles
 )
 def test_styles_go_around_the_prompt_or_behind_it(prompt, pieces, expected):
     assert with_styles(prompt, pieces) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "pieces"), [("a", ["{prompt}{prompt}"] * 60), ("a" * 90_000, ["{prompt} {prompt}"]), ("a" * 90_000, ["b" * 20_000])]
+)
+def test_prompts_that_styles_make_too_long_are_refused_before_they_are_made(prompt, pieces):
+    with pytest.raises(BadRequest, match="100000 characters"):
+        with_styles(prompt, pieces)
 
 
 def test_a_file_of_the_field_is_read():
@@ -46,5 +58,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.builds(Style, NAMES.filter(lambda name: name != "None"), TEXTS, TEXTS), max_size=5, unique_by=lambda style: style.name))
-def test_what_is_written_is_read_back(styles):
-    assert read_styles(write_styles(styles)) == styles
+def test_what_pythons_writer_writes_is_read_back(styles):
+    file = io.StringIO(newline="")
+    rows = [(style.name, style.prompt, style.negative_prompt) for style in styles]
+    csv.writer(file).writerows([("name", "prompt", "negative_prompt"), *rows])
+    assert read_styles(file.getvalue()) == styles

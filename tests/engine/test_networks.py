@@ -16,6 +16,7 @@ from webui.core.errors import BadRequest, MissingModel
 from webui.core.event import Finished, Notice, Pictures
 from webui.core.lora_hash import lora_hash
 from webui.core.model_listing import ModelFile, model_in
+from webui.engine.conditioning import ConditioningCache
 from webui.engine.generate import generate
 from webui.engine.model import DiffusionModel
 from webui.engine.networks import EmbeddingStore, NetworkStore
@@ -54,10 +55,10 @@ def make(model, folder):
     networks = NetworkStore(lambda kind, name: _there(folder, {"lora": f"{name}.safetensors", "hypernet": f"{name}.pt"}[kind]), lora_hash)
     embeddings = EmbeddingStore(lambda: [ModelFile(folder / "fox.safetensors", "fox.safetensors", 1, 1.0, "ab" * 32)])
 
-    def run(prompt, control=None):
+    def run(prompt, control=None, **more):
         request = replace(REQUEST, prompt=prompt, steps=2)
         arguments = {"load": lambda asked: model, "open_input": {}.__getitem__, "networks": networks.of, "embeddings": embeddings.now}
-        return list(generate(request, control or Script(), **arguments))
+        return list(generate(request, control or Script(), **arguments, **more))
 
     return run
 
@@ -91,6 +92,19 @@ def test_a_called_network_changes_the_picture_for_its_job_alone(make, model, cal
     assert difference(make(f"a red circle {call}"), plain) > 0.5
     assert all(torch.equal(one, other) for one, other in zip(weights(model), before, strict=True))
     assert np.array_equal(pixels(make("a red circle")), pixels(plain))
+
+
+def test_prompts_that_are_kept_serve_jobs_with_the_same_networks_alone(make, model, monkeypatch):
+    cache, seen = ConditioningCache(), []
+    forward = model.text_encoder.forward
+    monkeypatch.setattr(model.text_encoder, "forward", lambda **given: seen.append(1) or forward(**given))
+    calls = []
+    for call in ("<lora:ink:1>", "", "<lora:ink:1>", "<lora:ink:0.5>", "<lora:ink:0:1>", "<hypernet:haze:1>"):
+        kept = make(f"a fox{call}", conditionings=cache)
+        calls.append(len(seen))
+        assert np.array_equal(pixels(kept), pixels(make(f"a fox{call}")))
+        seen.clear()
+    assert calls == [2, 2, 0, 2, 0, 0]  # prompt and negative prompt; at te 0, and of a hypernetwork, the text encoder knows nothing
 
 
 @pytest.mark.parametrize("call", ["<lora:ink:0>", "<hypernet:haze:0>"])

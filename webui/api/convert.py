@@ -293,7 +293,11 @@ def to_answer(body: Generation, request: GenerationRequest, jobs: Sequence[Job],
     pictures = [picture for job in jobs for picture in job.pictures]
     wanted = str(body.override_settings.get("samples_format", "")).lower().replace("jpeg", "jpg")
     images = [encode_picture(picture, wanted, quality) for picture in pictures] if body.send_images else []
-    return {"images": images, "parameters": _echo(body, request), "info": json.dumps(_info(request, pictures, jobs[0]), ensure_ascii=False)}
+    return {
+        "images": images,
+        "parameters": _echo(body, request),
+        "info": json.dumps(_info(request, pictures, jobs[0]) | {"styles": body.styles}, ensure_ascii=False),
+    }
 
 
 def encode_picture(picture: SavedPicture, wanted: str, quality: int) -> str:
@@ -348,7 +352,6 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
         "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA},
         "index_of_first_image": 0,
         "infotexts": texts,
-        "styles": [],
         "job_timestamp": datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),
         "clip_skip": request.clip_skip,
         "is_using_inpainting_conditioning": False,

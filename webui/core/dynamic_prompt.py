@@ -105,6 +105,7 @@ def _closed(items: _Items, depth: int) -> _Items:
 class _Resolver:
     def __init__(self, chance: random.Random, lines: Lines) -> None:
         self._chance, self._lines = chance, lines
+        self._known: dict[str, Sequence[str]] = {}
         self._taken = self._length = 0
 
     def text(self, prompt: str, depth: int = 0) -> str:
@@ -115,9 +116,11 @@ class _Resolver:
     def _spelled(self, items: _Items, depth: int) -> Iterator[str]:
         for item in items:
             if isinstance(item, _Choice):
-                yield item.joiner.join("".join(self._spelled(option, depth)) for option in self._some(item))
+                for place, option in enumerate(self._some(item)):
+                    yield self._measured(item.joiner if place else "")
+                    yield from self._spelled(option, depth)
             elif isinstance(item, _Wildcard):
-                yield self.text(self._one(self._lines(item.name)), depth + 1)
+                yield self.text(self._one(item.name), depth + 1)
             else:
                 yield self._measured("|" if isinstance(item, _Bar) else item)
 
@@ -133,8 +136,11 @@ class _Resolver:
         left = list(choice.options)
         return [left.pop(self._below(len(left))) for _ in range(count)]
 
-    def _one(self, lines: Sequence[str]) -> str:
-        return lines[self._below(len(lines))]
+    def _one(self, name: str) -> str:
+        """A line of a wildcard, whose files are read once for a prompt."""
+        if name not in self._known:
+            self._known[name] = self._lines(name)
+        return self._known[name][self._below(len(self._known[name]))]
 
     def _below(self, end: int) -> int:
         self._taken += 1

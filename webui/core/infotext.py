@@ -271,6 +271,9 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         base,
         prompt=infotext.prompt,
         negative_prompt=infotext.negative_prompt,
+        styles=(),  # they are in the prompts
+        template="",
+        negative_template="",
         steps=values.whole("Steps", base.steps, 1, MAX_STEPS),
         sampler=sampler,
         schedule_type=schedule_type,

@@ -2,13 +2,15 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from webui.core.errors import BadRequest
+
 SLOT = "{prompt}"
-COLUMNS = ("name", "prompt", "negative_prompt")
 OLD_PROMPT = "text"  # what the column was called once
 MAX_FILE = 4_000_000  # characters
+MAX_LENGTH = 100_000  # characters of a prompt with its styles
 NOT_A_NAME = ("", "None")  # clients send them for no style
 
 
@@ -33,18 +35,11 @@ def read_styles(text: str) -> list[Style]:
     return list(found.values())
 
 
-def write_styles(styles: Iterable[Style]) -> str:
-    """The text of a file from which `read_styles` reads the same."""
-    out = io.StringIO(newline="")
-    rows = csv.writer(out)
-    rows.writerow(COLUMNS)
-    rows.writerows((style.name, style.prompt, style.negative_prompt) for style in styles)
-    return out.getvalue()
-
-
 def with_styles(prompt: str, pieces: Sequence[str]) -> str:
-    """`prompt` put into each piece in turn: into its slot, else before it with a comma."""
+    """`prompt` put into each piece in turn: into its slot, else before it with a comma. Raises BadRequest where that gets too long."""
     for piece in pieces:
+        if len(piece) + max(1, piece.count(SLOT)) * len(prompt) > MAX_LENGTH:
+            raise BadRequest(f"with its styles the prompt would have more than {MAX_LENGTH} characters; choose fewer or shorter ones")
         if SLOT in piece:
             prompt = piece.replace(SLOT, prompt)
         else:

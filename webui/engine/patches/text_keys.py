@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from webui.engine.patches.forwards import replaced_forwards
 
-TEXTS = 2  # remembered at once: prompt and negative prompt, where they take a call each
+TEXTS = 3  # remembered at once: the two prompts of [a|b] and the negative prompt, where they take a call each
 
 
 @contextmanager
