@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from tests.api.conftest import png
 from webui.api.convert import decode_picture, to_requests
 from webui.api.schemas import Generation, Img2Img, Txt2Img
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES
+from webui.core.choices import LATENT_UPSCALERS, MASKED_CONTENT, RESIZE_MODES
 from webui.core.errors import BadRequest
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.service.service import Service
 
@@ -208,7 +210,13 @@ BAD: list[dict[str, Any]] = [
     {"override_settings": {"x": float("nan")}},
     {"override_settings": "x"},
     {"override_settings": {"samples_format": "bmp"}, "override_settings_restore_afterwards": False},
-    {"enable_hr": True},
+    {"enable_hr": True, "hr_upscaler": "nobody"},
+    {"enable_hr": True, "hr_scale": 99},
+    {"enable_hr": True, "hr_sampler_name": "nobody"},
+    {"enable_hr": True, "hr_scheduler": "nobody"},
+    {"enable_hr": True, "hr_checkpoint_name": "nobody"},
+    {"enable_hr": True, "hr_prompt": "<lora:nobody:1>"},
+    {"enable_hr": True, "firstpass_image": "!!!"},
     {"restore_faces": True},
     {"tiling": True},
     {"eta": 0.3},
@@ -223,7 +231,7 @@ BAD: list[dict[str, Any]] = [
     {"send_images": "perhaps"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Model: nobody"},
     {"infotext": "x\nSteps: 20, Sampler: Nobody's, Seed: 1"},
-    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Hires upscale: 2, Hires upscaler: Latent"},
+    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Hires upscale: 2, Hires upscaler: R-ESRGAN 4x+"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, RNG: NV"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: -9"},
 ]
@@ -326,3 +334,89 @@ def test_aesthetic_gradients_come_as_an_object_of_easels_own(convert: Any) -> No
     for told, sentence in (({"wieght": 1}, "no field"), ({"steps": "5"}, "of the kind int"), ({"slerp": 1}, "of the kind bool")):
         with pytest.raises(BadRequest, match=sentence):
             convert(Txt2Img(aesthetic={"embedding": "sky", **told}))
+
+
+# hires fix
+
+
+def test_hires_fix_is_off_unless_it_is_asked_for(convert: Any) -> None:
+    assert convert(Txt2Img(hr_scale=3, hr_prompt="x")).hires is None
+
+
+def test_hires_fix_has_the_defaults_of_the_api(convert: Any) -> None:
+    assert convert(Txt2Img(enable_hr=True)).hires == HiresFix(denoising_strength=0.75, scale=2.0, upscaler="Latent")
+
+
+def test_every_field_of_hires_fix_reaches_the_request_by_its_name(convert: Any) -> None:
+    body = Txt2Img(
+        enable_hr=True,
+        denoising_strength=0.3,
+        hr_scale=1.5,
+        hr_resize_x=640,
+        hr_resize_y=480,
+        hr_upscaler="Lanczos",
+        hr_second_pass_steps=7,
+        hr_sampler_name="k_euler_a",
+        hr_scheduler="karras",
+        hr_cfg=3,
+        hr_checkpoint_name="alpha",
+        hr_prompt="p",
+        hr_negative_prompt="n",
+        firstpass_image=png(),
+    )
+    hires = convert(body).hires
+    assert hires == HiresFix(
+        denoising_strength=0.3,
+        scale=1.5,
+        width=640,
+        height=480,
+        upscaler="Lanczos",
+        steps=7,
+        sampler="Euler a",
+        schedule_type="karras",
+        cfg_scale=3,
+        checkpoint="alpha",
+        prompt="p",
+        negative_prompt="n",
+        image=hires.image,
+    )
+    assert hires.image.startswith("sha of ")
+
+
+def test_what_is_the_same_in_both_passes_may_be_said_in_words(convert: Any) -> None:
+    words = {"hr_sampler_name": "Use same sampler", "hr_scheduler": "Use same scheduler", "hr_checkpoint_name": "Use same checkpoint"}
+    assert convert(Txt2Img(enable_hr=True, **words)).hires == HiresFix(denoising_strength=0.75)
+
+
+def test_an_old_name_of_a_sampler_brings_its_schedule_type(convert: Any) -> None:
+    hires = convert(Txt2Img(enable_hr=True, hr_sampler_name="Euler Karras")).hires
+    assert (hires.sampler, hires.schedule_type) == ("Euler", "Karras")
+
+
+def test_the_size_of_the_first_pass_may_be_given_as_old_clients_do(convert: Any) -> None:
+    request = convert(Txt2Img(enable_hr=True, width=1024, height=768, firstphase_width=512, firstphase_height=384))
+    assert (request.width, request.height, request.hires.width, request.hires.height) == (512, 384, 1024, 768)
+
+
+def test_an_infotext_brings_hires_fix_and_what_is_sent_counts_before_it(convert: Any) -> None:
+    text = (
+        "x\nSteps: 20, Sampler: Euler, Seed: 1, Denoising strength: 0.4, Hires upscale: 3, Hires steps: 9, Hires upscaler: Latent (nearest)"
+    )
+    hires = HiresFix(denoising_strength=0.4, scale=3, steps=9, upscaler="Latent (nearest)")
+    assert convert(Txt2Img(infotext=text)).hires == hires
+    assert convert(Txt2Img(infotext=text, hr_second_pass_steps=4, denoising_strength=0.2)).hires == replace(
+        hires, steps=4, denoising_strength=0.2
+    )
+    assert convert(Txt2Img(infotext=text, enable_hr=False)).hires is None
+
+
+def test_upscalers_are_listed(http: TestClient) -> None:
+    assert http.get("/sdapi/v1/upscalers").json()[0] == dict.fromkeys(["model_name", "model_path", "model_url", "scale"]) | {"name": "None"}
+    assert [one["name"] for one in http.get("/sdapi/v1/latent-upscale-modes").json()] == list(LATENT_UPSCALERS)
+
+
+def test_the_answer_tells_hires_fix(http: TestClient) -> None:
+    told = json.loads(http.post("/sdapi/v1/txt2img", json={**SMALL, "enable_hr": True, "hr_resize_x": 128}).json()["info"])
+    assert told["denoising_strength"] == 0.75
+    assert told["extra_generation_params"]["Hires resize"] == "128x0"
+    assert told["extra_generation_params"]["Hires upscaler"] == "Latent"

@@ -8,8 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, UPSCALERS
 from webui.core.family import PREDICTION_TYPES
+from webui.core.hires import HiresFix
 from webui.core.infotext import Facts, read, to_request, write
 from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
 
@@ -71,6 +72,26 @@ INITS = st.builds(
     inpaint=st.none() | INPAINTS,
     outpaint=st.none() | OUTPAINTS,
 )
+HIRES_SIZES = st.tuples(st.floats(1, 4), st.just((0, 0))) | st.tuples(
+    st.just(2.0), st.tuples(st.integers(0, 4096), st.integers(0, 4096)).filter(any)
+)
+NAMES_OF_CHECKPOINTS = st.just(("", "")) | st.tuples(FILES.filter(lambda name: not name.startswith("Use same")), st.just("") | SHORT_HASHES)
+HIRES = st.builds(
+    lambda size, checkpoint, **rest: HiresFix(
+        scale=size[0], width=size[1][0], height=size[1][1], checkpoint=checkpoint[0], checkpoint_hash=checkpoint[1], **rest
+    ),
+    size=HIRES_SIZES,
+    checkpoint=NAMES_OF_CHECKPOINTS,
+    denoising_strength=FRACTIONS,
+    upscaler=st.sampled_from(UPSCALERS),
+    steps=st.integers(0, 1000),
+    sampler=st.just("") | st.sampled_from(list(SAMPLERS)),
+    schedule_type=st.just("") | st.sampled_from(list(SCHEDULE_TYPES)),
+    cfg_scale=st.floats(0, 100),
+    prompt=TEXTS,
+    negative_prompt=TEXTS,
+    image=st.just("") | HASHES,
+)
 AESTHETICS = st.builds(
     Aesthetic,
     embedding=st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20).filter(lambda name: name != "None"),
@@ -84,7 +105,9 @@ AESTHETICS = st.builds(
 )
 REQUESTS = st.builds(
     # a variation seed of strength 0 changes nothing and is not written
-    lambda variation, **rest: GenerationRequest(variation_seed=variation[0], variation_strength=variation[1], **rest),
+    lambda variation, init, hires, **rest: GenerationRequest(
+        variation_seed=variation[0], variation_strength=variation[1], init=init, hires=None if init else hires, **rest
+    ),
     variation=st.just((-1, 0.0)) | st.tuples(SEEDS, st.floats(0, 1, exclude_min=True)),
     prompt=TEXTS,
     negative_prompt=TEXTS,
@@ -106,6 +129,7 @@ REQUESTS = st.builds(
     batch_size=st.integers(1, 64),
     batch_count=st.integers(1, 1000),
     init=st.none() | INITS,
+    hires=st.none() | HIRES,
     aesthetic=st.none() | AESTHETICS,
 )
 
@@ -178,9 +202,9 @@ def test_an_interrupted_picture_has_no_problems():
 
 
 def test_without_notes_only_what_changes_pictures_is_a_problem():
-    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, ENSD: 31337, Tiling: False, Eta: 0.2"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires refiner: x, ENSD: 31337, Tiling: False, Eta: 0.2"
     _, problems = to_request(read(text), GenerationRequest(), notes=False)
-    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "ENSD", "Eta"]
+    assert [problem.split(":")[0] for problem in problems] == ["Hires refiner", "ENSD", "Eta"]
     assert len(to_request(read(text), GenerationRequest())[1]) == 5
 
 
@@ -246,12 +270,12 @@ def test_old_joined_sampler_names_are_split():
 
 def test_a_bad_field_spoils_no_other():
     text = (
-        "x\nSteps: many, Sampler: Warp, CFG scale: nan, Seed: -7, Size: 99999x64, Clip skip: 3, Denoising strength: 0.5, Hires upscale: 2"
+        "x\nSteps: many, Sampler: Warp, CFG scale: nan, Seed: -7, Size: 99999x64, Clip skip: 3, Denoising strength: 0.5, Hires refiner: 2"
     )
     base = GenerationRequest(steps=11, sampler="Euler", cfg_scale=3, seed=4, width=128, height=128)
     request, problems = to_request(read(text), base)
     assert request == replace(base, prompt="x", clip_skip=3)
-    assert [problem.split()[0] for problem in problems] == ["sampler", "Size-1", "Steps", "CFG", "Seed", "Denoising", "Hires"]
+    assert [problem.split()[0] for problem in problems] == ["sampler", "Size-1", "Denoising", "Steps", "CFG", "Seed", "Hires"]
 
 
 def test_absent_keys_keep_the_base_and_defaults_come_back():
@@ -322,3 +346,53 @@ def test_an_unknown_prediction_type_is_told_and_not_taken() -> None:
     request, problems = to_request(read("a\nSteps: 5, Sampler: Euler, Seed: 1, Prediction type: sample"), GenerationRequest())
     assert request.prediction_type == ""
     assert any("Prediction type sample is not known" in problem for problem in problems)
+
+
+HIRES_TEXT = (
+    "x\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 1, Size: 512x512, Denoising strength: 0.45, {}"
+    "Hires upscaler: Latent (bicubic antialiased), Version: v1.10.1"
+)
+
+
+def test_hires_fix_of_a1111_is_read():
+    told = "Hires resize: 1024x0, Hires checkpoint: big [0123456789], Hires sampler: DPM++ 2M Karras, Hires prompt: fine, Hires steps: 9, "
+    request, problems = to_request(read(HIRES_TEXT.format(told)), GenerationRequest())
+    assert request.hires == HiresFix(
+        denoising_strength=0.45,
+        width=1024,
+        upscaler="Latent (bicubic antialiased)",
+        steps=9,
+        sampler="DPM++ 2M",
+        schedule_type="Automatic",
+        checkpoint="big [0123456789]",
+        prompt="fine",
+    )
+    assert problems == []
+
+
+def test_what_hires_fix_names_and_nobody_has_is_told():
+    told = "Hires upscale: 9, Hires sampler: Warp, Hires schedule type: Use same scheduler, "
+    text = HIRES_TEXT.format(told).replace("Latent (bicubic antialiased)", "R-ESRGAN 4x+")
+    request, problems = to_request(read(text), GenerationRequest())
+    assert request.hires == HiresFix(denoising_strength=0.45)
+    assert [problem.partition(" is not used")[0] for problem in problems] == [
+        "Hires sampler Warp",
+        "Hires upscale 9",
+        "Hires upscaler R-ESRGAN 4x+",
+    ]
+
+
+def test_in_a_tab_with_a_picture_only_the_strength_of_hires_fix_counts():
+    init = InitImage(image="a" * 64)
+    request, problems = to_request(read(HIRES_TEXT.format("")), GenerationRequest(init=init))
+    assert (request.init, request.hires, problems) == (replace(init, denoising_strength=0.45), None, [])
+
+
+def test_hires_fix_is_written_in_the_order_of_a1111():
+    hires = HiresFix(scale=1.5, denoising_strength=0.5, checkpoint="a.safetensors", checkpoint_hash="0123456789", sampler="Euler")
+    hires = replace(hires, prompt="p, q", negative_prompt="n", schedule_type="Karras", steps=4, cfg_scale=3)
+    assert (
+        "Denoising strength: 0.5, RNG: CPU, Hires upscale: 1.5, Hires checkpoint: a [0123456789], Hires sampler: Euler, "
+        'Hires prompt: "p, q", '
+        "Hires negative prompt: n, Hires CFG Scale: 3, Hires schedule type: Karras, Hires steps: 4, Hires upscaler: Latent, Version"
+    ) in write(GenerationRequest(seed=1, hires=hires))

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.judge import judge
 from webui.core.event import Pictures
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.engine.checkpoint import load_checkpoint
 from webui.engine.generate import generate
@@ -68,6 +69,21 @@ def test_the_prompt_is_followed(make, sampler, seed):
 def test_samplers_without_noise_of_their_own_agree_in_many_steps(make, by_euler, sampler):
     """They solve one equation; of few steps the higher orders (PLMS above all) make less than they promise where guidance is strong."""
     assert np.abs(np.asarray(make(replace(REQUEST, steps=50, sampler=sampler))).astype(int) - by_euler).mean() < 3  # grey levels
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Latent (nearest-exact)", "Lanczos"])
+def test_hires_fix_makes_the_same_picture_larger(make, upscaler):
+    """At a strength with which the miniature, which knows one size alone, still keeps to what it is given."""
+    request = replace(REQUEST, hires=HiresFix(scale=2, denoising_strength=0.55, upscaler=upscaler))
+    made, small = make(request), make(REQUEST)
+    assert made.size == (2 * NATIVE_SIZE, 2 * NATIVE_SIZE)
+    assert seen(made) == seen(small) == ("red", "circle", "blue")
+    assert np.abs(np.asarray(made.resize(small.size)).astype(int) - np.asarray(small)).mean() < 20  # grey levels
+
+
+def test_the_second_pass_follows_its_own_prompt(make):
+    hires = HiresFix(scale=1, denoising_strength=0.9, upscaler="Lanczos", prompt="a green star on a blue background")
+    assert seen(make(replace(REQUEST, hires=hires))) == ("green", "star", "blue")
 
 
 def test_img2img_at_low_strength_keeps_the_picture(make):

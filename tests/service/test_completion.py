@@ -12,6 +12,7 @@ from PIL import Image
 from tests.service.conftest import write_checkpoint
 from webui.core.catalog import Catalog
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.settings import PREFERENCES, Settings
 from webui.service.completion import complete
@@ -156,3 +157,44 @@ def test_inputs_that_are_not_there_are_refused(completed: Complete, inputs: Inpu
         completed(init=InitImage(image="0" * 64))
     with pytest.raises(MissingModel, match="send it again"):
         completed(init=InitImage(image=add(inputs, 64, 64), inpaint=Inpaint(mask="0" * 64)))
+
+
+def test_hires_fix_gets_its_checkpoint_by_name_and_hash(completed: Complete, settings: Settings) -> None:
+    write_checkpoint(settings.checkpoint_dirs[0] / "large.safetensors")
+    hires = completed(hires=HiresFix(checkpoint="large")).hires
+    assert hires is not None
+    assert (hires.checkpoint, len(hires.checkpoint_hash)) == ("large.safetensors", 10)
+    with pytest.raises(MissingModel, match="gone"):
+        completed(hires=HiresFix(checkpoint="gone"))
+
+
+@pytest.mark.parametrize(
+    ("first", "told", "expected"),
+    [
+        (("DPM++ 2M", "Automatic"), ("", ""), ("", "")),
+        (("DPM++ 2M", "Automatic"), ("DPM++ 2M SDE", ""), ("DPM++ 2M SDE", "Exponential")),
+        (("Euler", "Karras"), ("DDIM", ""), ("DDIM", "Karras")),
+        (("Euler", "Karras"), ("", "SGM Uniform"), ("Euler", "SGM Uniform")),
+        (("Euler", "Karras"), ("k_dpmpp_2m", "automatic"), ("DPM++ 2M", "Karras")),
+        (("Euler", "Exponential"), ("DPM++ 2M Karras", ""), ("DPM++ 2M", "Karras")),
+    ],
+)
+def test_the_sampler_of_hires_fix_is_settled_where_it_is_its_own(
+    completed: Complete, first: tuple[str, str], told: tuple[str, str], expected: tuple[str, str]
+) -> None:
+    hires = HiresFix(sampler=told[0], schedule_type=told[1])
+    done = completed(sampler=first[0], schedule_type=first[1], hires=hires).hires
+    assert done is not None
+    assert (done.sampler, done.schedule_type) == expected
+
+
+def test_a_picture_for_hires_fix_gives_the_size(completed: Complete, inputs: InputStore) -> None:
+    request = completed(hires=HiresFix(image=add(inputs, 203, 96)))
+    assert (request.width, request.height) == (200, 96)
+    with pytest.raises(MissingModel):
+        completed(hires=HiresFix(image="0" * 64))
+
+
+def test_networks_of_the_hires_prompt_must_be_there(completed: Complete) -> None:
+    with pytest.raises(MissingModel, match="nobody"):
+        completed(hires=HiresFix(prompt="x <lora:nobody:1>"))

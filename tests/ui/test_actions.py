@@ -148,6 +148,7 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
         "img2img": "nonsense",
     }
     start = actions.start_values(service, drafts)
+    assert start["txt2img"].pop("hires.checkpoint").value == "Use same checkpoint"
     assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
     assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept"}
     assert (start["quick"]["checkpoint"].value, start["quick"]["clip_skip"]) == ("small.safetensors", 3)
@@ -188,3 +189,13 @@ def test_loras_that_are_missing_or_other_files_are_told(service: Service) -> Non
     until(lambda: service.models.search("lora").cards)
     service.catalog.lora_hash(service.catalog.find_lora("ink"))
     assert problems(f"gone: {here}") == ["the LoRA gone is not here under this name; write <lora:ink:1>, which is the picture's"]
+
+
+def test_fill_finds_the_checkpoint_of_hires_fix_or_says_that_it_is_missing(service: Service) -> None:
+    text = "a fox\nSteps: 5, Sampler: Euler, Denoising strength: 0.4, Hires upscale: 1.5, Hires checkpoint: {}, Hires upscaler: Lanczos"
+    updates, problems = actions.fill(service, "txt2img", text.format("large [0123456789]"), shown("txt2img"))
+    assert (updates["hires.enabled"], updates["hires.checkpoint"], updates["hires.scale"]) == (True, "large.safetensors", 1.5)
+    assert (updates["hires.denoising_strength"], updates["hires.upscaler"], problems) == (0.4, "Lanczos", [])
+    updates, problems = actions.fill(service, "txt2img", text.format("gone"), shown("txt2img"))
+    assert "hires.checkpoint" not in updates
+    assert "keeps the checkpoint of the first pass" in problems[0]

@@ -4,11 +4,12 @@ import pytest
 
 from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "aesthetic"}
+NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "hires", "aesthetic"}
 
 
 def shown(tab: str) -> dict[str, object]:
@@ -17,11 +18,17 @@ def shown(tab: str) -> dict[str, object]:
 
 def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
     wanted = set()
-    parts = (("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint), ("aesthetic.", Aesthetic))
+    parts = (
+        ("init.", InitImage),
+        ("init.inpaint.", Inpaint),
+        ("init.outpaint.", Outpaint),
+        ("hires.", HiresFix),
+        ("aesthetic.", Aesthetic),
+    )
     for prefix, kind in (("", GenerationRequest), *parts):
         wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
     covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
-    assert wanted == covered
+    assert covered == wanted | {"hires.enabled"}
 
 
 def test_every_field_is_in_a_tab_or_in_the_top_row() -> None:
@@ -84,3 +91,11 @@ def test_aesthetic_gradients_are_off_until_an_embedding_is_chosen() -> None:
     assert request.aesthetic == Aesthetic(embedding="sky", steps=9, learning_rate=0.001)
     assert collect(spread(request, (*QUICK, *TABS["txt2img"]))) == request
     assert spread(GenerationRequest(), TABS["txt2img"])["aesthetic.embedding"] == NO_AESTHETIC
+
+
+def test_hires_fix_is_off_until_it_is_switched_on() -> None:
+    assert collect(shown("txt2img") | {"hires.steps": 9}).hires is None
+    request = collect(shown("txt2img") | {"hires.enabled": True, "hires.steps": 9, "hires.sampler": "DDIM"})
+    assert request.hires == HiresFix(steps=9, sampler="DDIM")
+    assert collect(spread(request, (*QUICK, *TABS["txt2img"]))) == request
+    assert spread(GenerationRequest(), TABS["txt2img"])["hires.enabled"] is False

@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from webui import __version__
+from webui.api.hires import with_hires
 from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, SkippedEmbedding, Txt2Img
 from webui.core import image_metadata, infotext
 from webui.core.aesthetic import Aesthetic
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest, MissingModel
+from webui.core.hires import hires_items, tells_hires
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.service.service import Job, SavedPicture
 
@@ -53,7 +55,8 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
             raise BadRequest(f"{name} {getattr(request, name)} is out of range: use 64 or more")
     if isinstance(body, Img2Img):
         return _with_init_images(request, body, add_input)
-    return [replace(request, init=None)]
+    assert isinstance(body, Txt2Img)
+    return [with_hires(replace(request, init=None), body, lambda name, text: add_input(decode_picture(name, text)))]
 
 
 def _refuse_what_is_missing(body: Generation) -> None:
@@ -66,8 +69,6 @@ def _refuse_what_is_missing(body: Generation) -> None:
         "restore_faces": body.restore_faces,
         "tiling": body.tiling,
         "refiner_checkpoint": (body.refiner_checkpoint or "None") != "None",
-        "enable_hr": isinstance(body, Txt2Img) and body.enable_hr,
-        "firstpass_image": body.firstpass_image,
         "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
         "initial_noise_multiplier": isinstance(body, Img2Img) and body.initial_noise_multiplier not in (None, 1.0),
         "s_churn": body.s_churn,
@@ -126,7 +127,7 @@ def _told(body: Generation) -> infotext.Infotext:
     told = infotext.read(body.infotext or "")
     idle = {key for key, names in SENT_INSTEAD.items() if names <= body.model_fields_set}
     if not isinstance(body, Img2Img):
-        idle |= set(infotext.INIT_KEYS)
+        idle |= set(infotext.INIT_KEYS) - ({"Denoising strength"} if tells_hires(told.params) else set())
     elif not body.mask:
         idle |= set(infotext.INPAINT_KEYS)
     return replace(told, params={key: value for key, value in told.params.items() if key not in idle})
@@ -302,6 +303,7 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
     """Facts about the pictures, with one entry for each picture in every all_* list and in infotexts."""
     texts = [picture.infotext for picture in pictures]
     parsed = infotext.read(texts[0]).params if texts else {}
+    repainting = request.init or request.hires
     return {
         "prompt": request.prompt,
         "all_prompts": [request.prompt] * len(pictures),
@@ -326,8 +328,9 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
         "sd_vae_hash": request.vae_hash or None,
         "seed_resize_from_w": request.seed_resize_width or -1,
         "seed_resize_from_h": request.seed_resize_height or -1,
-        "denoising_strength": request.init.denoising_strength if request.init else None,
-        "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA},
+        "denoising_strength": repainting.denoising_strength if repainting else None,
+        "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA}
+        | dict(hires_items(request.hires) if request.hires else ()),
         "index_of_first_image": 0,
         "infotexts": texts,
         "styles": [],

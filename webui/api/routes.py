@@ -14,7 +14,7 @@ from webui.api import convert
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
 from webui.core import errors
-from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
@@ -218,6 +218,16 @@ def _add_lists(router: APIRouter, service: Service) -> None:
             )
             for one in SCHEDULE_TYPES.values()
         ]
+
+    @router.get("/upscalers")
+    def upscalers() -> list[wire.Upscaler]:
+        """What makes pictures larger."""
+        return [wire.Upscaler(name=name) for name in PIXEL_UPSCALERS]
+
+    @router.get("/latent-upscale-modes")
+    def latent_upscale_modes() -> list[wire.LatentUpscaler]:
+        """What makes latents larger, for hires fix."""
+        return [wire.LatentUpscaler(name=name) for name in LATENT_UPSCALERS]
 
     @router.get("/sd-models")
     def checkpoints() -> list[wire.Checkpoint]:

@@ -157,6 +157,7 @@ class Txt2Img(Generation):
     hr_scheduler: OpenText = None
     hr_prompt: Text = ""
     hr_negative_prompt: Text = ""
+    hr_cfg: Float | None = None  # Forge's; null: as in the first pass
 
 
 class Img2Img(Generation):
@@ -229,6 +230,22 @@ class Scheduler(BaseModel):
     aliases: list[str] | None
     default_rho: float
     need_inner_model: bool
+
+
+class Upscaler(BaseModel):
+    """scale: by which an upscaler's model enlarges; those without a model enlarge by any."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    model_name: str | None = None
+    model_path: str | None = None
+    model_url: str | None = None
+    scale: float | None = None
+
+
+class LatentUpscaler(BaseModel):
+    name: str
 
 
 class Checkpoint(BaseModel):

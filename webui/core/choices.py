@@ -63,6 +63,13 @@ SCHEDULE_TYPES: dict[str, ScheduleChoice] = {
 RESIZE_MODES = ("Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)")  # the index is the wire number
 MASKED_CONTENT = ("fill", "original", "latent noise", "latent nothing")  # the index is the wire number
 
+LATENT_UPSCALERS = (  # of hires fix: the first pass's latents are stretched
+    *("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)"),
+    *("Latent (nearest)", "Latent (nearest-exact)"),
+)
+PIXEL_UPSCALERS = ("None", "Lanczos", "Nearest")  # the picture is made larger
+UPSCALERS = LATENT_UPSCALERS + PIXEL_UPSCALERS
+
 
 def find_sampler(name: str, schedule_type: str = "Automatic") -> tuple[str, str]:
     """The canonical (sampler, schedule type) for a name, an alias or an old joined name ("DPM++ 2M Karras").

@@ -17,6 +17,7 @@ from webui.core.aesthetic import aesthetic_items, read_aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.hires import hires_items, read_hires
 from webui.core.key_values import Values, is_digits, items, joined, short
 from webui.core.request import (
     MAX_BATCH_COUNT,
@@ -33,7 +34,8 @@ from webui.core.request import (
 NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
 OURS = "Easel"  # how the value of "Version" begins in our texts
-TEXT_KEYS = ("Model", "Model file", "VAE", "User")  # whose values are never sizes
+HIRES_TEXTS = ("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt")
+TEXT_KEYS = ("Model", "Model file", "VAE", "User", *HIRES_TEXTS)  # whose values are never sizes
 MODEL_ENDING = ".safetensors"  # left out of "Model"
 MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
 MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
@@ -62,8 +64,9 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
     parts = [request.prompt] if request.prompt else []
     if request.negative_prompt:
         parts.append(f"{NEGATIVE} {request.negative_prompt}")
+    larger = hires_items(request.hires) if request.hires else ()
     drawn = aesthetic_items(request.aesthetic) if request.aesthetic else ()
-    pairs = [*_settings(request), *_init_items(request.init), *drawn, *facts.extra.items()]
+    pairs = [*_settings(request), *_init_items(request.init), *larger, *drawn, *facts.extra.items()]
     if _is_ambiguous(request):
         pairs.append((PROMPT_LINES, str(request.prompt.count("\n") + 1 if request.prompt else 0)))
     pairs.append(("Version", facts.version))
@@ -95,8 +98,9 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Variation seed strength", _number(request.variation_strength)
     if request.seed_resize_width or request.seed_resize_height:
         yield "Seed resize from", f"{request.seed_resize_width}x{request.seed_resize_height}"
-    if request.init is not None:
-        yield "Denoising strength", _number(request.init.denoising_strength)
+    repainting = request.init or request.hires
+    if repainting is not None:
+        yield "Denoising strength", _number(repainting.denoising_strength)
     if request.clip_skip != 1:
         yield "Clip skip", str(request.clip_skip)
     if request.prediction_type not in ("", "Automatic"):
@@ -245,6 +249,8 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
     width, height = values.size("Size", (base.width, base.height), MAX_SIDE)
     resize_width, resize_height = values.size("Seed resize from", (0, 0), MAX_SIDE)
     strength = values.number("Variation seed strength", 0.0, 0, 1)
+    hires = read_hires(values, ours)
+    init = _init(values, base.init, hires.denoising_strength if hires else None)
     request = replace(
         base,
         prompt=infotext.prompt,
@@ -265,7 +271,8 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         batch_size=values.whole("Batch size", 1, 1, MAX_BATCH_SIZE) if ours else base.batch_size,
         batch_count=values.whole("Batch count", 1, 1, MAX_BATCH_COUNT) if ours else base.batch_count,
         rng=_rng(values),
-        init=_init(values, base.init),
+        init=init,
+        hires=None if init else hires,
         aesthetic=read_aesthetic(values),
         **_models(values, base, ours),
     )
@@ -281,7 +288,7 @@ SILENT = (
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
     *("Image CFG scale", "Face restoration", "Conditional mask weight", "ENSD", "Token merging ratio", "Tiling", "First pass size"),
-    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
+    *("Hires refiner", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
     *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds", "Emphasis"),
     *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     *("SD upscale", "ControlNet"),
@@ -332,8 +339,8 @@ def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, st
     return models | {"checkpoint": name, "checkpoint_hash": digest}
 
 
-def _init(values: Values, base: InitImage | None) -> InitImage | None:
-    """The init image that the text names, or that of `base`, with the text's settings."""
+def _init(values: Values, base: InitImage | None, strength: float | None) -> InitImage | None:
+    """The init image that the text names, or that of `base`, with the text's settings. strength: of hires fix, if the text tells it."""
     image = values.text("Init image hash")
     if not _is_sha256(image):
         image = base.image if base else ""
@@ -341,7 +348,8 @@ def _init(values: Values, base: InitImage | None) -> InitImage | None:
         for key in [key for key in values.left() if key in INIT_KEYS]:
             values.problems.append(f"{key} {short(values.text(key))} is not used: the text does not hold the picture that it began from")
         return None
-    strength = base.denoising_strength if base else InitImage.denoising_strength
+    if strength is None:
+        strength = base.denoising_strength if base else InitImage.denoising_strength
     return InitImage(
         image=image,
         denoising_strength=values.number("Denoising strength", strength, 0, 1),

@@ -7,13 +7,13 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
-
-MAX_SIDE = 4096  # pixels
-MAX_STEPS = 1000
-MAX_BATCH_SIZE = 64
-MAX_BATCH_COUNT = 1000
-MAX_PROMPT = 100_000  # characters
-MAX_SEED = 2**63 - 1
+from webui.core.hires import HiresFix
+from webui.core.limits import MAX_BATCH_COUNT as MAX_BATCH_COUNT
+from webui.core.limits import MAX_BATCH_SIZE as MAX_BATCH_SIZE
+from webui.core.limits import MAX_PROMPT as MAX_PROMPT
+from webui.core.limits import MAX_SEED as MAX_SEED
+from webui.core.limits import MAX_SIDE as MAX_SIDE
+from webui.core.limits import MAX_STEPS as MAX_STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,7 @@ class GenerationRequest:
     batch_count: int = 1
     rng: str = "CPU"  # where noise is drawn: "CPU" (the same on every device)
     init: InitImage | None = None
+    hires: HiresFix | None = None  # of txt2img
     aesthetic: Aesthetic | None = None  # for the prompt, not for the negative one
 
     def validate(self) -> None:
@@ -98,6 +99,10 @@ class GenerationRequest:
             raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
         if self.init is not None:
             _check_init(self.init)
+        if self.hires is not None:
+            if self.init is not None:
+                raise BadRequest("hires fix belongs to txt2img: leave it off, or leave the init image out")
+            self.hires.validate((self.width, self.height))
         if self.aesthetic is not None:
             self.aesthetic.validate()
 
@@ -106,6 +111,26 @@ class GenerationRequest:
         if self.variation_strength > 0:
             return replace(self, variation_seed=self.variation_seed + index, batch_size=1, batch_count=1)
         return replace(self, seed=self.seed + index, batch_size=1, batch_count=1)
+
+    def second_pass(self) -> "GenerationRequest":
+        """What hires fix's second pass is asked for, beside the picture that it starts from; only where there is `hires`."""
+        assert self.hires is not None
+        told, (width, height) = self.hires, self.hires.size((self.width, self.height))
+        return replace(
+            self,
+            hires=None,
+            width=width,
+            height=height,
+            prompt=told.prompt or self.prompt,
+            negative_prompt=told.negative_prompt or self.negative_prompt,
+            checkpoint=told.checkpoint or self.checkpoint,
+            checkpoint_hash=told.checkpoint_hash if told.checkpoint else self.checkpoint_hash,
+            prediction_type="Automatic" if told.checkpoint else self.prediction_type,
+            steps=told.steps or self.steps,
+            sampler=told.sampler or self.sampler,
+            schedule_type=told.schedule_type or self.schedule_type,
+            cfg_scale=told.cfg_scale or self.cfg_scale,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for storage; `from_json` reads it back to an equal request."""
@@ -120,6 +145,8 @@ class GenerationRequest:
             init["inpaint"] = Inpaint(**known_fields(Inpaint, init["inpaint"])) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**known_fields(Outpaint, init["outpaint"])) if init.get("outpaint") else None
             values["init"] = InitImage(**init)
+        if values.get("hires"):
+            values["hires"] = HiresFix(**known_fields(HiresFix, values["hires"]))
         if values.get("aesthetic"):
             values["aesthetic"] = Aesthetic(**known_fields(Aesthetic, values["aesthetic"]))
         return cls(**values)

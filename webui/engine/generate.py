@@ -3,7 +3,7 @@
 from collections import ChainMap
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
@@ -26,7 +26,7 @@ from webui.engine.ladders import UnetOverflow, give_memory_back, is_out_of_memor
 from webui.engine.latents import FACTOR, decode_latents
 from webui.engine.load_progress import at_once
 from webui.engine.model import DiffusionModel
-from webui.engine.networks import Networks, applied
+from webui.engine.networks import Networks
 from webui.engine.patches.text_keys import remembered_text_keys
 from webui.engine.patient_unet import PatientUnet
 from webui.engine.preview import preview_jpeg
@@ -34,7 +34,9 @@ from webui.engine.rng import BrownianNoise, ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Begin, Source, make_source
+from webui.engine.stage import Stage
 from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, Draw, encode_negative_prompt, encode_prompt, with_sizes
+from webui.engine.upscaling import begin_again, check_same_latents, larger_images, larger_latents
 
 PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
@@ -62,19 +64,23 @@ def generate(
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
-    called = networks(request.prompt)
-    model = yield from follow(partial(load, request), f"loading {request.checkpoint or 'the checkpoint'}")
-    try:
-        with applied(called, model) as notices:
-            yield from map(Notice, notices)
-            words = ChainMap(called.embeddings, embeddings())  # type: ignore[arg-type]
-            draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
-            source = make_source(request, model, open_input)
-            yield from _batches(Job(request, model, source, called, words, free_caches, draw), control)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(_memory_advice(request, model)) from error
+    asked = (request, request.second_pass()) if request.hires else (request,)
+    called = [networks(one.prompt) for one in asked]
+
+    def make_job(number: int, model: DiffusionModel) -> Job:
+        words = ChainMap(called[number].embeddings, embeddings())  # type: ignore[arg-type]
+        draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
+        source = make_source(asked[number], model, open_input)
+        again = request.hires.denoising_strength if request.hires and number else None
+        return Job(asked[number], model, source, called[number], words, free_caches, draw, again)
+
+    with closing(Stage(load, follow)) as stage:
+        try:
+            yield from _batches(Passes(request, asked, called, stage, make_job, open_input), control)
+        except (MemoryError, RuntimeError) as error:
+            if stage.model is None or not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(_memory_advice(asked[-1], stage.model)) from error
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class Job:
     embeddings: Mapping[str, Embedding]
     free_caches: Callable[[], None]
     draw: Draw | None = None  # of the prompt's states
+    again: float | None = None  # denoising strength of hires fix's second pass
 
     @cached_property
     def unet(self) -> PatientUnet:
@@ -103,9 +110,9 @@ class Job:
 
     @cached_property
     def plan(self) -> Plan:
-        strength = self.request.init.denoising_strength if self.request.init else None
+        strength = self.request.init.denoising_strength if self.request.init else self.again
         schedule_type = find_sampler(self.request.sampler, self.request.schedule_type)[1]
-        return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength)
+        return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength, exact=self.again is not None)
 
     @cached_property
     def cond(self) -> Conditioning:
@@ -115,16 +122,52 @@ class Job:
     def uncond(self) -> Conditioning:
         return encode_negative_prompt(self.model, self.request.negative_prompt, self.request.clip_skip, self.embeddings)
 
-    def facts(self, interrupted: bool) -> infotext.Facts:
+    @property
+    def facts(self) -> dict[str, str]:
         """What the pictures' infotext says beyond the request."""
         hashes = {used.name: used.sha256[:HASH_DIGITS] for used in self.cond.embeddings + self.uncond.embeddings if used.sha256}
         extra = {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())} if hashes else {}
-        return infotext.Facts(extra={**self.networks.facts, **extra} | ({"Interrupted": "True"} if interrupted else {}))
+        return {**self.networks.facts, **extra}
 
 
-@torch.inference_mode()
-def _batches(job: Job, control: Control) -> Iterator[Event]:
-    request = job.request
+@dataclass(frozen=True)
+class Passes:
+    """The jobs of a request: one, or two with hires fix. Only one of them can work at a time."""
+
+    request: GenerationRequest
+    asked: Sequence[GenerationRequest]  # of each pass
+    networks: Sequence[Networks]
+    stage: Stage
+    make_job: Callable[[int, DiffusionModel], Job]
+    open_input: Callable[[str], Image.Image]
+    jobs: dict[int, Job] = field(default_factory=dict)
+
+    def job(self, number: int) -> Generator[Event, None, Job]:
+        """The job of a pass, with its model and networks in place."""
+        model = yield from self.stage.set_for(self.asked[number], self.networks[number])
+        if number not in self.jobs or self.jobs[number].model is not model:
+            self.jobs[number] = self.make_job(number, model)
+        return self.jobs[number]
+
+    def widen(self) -> bool:
+        """Let the UNets work in fp32 from now on; False where they do already."""
+        widened = [job.unet.widen() for job in self.jobs.values()]
+        return any(widened)
+
+    def take_notices(self) -> list[Notice]:
+        return [Notice(text) for job in self.jobs.values() for text in job.unet.take_notices()]
+
+    def facts(self, interrupted: bool) -> infotext.Facts:
+        """What the pictures' infotext says beyond the request; what both passes say in one list."""
+        extra: dict[str, str] = {}
+        for job in self.jobs.values():
+            for key, value in job.facts.items():
+                extra[key] = ", ".join(dict.fromkeys([*filter(None, extra.get(key, "").split(", ")), *value.split(", ")]))
+        return infotext.Facts(extra=extra | ({"Interrupted": "True"} if interrupted else {}))
+
+
+def _batches(passes: Passes, control: Control) -> Iterator[Event]:
+    request = passes.request
     stopped = False
     for batch in range(request.batch_count):
         first = batch * request.batch_size
@@ -132,10 +175,10 @@ def _batches(job: Job, control: Control) -> Iterator[Event]:
         stopped = control.interrupted
         if stopped:
             break
-        images, stopped = yield from _patient_batch(job, control, batch, singles)
-        yield from map(Notice, job.unet.take_notices())
+        images, stopped = yield from _patient_batch(passes, control, batch, singles)
+        yield from passes.take_notices()
         if images:
-            facts = job.facts(stopped)
+            facts = passes.facts(stopped)
             made = zip(images, singles, strict=True)
             yield Pictures(tuple(Picture(image, single, infotext.write(single, facts)) for image, single in made))
         if stopped:
@@ -146,43 +189,106 @@ def _batches(job: Job, control: Control) -> Iterator[Event]:
 Outcome = tuple[list[Image.Image], bool]  # the pictures, none after a skip; whether the job was told to stop on the way
 
 
-def _patient_batch(job: Job, control: Control, batch: int, singles: Sequence[GenerationRequest]) -> Generator[Event, None, Outcome]:
+def _patient_batch(passes: Passes, control: Control, batch: int, singles: Sequence[GenerationRequest]) -> Generator[Event, None, Outcome]:
     """The batch, once more from its first noise where 16 bits are too few for the UNet."""
+    make = _batch if passes.request.hires is None else _two_passes
     try:
-        return (yield from _batch(job, control, batch, singles))
+        return (yield from make(passes, control, batch, singles))
     except UnetOverflow:
-        if not job.unet.widen():
+        if not passes.widen():
             raise
     yield Notice(OVERFLOWED)
-    return (yield from _batch(job, control, batch, singles))
+    return (yield from make(passes, control, batch, singles))
 
 
-def _batch(job: Job, control: Control, batch: int, singles: Sequence[GenerationRequest]) -> Generator[Event, None, Outcome]:
+def _batch(passes: Passes, control: Control, batch: int, singles: Sequence[GenerationRequest]) -> Generator[Event, None, Outcome]:
     """One batch through all passes of its source."""
-    total = job.source.passes * job.plan.steps
-    done = 0
+    job = yield from passes.job(0)
+    count = Count(batch + 1, job.request.batch_count, job.source.passes * job.plan.steps)
     canvases: list[Image.Image] = []
-    yield Progress(batch + 1, job.request.batch_count, done, total)
+    yield count.progress
     for number in range(job.source.passes):
         noise = _image_noise(job.request, singles, number)
-        begin = job.source.begin(number, canvases, noise.seeds)
-        run = _start(job, begin, noise)
-        step, stopped = None, False
-        with closing(run.steps), job.unet.at_work(), remembered_text_keys(job.model.unet):
-            for step in run.steps:
-                done += 1
-                yield Progress(batch + 1, job.request.batch_count, done, total)
-                if control.previews:
-                    yield Preview(preview_jpeg(step.denoised, job.model.family))
-                if control.take_skip():
-                    return [], False
-                stopped = control.interrupted and done < total
-                if stopped:
-                    break
-        canvases = job.source.end(number, canvases, decode_latents(job.model, _result(job, begin, run, step)))
+        with torch.inference_mode():
+            begin = job.source.begin(number, canvases, noise.seeds)
+        latents, stopped = yield from _sampled(job, begin, noise, control, count)
+        if latents is None:
+            return [], False
+        with torch.inference_mode():
+            canvases = job.source.end(number, canvases, decode_latents(job.model, latents))
         if stopped:
             return job.source.abandon(number + 1, canvases, noise.seeds), True
     return canvases, False
+
+
+def _two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[GenerationRequest]) -> Generator[Event, None, Outcome]:
+    """hires fix: one batch, then again from its pictures, made larger."""
+    hires, size = passes.request.hires, (passes.request.width, passes.request.height)
+    assert hires is not None
+    if hires.image:
+        second = yield from passes.job(1)
+        with torch.inference_mode():
+            larger = larger_images(second.model, [passes.open_input(hires.image)] * len(singles), hires, size)
+        count = Count(batch + 1, passes.request.batch_count, second.plan.steps)
+        yield count.progress
+    else:
+        first = yield from passes.job(0)
+        steps = first.plan.steps + replace(first, request=passes.asked[1], again=hires.denoising_strength).plan.steps
+        count = Count(batch + 1, passes.request.batch_count, steps)
+        yield count.progress
+        noise = _image_noise(first.request, singles, 0)
+        latents, stopped = yield from _sampled(first, first.source.begin(0, [], noise.seeds), noise, control, count)
+        if latents is None:
+            return [], False
+        with torch.inference_mode():
+            if stopped:
+                return decode_latents(first.model, latents), True
+            larger = larger_latents(first.model, latents, hires, size)
+        second = yield from passes.job(1)
+        check_same_latents(first.model, second.model, hires.upscaler)
+    noise = _image_noise(second.request, singles, 0)
+    with torch.inference_mode():
+        begin = replace(second.source.begin(0, [], noise.seeds), init=begin_again(second.model, larger, hires, size))
+    latents, stopped = yield from _sampled(second, begin, noise, control, count)
+    if latents is None:
+        return [], False
+    with torch.inference_mode():
+        return decode_latents(second.model, latents), stopped
+
+
+@dataclass
+class Count:
+    """Steps that are done, of those of one batch."""
+
+    batch: int
+    batches: int
+    steps: int
+    done: int = 0
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.batch, self.batches, self.done, self.steps)
+
+
+@torch.inference_mode()
+def _sampled(
+    job: Job, begin: Begin, noise: ImageNoise, control: Control, count: Count
+) -> Generator[Event, None, tuple[Tensor | None, bool]]:
+    """One run of the sampler: its clean latents, None where it was skipped, and whether the job was told to stop on the way."""
+    run = _start(job, begin, noise)
+    step, stopped = None, False
+    with closing(run.steps), job.unet.at_work(), remembered_text_keys(job.model.unet):
+        for step in run.steps:
+            count.done += 1
+            yield count.progress
+            if control.previews:
+                yield Preview(preview_jpeg(step.denoised, job.model.family))
+            if control.take_skip():
+                return None, False
+            stopped = control.interrupted and count.done < count.steps
+            if stopped:
+                break
+    return _result(job, begin, run, step), stopped
 
 
 def _image_noise(request: GenerationRequest, singles: Sequence[GenerationRequest], number: int) -> ImageNoise:

@@ -12,6 +12,7 @@ from webui.core.choices import SAMPLERS, SamplerChoice
 RHO = 7.0  # bend of the Karras schedule (arXiv:2206.00364, equation 5)
 LEAST_SIGNAL = 4.8973451890853435e-08  # stands for no signal at all, where a schedule ends in pure noise: sigma 4518
 ROUNDING = 1e-4  # of timesteps, in float32
+LEAST_STRENGTH = 1e-3  # a schedule is made at most a thousand times as long for its tail
 LCM_TIMESTEPS = 50  # latent consistency models know every 20th timestep only (arXiv:2310.04378)
 
 
@@ -105,10 +106,19 @@ class Plan:
         return x / math.hypot(1, float(self.sigmas[-1])) if self.unit_variance and self.steps else x
 
 
-def make_plan(schedule: NoiseSchedule, sampler: str, schedule_type: str, steps: int, denoising_strength: float | None = None) -> Plan:
-    """The run of `sampler` over `steps`; with a denoising strength (0 .. 1) only the tail that repaints an init image."""
+def make_plan(
+    schedule: NoiseSchedule, sampler: str, schedule_type: str, steps: int, denoising_strength: float | None = None, exact: bool = False
+) -> Plan:
+    """The run of `sampler` over `steps`; with a denoising strength (0 .. 1) only the tail that repaints an init image.
+
+    exact: the tail itself has `steps`, those of a schedule that is as much longer (hires fix).
+    """
     choice = SAMPLERS[sampler]
     tail = None if denoising_strength is None else int(min(denoising_strength, 0.999) * steps)
+    if denoising_strength is not None and exact:
+        if denoising_strength == 0:
+            return Plan(torch.zeros(1), 0.0, (0.0, 0.0))
+        steps, tail = int(steps / min(max(denoising_strength, LEAST_STRENGTH), 0.999)), steps - 1
     if choice.kind == "timestep":
         return _timestep_plan(schedule, sampler, steps, tail)
     sigmas = sigma_schedule(schedule.for_lcm() if choice.kind == "lcm" else schedule, choice, schedule_type, steps)

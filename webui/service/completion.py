@@ -10,6 +10,7 @@ from PIL import Image
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
 from webui.core.errors import BadModelFile, BadRequest
+from webui.core.hires import HiresFix, find_second_sampler
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.request import MAX_SIDE, GenerationRequest
@@ -31,7 +32,7 @@ def complete(
     checkpoint = _usable(catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"]))
     vae = _vae(request, checkpoint, catalog, preferences)
     size = _size(request, catalog.native_size(checkpoint), open_input)
-    sampler, schedule_type = _sampler(request)
+    sampler, schedule_type = _sampler(request.sampler, request.schedule_type)
     done = replace(
         request,
         prompt=_storable(request.prompt),
@@ -47,6 +48,7 @@ def complete(
         schedule_type=schedule_type,
         seed=_seed(request.seed),
         variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
+        hires=_hires(request, request.hires, catalog) if request.hires else None,
     )
     done.validate()
     return done
@@ -79,6 +81,26 @@ def _check_networks(prompt: str, catalog: Catalog) -> None:
             catalog.find_hypernetwork(use.name)
 
 
+def _hires(request: GenerationRequest, hires: HiresFix, catalog: Catalog) -> HiresFix:
+    """Its checkpoint by name and hash; its sampler and schedule type where one of them is its own."""
+    _check_networks(hires.prompt, catalog)
+    checkpoint = _usable(catalog.find_checkpoint(hires.checkpoint)) if hires.checkpoint else None
+    sampler, joined = find_second_sampler(hires.sampler)
+    schedule_type = hires.schedule_type or joined
+    if sampler or schedule_type:
+        first = find_sampler(request.sampler, request.schedule_type)
+        sampler, schedule_type = _sampler(sampler or first[0], schedule_type or first[1])
+    return replace(
+        hires,
+        prompt=_storable(hires.prompt),
+        negative_prompt=_storable(hires.negative_prompt),
+        checkpoint=checkpoint.name if checkpoint else "",
+        checkpoint_hash=checkpoint.short_hash if checkpoint else "",
+        sampler=sampler,
+        schedule_type=schedule_type,
+    )
+
+
 def _storable(text: str) -> str:
     """`text` without halves of surrogate pairs, which JSON can bring and no file can hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -100,9 +122,9 @@ def _vae(request: GenerationRequest, checkpoint: ModelFile, catalog: Catalog, pr
     return None if name == "None" else catalog.find_vae(name)
 
 
-def _sampler(request: GenerationRequest) -> tuple[str, str]:
+def _sampler(sampler: str, schedule_type: str) -> tuple[str, str]:
     """(sampler, schedule type): the actual one where the sampler has one of its own, as A1111 writes it; "Automatic" for the rest."""
-    sampler, schedule_type = find_sampler(request.sampler, request.schedule_type)
+    sampler, schedule_type = find_sampler(sampler, schedule_type)
     own = SAMPLERS[sampler].default_schedule
     return sampler, own if schedule_type == "Automatic" and own != SamplerChoice.default_schedule else schedule_type
 
@@ -114,6 +136,9 @@ def _prediction_type(request: GenerationRequest | SaveOrder, checkpoint: ModelFi
 
 def _size(request: GenerationRequest, native: int, open_input: Callable[[str], Image.Image]) -> tuple[int, int]:
     """(width, height) in pixels: as asked, else that of the init image, else the checkpoint's native size."""
+    if request.hires is not None and request.hires.image:
+        width, height = open_input(request.hires.image).size
+        return request.width or _rounded(width), request.height or _rounded(height)
     if request.init is None:
         return request.width or native, request.height or native
     if request.init.inpaint is not None:

@@ -11,9 +11,10 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, UPSCALERS
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
+from webui.core.hires import SAME_CHECKPOINT, HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 
 
@@ -96,6 +97,20 @@ def _choice(name: str, element: str, label: str, default: str, choices: list[str
     return Field(name=name, element=element, widget=gr.Dropdown, label=label, default=default, options=options)
 
 
+def _same_or(name: str, element: str, label: str, same: str, choices: list[str]) -> Field:
+    """A choice whose first entry says that nothing is chosen: "" in the request."""
+    return Field(
+        name=name,
+        element=element,
+        widget=gr.Dropdown,
+        label=label,
+        default=same,
+        options={"choices": [same, *choices], "min_width": 140},
+        read=lambda value: "" if value == same else value or "",
+        show=lambda value: value or same,
+    )
+
+
 def _either(name: str, element: str, label: str, no: str, yes: str) -> Field:
     """A bool shown as two words."""
     return Field(
@@ -170,6 +185,19 @@ FIELDS: dict[str, Field] = {
         _slider("variation_strength", "subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),
         _number("seed_resize_width", "seed_resize_from_w", "Resize seed from width", 0, 8),
         _number("seed_resize_height", "seed_resize_from_h", "Resize seed from height", 0, 8),
+        _switch("hires.enabled", "enable_hr", "Hires fix: a second, larger pass"),
+        _choice("hires.upscaler", "hr_upscaler", "Upscaler", HiresFix.upscaler, list(UPSCALERS)),
+        _slider("hires.steps", "hires_steps", "Steps of the second pass (0: as many)", 0, 0, 150, 1),
+        _slider("hires.denoising_strength", "denoising_strength", "Strength of the second pass", 0.7, 0, 1, 0.01),
+        _slider("hires.scale", "hr_scale", "Upscale by", 2.0, 1, 4, 0.05),
+        _number("hires.width", "hr_resize_x", "Resize width to", 0, 8),
+        _number("hires.height", "hr_resize_y", "Resize height to", 0, 8),
+        _slider("hires.cfg_scale", "hr_cfg", "CFG scale of the second pass (0: the same)", 0.0, 0, 30, 0.5),
+        _same_or("hires.checkpoint", "hr_checkpoint", "Hires checkpoint", SAME_CHECKPOINT, []),
+        _same_or("hires.sampler", "hr_sampler", "Hires sampler", "Use same sampler", list(SAMPLERS)),
+        _same_or("hires.schedule_type", "hr_scheduler", "Hires schedule type", "Use same schedule type", list(SCHEDULE_TYPES)),
+        _prompt("hires.prompt", "hires_prompt", "Hires prompt", "Prompt of the second pass; empty: the same", 2),
+        _prompt("hires.negative_prompt", "hires_neg_prompt", "Hires negative prompt", "Empty: the same", 2),
         _choice("aesthetic.embedding", "aesthetic_embedding", "Aesthetic embedding", NO_AESTHETIC, [NO_AESTHETIC]),
         _slider("aesthetic.weight", "aesthetic_weight", "Weight", 0.9, 0, 1, 0.01),
         _slider("aesthetic.steps", "aesthetic_steps", "Steps of tuning", 5, 0, 100, 1),
@@ -200,10 +228,11 @@ _COMMON = (
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
+HIRES = tuple(name for name in FIELDS if name.startswith("hires."))
 AESTHETIC = tuple(name for name in FIELDS if name.startswith("aesthetic."))
 _OUTPAINT = tuple(name for name in FIELDS if name.startswith("init.outpaint."))
 TABS: dict[str, tuple[str, ...]] = {
-    "txt2img": (*_COMMON, *_SIZE, *AESTHETIC),
+    "txt2img": (*_COMMON, *_SIZE, *HIRES, *AESTHETIC),
     "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_INPAINT),
     "outpaint": (*_COMMON, "init.denoising_strength", *_OUTPAINT),
 }
@@ -211,7 +240,7 @@ TABS: dict[str, tuple[str, ...]] = {
 
 def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
     """The request that widget `values` (field name -> value) describe, with the input pictures by hash ("" = none)."""
-    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}, "aesthetic": {}}
+    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}, "hires": {}, "aesthetic": {}}
     for name, value in values.items():
         entry = FIELDS[name]
         for path in (name, *entry.also):
@@ -222,15 +251,18 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
         inpaint = Inpaint(mask=mask, **groups["init.inpaint"]) if mask else None
         outpaint = Outpaint(**groups["init.outpaint"]) if groups["init.outpaint"] else None
         init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, **groups["init"])
+    hires = HiresFix(**groups["hires"]) if groups["hires"].pop("enabled", False) else None
     drawn = groups["aesthetic"]
     aesthetic = Aesthetic(**drawn) if drawn.get("embedding", NO_AESTHETIC) != NO_AESTHETIC else None
-    return GenerationRequest(**groups[""], init=init, aesthetic=aesthetic)
+    return GenerationRequest(**groups[""], init=init, hires=hires, aesthetic=aesthetic)
 
 
 def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:
     """Widget values (field name -> value) that show `request`, for those of `names` that the request has."""
     values: dict[str, Any] = {"aesthetic.embedding": NO_AESTHETIC} if "aesthetic.embedding" in names else {}
-    for name in names:
+    if "hires.enabled" in names:
+        values["hires.enabled"] = request.hires is not None
+    for name in set(names) - {"hires.enabled"}:
         part: Any = request
         for key in name.split("."):
             part = getattr(part, key) if part is not None else None

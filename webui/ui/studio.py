@@ -107,6 +107,27 @@ def seed_rows(studio: Studio) -> None:
                 studio.add("seed_resize_height")
 
 
+def hires_rows(studio: Studio) -> None:
+    with gr.Accordion("Hires fix", open=False, elem_id=f"{studio.name}_hr"):
+        with gr.Row():
+            studio.add("hires.enabled")
+            studio.add("hires.upscaler")
+        with gr.Row():
+            studio.add("hires.steps")
+            studio.add("hires.denoising_strength")
+        with gr.Row():
+            studio.add("hires.scale")
+            studio.add("hires.width")
+            studio.add("hires.height")
+        with gr.Row():
+            studio.add("hires.checkpoint")
+            studio.add("hires.sampler")
+            studio.add("hires.schedule_type")
+        studio.add("hires.cfg_scale")
+        studio.add("hires.prompt")
+        studio.add("hires.negative_prompt")
+
+
 def aesthetic_rows(studio: Studio) -> None:
     with gr.Accordion("Aesthetic gradients", open=False, elem_id=f"{studio.name}_aesthetic"):
         with gr.Row():

@@ -17,6 +17,7 @@ def build() -> Studio:
             parts.size_row(studio)
             studio.add("cfg_scale")
             parts.seed_rows(studio)
+            parts.hires_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
     return studio
