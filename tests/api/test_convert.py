@@ -18,6 +18,7 @@ from webui.core.choices import LATENT_UPSCALERS, MASKED_CONTENT, RESIZE_MODES
 from webui.core.errors import BadRequest
 from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint
+from webui.core.soft_inpainting import SoftInpainting
 from webui.service.service import Service
 
 JSON_TYPE = {"Content-Type": "application/json"}
@@ -263,6 +264,11 @@ def test_bad_fields_are_refused_with_a_sentence(http: TestClient, fields: dict[s
         {"init_images": [png()], "resize_mode": -1},
         {"init_images": [png()], "denoising_strength": 1.5},
         {"init_images": [png()], "latent_mask": png()},
+        {"init_images": [png()], "initial_noise_multiplier": 9},
+        {"init_images": [png()], "override_settings": {"img2img_extra_noise": "much"}},
+        {"init_images": [png()], "override_settings": {"img2img_color_correction": "x"}},
+        {"init_images": [png()], "mask": png(), "alwayson_scripts": {"soft inpainting": {"args": [True, 99]}}},
+        {"init_images": [png()], "mask": png(), "alwayson_scripts": {"soft inpainting": {"args": 1}}},
     ],
     ids=lambda fields: str(fields)[:40],
 )
@@ -420,3 +426,25 @@ def test_the_answer_tells_hires_fix(http: TestClient) -> None:
     assert told["denoising_strength"] == 0.75
     assert told["extra_generation_params"]["Hires resize"] == "128x0"
     assert told["extra_generation_params"]["Hires upscaler"] == "Latent"
+
+
+# options of img2img
+
+
+def test_options_of_img2img_reach_the_request(convert: Any) -> None:
+    overrides = {"img2img_extra_noise": 0.2, "img2img_color_correction": True, "img2img_fix_steps": 1, "inpainting_mask_weight": 0.5}
+    init = convert(Img2Img(init_images=[png()], override_settings={"initial_noise_multiplier": 0.7, **overrides})).init
+    wanted = InitImage(image=init.image, noise_multiplier=0.7, extra_noise=0.2, colour_correction=True, exact_steps=True, mask_weight=0.5)
+    assert init == wanted
+    assert convert(Img2Img(init_images=[png()], initial_noise_multiplier=0.9)).init.noise_multiplier == 0.9
+    assert convert(Txt2Img(enable_hr=True, override_settings={"img2img_extra_noise": 0.2})).hires.extra_noise == 0.2
+
+
+def test_soft_inpainting_is_a_script_that_is_always_on(convert: Any) -> None:
+    body = Img2Img(init_images=[png()], mask=png(), alwayson_scripts={"Soft Inpainting": {"args": [True, 1, 0.25, 4, 0, 0.5, 2]}})
+    assert convert(body).init.inpaint.soft == SoftInpainting(preservation_strength=0.25)
+    assert convert(Img2Img(init_images=[png()], mask=png(), alwayson_scripts={"Soft Inpainting": {}})).init.inpaint.soft is None
+    text = "x\nSteps: 2, Sampler: Euler, Seed: 1, Mask blur: 4, Noise multiplier: 0.5, Soft inpainting enabled: True"
+    text += ", Soft inpainting mask influence: 1"
+    init = convert(Img2Img(init_images=[png()], mask=png(), infotext=text)).init
+    assert (init.inpaint.soft, init.noise_multiplier) == (SoftInpainting(mask_influence=1), 0.5)

@@ -13,6 +13,7 @@ from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import HiresFix
 from webui.core.infotext import Facts, read, to_request, write
 from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.soft_inpainting import NUMBERS, SoftInpainting
 
 TRICKS = [
     "Negative prompt:",
@@ -51,6 +52,7 @@ FILES = st.one_of(
 )
 SIDES = st.integers(8, 512).map(lambda n: n * 8)
 SEEDS = st.integers(0, MAX_SEED)
+SOFTS = st.builds(SoftInpainting, **{name: st.floats(least, most) for name, (_, least, most) in NUMBERS.items()})
 INPAINTS = st.builds(
     Inpaint,
     mask=HASHES,
@@ -60,6 +62,7 @@ INPAINTS = st.builds(
     content=st.sampled_from(MASKED_CONTENT),
     only_masked=st.booleans(),
     padding=st.integers(0, 256),
+    soft=st.none() | SOFTS,
 )
 PIXELS = st.integers(0, 512).map(lambda n: n * 8)
 OUTPAINTS = st.builds(Outpaint, left=PIXELS, right=PIXELS, top=PIXELS, bottom=st.just(8), blur=st.integers(0, 64))
@@ -69,6 +72,11 @@ INITS = st.builds(
     image=HASHES,
     denoising_strength=FRACTIONS,
     resize_mode=st.sampled_from(RESIZE_MODES),
+    noise_multiplier=st.floats(0, 2),
+    extra_noise=FRACTIONS,
+    mask_weight=FRACTIONS,
+    colour_correction=st.booleans(),
+    exact_steps=st.booleans(),
     inpaint=st.none() | INPAINTS,
     outpaint=st.none() | OUTPAINTS,
 )
@@ -90,6 +98,7 @@ HIRES = st.builds(
     cfg_scale=st.floats(0, 100),
     prompt=TEXTS,
     negative_prompt=TEXTS,
+    extra_noise=FRACTIONS,
     image=st.just("") | HASHES,
 )
 AESTHETICS = st.builds(

@@ -12,6 +12,7 @@ from tests.judge import judge
 from webui.core.event import Pictures
 from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.soft_inpainting import SoftInpainting
 from webui.engine.checkpoint import load_checkpoint
 from webui.engine.generate import generate
 from webui.training.world import COLOURS, NATIVE_SIZE, Scene, Thing, draw
@@ -108,6 +109,19 @@ def test_inpainting_changes_the_object_under_the_mask_and_nothing_else(make):
     rim = np.ones((NATIVE_SIZE, NATIVE_SIZE), dtype=bool)
     rim[19:109, 19:109] = False
     assert np.array_equal(np.asarray(made)[rim], np.asarray(picture)[rim])
+
+
+def test_soft_inpainting_changes_the_object_and_leaves_what_lies_far_from_it(make):
+    mask = Image.new("L", (NATIVE_SIZE, NATIVE_SIZE))
+    mask.paste(255, (24, 24, 104, 104))
+    inpaint = Inpaint(mask="mask", content="original", blur_x=6, blur_y=6, soft=SoftInpainting())
+    picture = draw(CIRCLE)
+    request = replace(
+        REQUEST, prompt="a yellow square on a blue background", init=InitImage(image="circle", denoising_strength=0.9, inpaint=inpaint)
+    )
+    made = make(request, circle=picture, mask=mask)
+    assert seen(made) == ("yellow", "square", "blue")
+    assert np.array_equal(np.asarray(made)[:8], np.asarray(picture)[:8])
 
 
 @pytest.mark.parametrize("background", ["blue", "yellow", "green"])

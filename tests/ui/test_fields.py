@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -6,10 +6,11 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
 from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
-from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
+from webui.core.soft_inpainting import SoftInpainting
+from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, SWITCHES, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "hires", "aesthetic"}
+NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "soft", "hires", "aesthetic"}
 
 
 def shown(tab: str) -> dict[str, object]:
@@ -21,6 +22,7 @@ def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
     parts = (
         ("init.", InitImage),
         ("init.inpaint.", Inpaint),
+        ("init.inpaint.soft.", SoftInpainting),
         ("init.outpaint.", Outpaint),
         ("hires.", HiresFix),
         ("aesthetic.", Aesthetic),
@@ -28,7 +30,7 @@ def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
     for prefix, kind in (("", GenerationRequest), *parts):
         wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
     covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
-    assert covered == wanted | {"hires.enabled"}
+    assert covered == wanted | set(SWITCHES)
 
 
 def test_every_field_is_in_a_tab_or_in_the_top_row() -> None:
@@ -99,3 +101,14 @@ def test_hires_fix_is_off_until_it_is_switched_on() -> None:
     assert request.hires == HiresFix(steps=9, sampler="DDIM")
     assert collect(spread(request, (*QUICK, *TABS["txt2img"]))) == request
     assert spread(GenerationRequest(), TABS["txt2img"])["hires.enabled"] is False
+
+
+def test_what_is_repainted_softly_is_shown_again() -> None:
+    soft = SoftInpainting(schedule_bias=2.0, mask_influence=0.5)
+    inpaint = Inpaint(mask=SHA, blur_x=20, blur_y=20, soft=soft)
+    init = InitImage(image=SHA, noise_multiplier=0.5, extra_noise=0.25, mask_weight=0.75, colour_correction=True, exact_steps=True)
+    request = GenerationRequest(width=512, height=512, init=replace(init, inpaint=inpaint))
+    values = spread(request, (*QUICK, *TABS["img2img"]))
+    assert values["init.inpaint.soft.enabled"] is True
+    assert collect(values, image=SHA, mask=SHA) == request
+    assert collect(values | {"init.inpaint.soft.enabled": False}, image=SHA, mask=SHA).init.inpaint.soft is None

@@ -11,6 +11,7 @@ from typing import Any
 
 from webui import __version__
 from webui.api.hires import with_hires
+from webui.api.repainting import SOFT, init_options, soft_inpainting
 from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, SkippedEmbedding, Txt2Img
 from webui.core import image_metadata, infotext
 from webui.core.aesthetic import Aesthetic
@@ -64,13 +65,13 @@ def _refuse_what_is_missing(body: Generation) -> None:
     if body.script_name:
         raise BadRequest(f"Script '{_short(body.script_name)}' not found; send no script_name")
     for name in body.alwayson_scripts:
-        raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
+        if name.strip().lower() != SOFT:
+            raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
     wanted = {
         "restore_faces": body.restore_faces,
         "tiling": body.tiling,
         "refiner_checkpoint": (body.refiner_checkpoint or "None") != "None",
         "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
-        "initial_noise_multiplier": isinstance(body, Img2Img) and body.initial_noise_multiplier not in (None, 1.0),
         "s_churn": body.s_churn,
         "s_noise": body.s_noise not in (None, 1.0),
         "eta": body.eta not in (None, 0.0, 1.0),  # clients send 0 or 1 without meaning it: with most samplers it says nothing
@@ -199,13 +200,16 @@ def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddI
     count = len(body.init_images)
     if not 1 <= count <= max(min(request.batch_size, MAX_BATCH_SIZE), 1):
         raise BadRequest(f"init_images holds {count} pictures; send 1, or at most batch_size ({request.batch_size}) of them")
-    told = request.init  # by an infotext
-    sent = body.model_fields_set
-    init = InitImage(
+    told = request.init or InitImage(image="")  # by an infotext, or the defaults
+    sent = body.model_fields_set if request.init else set(Img2Img.model_fields)
+    init = replace(
+        told,
         image=add_input(decode_picture("init_images", body.init_images[0])),
-        denoising_strength=told.denoising_strength if told and "denoising_strength" not in sent else body.denoising_strength,
-        resize_mode=told.resize_mode if told and "resize_mode" not in sent else _choice("resize_mode", body.resize_mode, RESIZE_MODES),
-        inpaint=_inpaint(body, told.inpaint if told and _tells_mask(body) else None, add_input),
+        denoising_strength=body.denoising_strength if "denoising_strength" in sent else told.denoising_strength,
+        resize_mode=_choice("resize_mode", body.resize_mode, RESIZE_MODES) if "resize_mode" in sent else told.resize_mode,
+        inpaint=_inpaint(body, told.inpaint if _tells_mask(body) else None, add_input),
+        outpaint=None,
+        **init_options(body.override_settings, body.initial_noise_multiplier),
     )
     if count == 1:
         return [replace(request, init=init)]
@@ -233,6 +237,7 @@ def _inpaint(body: Img2Img, told: Inpaint | None, add_input: AddInput) -> Inpain
     }
     if told is not None:
         values = {name: value if MASK_FIELDS[name] & body.model_fields_set else getattr(told, name) for name, value in values.items()}
+    values["soft"] = soft_inpainting(body) or (told.soft if told else None)
     return Inpaint(mask=add_input(decode_picture("mask", body.mask)), **values)
 
 

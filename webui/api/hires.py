@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from webui.api.repainting import init_options
 from webui.api.schemas import Txt2Img
 from webui.core.hires import SAME, HiresFix, find_second_sampler
 from webui.core.request import GenerationRequest
@@ -30,6 +31,8 @@ def with_hires(request: GenerationRequest, body: Txt2Img, add_picture: Callable[
         return replace(request, hires=None)
     sent = set(FIELDS) if request.hires is None else body.model_fields_set & set(FIELDS)
     hires = replace(request.hires or HiresFix(), **{FIELDS[name]: _value(name, getattr(body, name)) for name in sent})
+    extra = init_options(body.override_settings).get("extra_noise", hires.extra_noise)
+    hires = replace(hires, extra_noise=extra)
     sampler, joined = find_second_sampler(hires.sampler)
     hires = replace(hires, sampler=sampler, schedule_type=hires.schedule_type or joined)
     if body.firstpass_image:

@@ -33,6 +33,7 @@ class HiresFix:
     checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256
     prompt: str = ""
     negative_prompt: str = ""
+    extra_noise: float = 0.0  # 0 .. 1: noise beyond what the second pass's sampler expects
     image: str = ""  # sha256 of a finished picture in the input store, which takes the place of the first pass's
 
     def validate(self, first: Size) -> None:
@@ -88,6 +89,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "height": (0, MAX_SIDE),
     "steps": (0, MAX_STEPS),
     "cfg_scale": (0, 100),
+    "extra_noise": (0, 1),
 }
 
 
@@ -116,6 +118,8 @@ def hires_items(hires: HiresFix) -> Iterator[tuple[str, str]]:
     if hires.steps:
         yield "Hires steps", str(hires.steps)
     yield "Hires upscaler", hires.upscaler
+    if hires.extra_noise:
+        yield "Extra noise", _number(hires.extra_noise)
     if hires.image:
         yield "Hires image hash", hires.image  # the sha256 under which the input store has it
 
@@ -170,6 +174,7 @@ def read_hires(values: Values, ours: bool) -> HiresFix | None:
         checkpoint_hash=digits,
         prompt=values.text("Hires prompt"),
         negative_prompt=values.text("Hires negative prompt"),
+        extra_noise=values.number("Extra noise", 0, 0, 1),
         image=values.text("Hires image hash"),
     )
 

@@ -30,6 +30,7 @@ from webui.core.request import (
     Inpaint,
     Outpaint,
 )
+from webui.core.soft_inpainting import ENABLED, read_soft, soft_items
 
 NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
@@ -101,6 +102,8 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     repainting = request.init or request.hires
     if repainting is not None:
         yield "Denoising strength", _number(repainting.denoising_strength)
+    if request.init is not None and request.init.mask_weight != InitImage.mask_weight:
+        yield "Conditional mask weight", _number(request.init.mask_weight)
     if request.clip_skip != 1:
         yield "Clip skip", str(request.clip_skip)
     if request.prediction_type not in ("", "Automatic"):
@@ -122,6 +125,14 @@ def _init_items(init: InitImage | None) -> Iterator[tuple[str, str]]:
         return
     if init.resize_mode != InitImage.resize_mode:
         yield "Resize mode", init.resize_mode
+    if init.noise_multiplier != InitImage.noise_multiplier:
+        yield "Noise multiplier", _number(init.noise_multiplier)
+    if init.extra_noise:
+        yield "Extra noise", _number(init.extra_noise)
+    if init.colour_correction:
+        yield "Color correction", "True"
+    if init.exact_steps:
+        yield "Exact steps", "True"
     if init.inpaint is not None:
         yield from _inpaint_items(init.inpaint)
     if init.outpaint is not None:
@@ -144,6 +155,8 @@ def _inpaint_items(inpaint: Inpaint) -> Iterator[tuple[str, str]]:
         yield "Masked area padding", str(inpaint.padding)
     if inpaint.content != Inpaint.content:
         yield "Masked content", inpaint.content
+    if inpaint.soft is not None:
+        yield from soft_items(inpaint.soft)
 
 
 def _number(value: float) -> str:
@@ -287,8 +300,8 @@ SILENT = (
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
-    *("Image CFG scale", "Face restoration", "Conditional mask weight", "ENSD", "Token merging ratio", "Tiling", "First pass size"),
-    *("Hires refiner", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
+    *("Image CFG scale", "Face restoration", "ENSD", "Token merging ratio", "Tiling", "First pass size"),
+    *("Hires refiner", "Refiner", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
     *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds", "Emphasis"),
     *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     *("SD upscale", "ControlNet"),
@@ -354,6 +367,11 @@ def _init(values: Values, base: InitImage | None, strength: float | None) -> Ini
         image=image,
         denoising_strength=values.number("Denoising strength", strength, 0, 1),
         resize_mode=values.choice("Resize mode", RESIZE_MODES, InitImage.resize_mode),
+        noise_multiplier=values.number("Noise multiplier", InitImage.noise_multiplier, 0, 2),
+        extra_noise=values.number("Extra noise", 0, 0, 1),
+        colour_correction=values.text("Color correction") == "True",
+        exact_steps=values.text("Exact steps") == "True",
+        mask_weight=values.number("Conditional mask weight", InitImage.mask_weight, 0, 1),
         inpaint=_inpaint(values, base.inpaint if base else None),
         outpaint=_outpaint(values),
     )
@@ -368,8 +386,12 @@ INPAINT_KEYS = (
     "Inpaint area",
     "Masked area padding",
     "Masked content",
+    ENABLED,
 )
-INIT_KEYS = ("Denoising strength", "Resize mode", *INPAINT_KEYS)
+INIT_KEYS = (
+    *("Denoising strength", "Resize mode", "Noise multiplier", "Extra noise", "Color correction", "Exact steps", "Conditional mask weight"),
+    *INPAINT_KEYS,
+)
 
 
 def _is_sha256(text: str) -> bool:
@@ -391,6 +413,7 @@ def _inpaint(values: Values, base: Inpaint | None) -> Inpaint | None:
         content=values.choice("Masked content", MASKED_CONTENT, Inpaint.content),
         only_masked=values.text("Inpaint area") == "Only masked",
         padding=values.whole("Masked area padding", Inpaint.padding, 0, 256),
+        soft=read_soft(values),
     )
 
 

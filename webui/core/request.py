@@ -14,6 +14,7 @@ from webui.core.limits import MAX_PROMPT as MAX_PROMPT
 from webui.core.limits import MAX_SEED as MAX_SEED
 from webui.core.limits import MAX_SIDE as MAX_SIDE
 from webui.core.limits import MAX_STEPS as MAX_STEPS
+from webui.core.soft_inpainting import SoftInpainting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Inpaint:
     content: str = "original"  # one of MASKED_CONTENT: what lies under the mask at the start
     only_masked: bool = False  # work on the masked area alone, at full resolution, and paste it back
     padding: int = 32  # pixels around the masked area, 0 .. 256; counts with only_masked
+    soft: SoftInpainting | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,11 @@ class InitImage:
     image: str  # sha256 of the picture in the input store
     denoising_strength: float = 0.75  # 0 keeps the picture, 1 repaints it
     resize_mode: str = "Just resize"  # one of RESIZE_MODES
+    noise_multiplier: float = 1.0  # 0 .. 2: of the noise that is laid on the picture
+    extra_noise: float = 0.0  # 0 .. 1: noise beyond what the sampler expects
+    colour_correction: bool = False  # give the result the init image's colours
+    exact_steps: bool = False  # make as many steps as asked for, whatever the denoising strength
+    mask_weight: float = 1.0  # 0 .. 1: how strongly an inpainting checkpoint's view of the picture is masked
     inpaint: Inpaint | None = None
     outpaint: Outpaint | None = None
 
@@ -142,7 +149,7 @@ class GenerationRequest:
         values = known_fields(cls, data)
         if values.get("init"):
             init = known_fields(InitImage, values["init"])
-            init["inpaint"] = Inpaint(**known_fields(Inpaint, init["inpaint"])) if init.get("inpaint") else None
+            init["inpaint"] = _inpaint(init["inpaint"]) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**known_fields(Outpaint, init["outpaint"])) if init.get("outpaint") else None
             values["init"] = InitImage(**init)
         if values.get("hires"):
@@ -167,6 +174,8 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("seed_resize_height", 0, MAX_SIDE),
 )
 
+INIT_LIMITS: tuple[tuple[str, float, float], ...] = (("noise_multiplier", 0, 2), ("extra_noise", 0, 1), ("mask_weight", 0, 1))
+
 
 def known_fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     """What of stored `data` the dataclass `kind` has fields for; a later version may have written more."""
@@ -174,10 +183,11 @@ def known_fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key in names}
 
 
-def check_prediction_type(value: str) -> None:
-    """Raises BadRequest for what no checkpoint predicts."""
-    if value not in ("", "Automatic", *PREDICTION_TYPES):
-        raise BadRequest(f"prediction type {value[:50]!r} is not known; choose one of: Automatic, {', '.join(PREDICTION_TYPES)}")
+def _inpaint(data: dict[str, Any]) -> Inpaint:
+    values = known_fields(Inpaint, data)
+    if values.get("soft"):
+        values["soft"] = SoftInpainting(**known_fields(SoftInpainting, values["soft"]))
+    return Inpaint(**values)
 
 
 def _check_prompt(name: str, text: str) -> None:
@@ -198,6 +208,8 @@ def _check_multiple_of_8(name: str, value: int) -> None:
 
 def _check_init(init: InitImage) -> None:
     _check_range("denoising_strength", init.denoising_strength, 0, 1)
+    for name, least, most in INIT_LIMITS:
+        _check_range(name, getattr(init, name), least, most)
     if init.resize_mode not in RESIZE_MODES:
         raise BadRequest(f"resize mode {init.resize_mode!r} is not known; choose one of: {', '.join(RESIZE_MODES)}")
     if init.inpaint is not None:
@@ -212,6 +224,8 @@ def _check_inpaint(inpaint: Inpaint) -> None:
     _check_range("blur_x", inpaint.blur_x, 0, 64)
     _check_range("blur_y", inpaint.blur_y, 0, 64)
     _check_range("padding", inpaint.padding, 0, 256)
+    if inpaint.soft is not None:
+        inpaint.soft.validate()
     if inpaint.content not in MASKED_CONTENT:
         raise BadRequest(f"masked content {inpaint.content!r} is not known; choose one of: {', '.join(MASKED_CONTENT)}")
 

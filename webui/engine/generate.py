@@ -16,6 +16,7 @@ from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import find_sampler
 from webui.core.errors import OutOfMemory
 from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Preview, Progress
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest
 from webui.engine.aesthetic import Guide, drawn_states, no_guide
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
@@ -33,6 +34,7 @@ from webui.engine.preview import preview_jpeg
 from webui.engine.rng import BrownianNoise, ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
+from webui.engine.soft_inpainting import softly_kept
 from webui.engine.sources import Begin, Source, make_source
 from webui.engine.stage import Stage
 from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, Draw, encode_negative_prompt, encode_prompt, with_sizes
@@ -71,7 +73,7 @@ def generate(
         words = ChainMap(called[number].embeddings, embeddings())  # type: ignore[arg-type]
         draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
         source = make_source(asked[number], model, open_input)
-        again = request.hires.denoising_strength if request.hires and number else None
+        again = request.hires if number else None
         return Job(asked[number], model, source, called[number], words, free_caches, draw, again)
 
     with closing(Stage(load, follow)) as stage:
@@ -94,7 +96,7 @@ class Job:
     embeddings: Mapping[str, Embedding]
     free_caches: Callable[[], None]
     draw: Draw | None = None  # of the prompt's states
-    again: float | None = None  # denoising strength of hires fix's second pass
+    again: HiresFix | None = None  # whose second pass this is
 
     @cached_property
     def unet(self) -> PatientUnet:
@@ -110,9 +112,12 @@ class Job:
 
     @cached_property
     def plan(self) -> Plan:
-        strength = self.request.init.denoising_strength if self.request.init else self.again
+        init, again = self.request.init, self.again
+        repainting = init or again
+        strength = repainting.denoising_strength if repainting else None
+        exact = init.exact_steps if init else again is not None
         schedule_type = find_sampler(self.request.sampler, self.request.schedule_type)[1]
-        return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength, exact=self.again is not None)
+        return make_plan(self.schedule, self.sampler, schedule_type, self.request.steps, strength, exact)
 
     @cached_property
     def cond(self) -> Conditioning:
@@ -215,7 +220,7 @@ def _batch(passes: Passes, control: Control, batch: int, singles: Sequence[Gener
         if latents is None:
             return [], False
         with torch.inference_mode():
-            canvases = job.source.end(number, canvases, decode_latents(job.model, latents))
+            canvases = job.source.end(number, canvases, decode_latents(job.model, latents), latents)
         if stopped:
             return job.source.abandon(number + 1, canvases, noise.seeds), True
     return canvases, False
@@ -233,7 +238,7 @@ def _two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[
         yield count.progress
     else:
         first = yield from passes.job(0)
-        steps = first.plan.steps + replace(first, request=passes.asked[1], again=hires.denoising_strength).plan.steps
+        steps = first.plan.steps + replace(first, request=passes.asked[1], again=hires).plan.steps
         count = Count(batch + 1, passes.request.batch_count, steps)
         yield count.progress
         noise = _image_noise(first.request, singles, 0)
@@ -318,7 +323,7 @@ def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
     shape = (job.model.vae.config.latent_channels, *begin.size)
     first = noise.first(shape).to(device)
     init = _init_latents(begin, first)
-    x = job.plan.start(first, init)
+    x = job.plan.start(_multiplied(job, first), init)
     sampler = SAMPLERS[job.sampler]
     arguments = [_denoise(job, begin, init, len(noise.seeds)), x, job.plan.sigmas]
     if sampler.noise == "image":
@@ -329,6 +334,16 @@ def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
     return Run(sampler.sample(*arguments), x, init)
 
 
+def _multiplied(job: Job, noise: Tensor) -> Tensor:
+    """The noise that is laid on a picture: times its multiplier, and with what is to be more of it than the sampler expects."""
+    repainting = job.request.init or job.again
+    if repainting is None:
+        return noise
+    extra = repainting.extra_noise / job.plan.noised_to if repainting.extra_noise and job.plan.noised_to else 0.0
+    multiplier = job.request.init.noise_multiplier if job.request.init else 1.0
+    return noise * (multiplier * (1 + extra))
+
+
 def _result(job: Job, begin: Begin, run: Run, step: Step | None) -> Tensor:
     """The clean latents after the last step, or after the one that the job was stopped at."""
     if step is None:
@@ -337,7 +352,8 @@ def _result(job: Job, begin: Begin, run: Run, step: Step | None) -> Tensor:
         latents = job.plan.finish(step.x)
     else:
         latents = step.denoised
-    return latents if begin.mask is None or run.init is None else torch.lerp(run.init, latents, begin.mask)
+    keeps_all = begin.mask is None or run.init is None or begin.soft is not None
+    return latents if keeps_all else torch.lerp(run.init, latents, begin.mask)
 
 
 def _init_latents(begin: Begin, noise: Tensor) -> Tensor | None:
@@ -363,6 +379,8 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
         denoise = denoiser(predict, job.schedule, prediction_type)
     if begin.mask is None or init is None:
         return denoise
+    if begin.soft is not None:
+        return softly_kept(denoise, begin.mask, init, begin.soft)
     return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, begin.mask, init)
 
 

@@ -1,8 +1,8 @@
 """What a job's pictures begin with: noise, an init image, a masked one, or one that grows pass by pass.
 
 A source has `passes` (how many times the sampler runs) and three functions: `begin` gives what a pass starts from, `end` puts what
-the VAE decoded in its place, `abandon` completes the pictures without the passes from `number` on. Between passes the pictures of a
-batch travel as `canvases`, whole pictures, one per image.
+the VAE decoded of the latents in its place, `abandon` completes the pictures without the passes from `number` on. Between passes the
+pictures of a batch travel as `canvases`, whole pictures, one per image.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,14 @@ from torch.nn import functional
 
 from webui.core.choices import RESIZE_MODES
 from webui.core.errors import BadRequest
-from webui.core.request import MAX_SIDE, GenerationRequest, Outpaint
+from webui.core.request import MAX_SIDE, GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.soft_inpainting import SoftInpainting
 from webui.engine import masking, outpainting
+from webui.engine.colours import with_colours_of
 from webui.engine.latents import FACTOR, encode_image, encode_masked, encode_nothing
 from webui.engine.masking import Region, Size
 from webui.engine.model import DiffusionModel
+from webui.engine.soft_inpainting import soft_mask, soft_region
 
 LATENT_UPSCALE = RESIZE_MODES[3]
 
@@ -30,7 +33,7 @@ LATENT_UPSCALE = RESIZE_MODES[3]
 class Begin:
     """size: of the latents, (height/8, width/8). init: (1 or batch, 4, *size), clean, or None; mask: (1, 1, *size), 1 = repaint.
 
-    shown: (1 or batch, 5, *size), what an inpainting UNet sees of picture and mask; None for other UNets.
+    shown: (1 or batch, 5, *size), what an inpainting UNet sees of picture and mask; None for other UNets. soft: then the mask has greys.
     """
 
     size: tuple[int, int]
@@ -38,6 +41,7 @@ class Begin:
     mask: Tensor | None = None
     content: str = "original"  # one of MASKED_CONTENT
     shown: Tensor | None = None
+    soft: SoftInpainting | None = None
 
 
 class Source(Protocol):
@@ -45,7 +49,7 @@ class Source(Protocol):
 
     def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin: ...
 
-    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]: ...
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image], latents: Tensor) -> list[Image.Image]: ...
 
     def abandon(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> list[Image.Image]: ...
 
@@ -55,7 +59,7 @@ class OnePass:
 
     passes = 1
 
-    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]:
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image], latents: Tensor) -> list[Image.Image]:
         return list(made)
 
     def abandon(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> list[Image.Image]:
@@ -84,22 +88,35 @@ class FromImage(OnePass):
     model: DiffusionModel
     image: Image.Image
     size: Size
-    resize_mode: str
+    told: InitImage
 
     def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
         return Begin((self.size[1] // FACTOR, self.size[0] // FACTOR), self._init, shown=self._shown)
 
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image], latents: Tensor) -> list[Image.Image]:
+        return [with_colours_of(image, self._fitted) for image in made] if self.told.colour_correction else list(made)
+
     @cached_property
     def _shown(self) -> Tensor | None:
-        return _shown_nothing(self.model, self.size)
+        if not self.model.family.inpainting or self.told.mask_weight == 1:
+            return _shown_nothing(self.model, self.size)
+        whole = masking.resize(masking.flatten(self.image), self.size, self.told.resize_mode)
+        return encode_masked(self.model, [whole], Image.new("L", self.size, 255), self.told.mask_weight)
+
+    @cached_property
+    def _fitted(self) -> Image.Image:
+        """In the size in which it is encoded."""
+        image = masking.flatten(self.image)
+        if self.told.resize_mode != LATENT_UPSCALE:
+            return masking.resize(image, self.size, self.told.resize_mode)
+        width, height = (max(side // FACTOR, 1) * FACTOR for side in image.size)
+        return image.resize((width, height), masking.LANCZOS)
 
     @cached_property
     def _init(self) -> Tensor:
-        image = masking.flatten(self.image)
-        if self.resize_mode != LATENT_UPSCALE:
-            return encode_image(self.model, masking.resize(image, self.size, self.resize_mode))
-        whole = tuple(max(side // FACTOR, 1) * FACTOR for side in image.size)
-        latents = encode_image(self.model, image.resize(whole, masking.LANCZOS))
+        latents = encode_image(self.model, self._fitted)
+        if self.told.resize_mode != LATENT_UPSCALE:
+            return latents
         return functional.interpolate(latents, (self.size[1] // FACTOR, self.size[0] // FACTOR), mode="bilinear")
 
 
@@ -109,13 +126,19 @@ class FromRegion(OnePass):
 
     model: DiffusionModel
     region: Region
-    content: str
+    told: InitImage
+    inpaint: Inpaint
 
     def begin(self, number: int, canvases: Sequence[Image.Image], seeds: Sequence[int]) -> Begin:
-        return Begin(tuple(self._init.shape[2:]), self._init, self._mask, self.content, self._shown)
+        return Begin(tuple(self._init.shape[2:]), self._init, self._mask, self.inpaint.content, self._shown, self.inpaint.soft)
 
-    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]:
-        return [self.region.paste_back(image) for image in made]
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image], latents: Tensor) -> list[Image.Image]:
+        if self.told.colour_correction:
+            made = [with_colours_of(image, self.region.image) for image in made]
+        soft, regions = self.inpaint.soft, [self.region] * len(made)
+        if soft is not None:
+            regions = [soft_region(self.region, self._mask, self._init, latents[i : i + 1], soft) for i in range(len(made))]
+        return [region.paste_back(image) for region, image in zip(regions, made, strict=True)]
 
     @cached_property
     def _init(self) -> Tensor:
@@ -123,11 +146,13 @@ class FromRegion(OnePass):
 
     @cached_property
     def _mask(self) -> Tensor:
-        return masking.latent_mask(self.region.mask).to(self.model.device)
+        return (soft_mask if self.inpaint.soft else masking.latent_mask)(self.region.mask).to(self.model.device)
 
     @cached_property
     def _shown(self) -> Tensor | None:
-        return encode_masked(self.model, [self.region.image], self.region.mask) if self.model.family.inpainting else None
+        if not self.model.family.inpainting:
+            return None
+        return encode_masked(self.model, [self.region.image], self.region.mask, self.told.mask_weight)
 
 
 @dataclass(frozen=True)
@@ -151,7 +176,7 @@ class FromExtension:
         shown = encode_masked(self.model, windows, blend) if self.model.family.inpainting else None
         return Begin(tuple(mask.shape[2:]), init, mask, shown=shown)
 
-    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image]) -> list[Image.Image]:
+    def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image], latents: Tensor) -> list[Image.Image]:
         before = canvases or [outpainting.place_on_canvas(self.image, self.outpaint)] * len(made)
         mask = self._blend(number)
         return [outpainting.lay_in(*pair, self._plan[number], mask) for pair in zip(before, made, strict=True)]
@@ -187,11 +212,11 @@ def make_source(request: GenerationRequest, model: DiffusionModel, open_input: C
     image = open_input(init.image)
     if init.inpaint is not None:
         region = masking.prepare_inpaint(image, open_input(init.inpaint.mask), init.inpaint, init.resize_mode, size)
-        return FromRegion(model, region, init.inpaint.content)
+        return FromRegion(model, region, init, init.inpaint)
     if init.outpaint is not None:
         if max(outpainting.canvas_size(image.size, init.outpaint)) > MAX_SIDE:
             raise BadRequest(f"the extended picture would be larger than {MAX_SIDE} pixels a side; add less or shrink the picture first")
         return FromExtension(model, masking.flatten(image), init.outpaint)
     if init.resize_mode == LATENT_UPSCALE and max(image.size) > MAX_SIDE:
         raise BadRequest(f"a picture of {image.width}x{image.height} is too large for latent upscale; use another resize mode")
-    return FromImage(model, image, size, init.resize_mode)
+    return FromImage(model, image, size, init)

@@ -16,6 +16,7 @@ from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import SAME_CHECKPOINT, HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.soft_inpainting import SoftInpainting
 
 
 def _same(value: Any) -> Any:
@@ -197,6 +198,7 @@ FIELDS: dict[str, Field] = {
         _same_or("hires.sampler", "hr_sampler", "Hires sampler", "Use same sampler", list(SAMPLERS)),
         _same_or("hires.schedule_type", "hr_scheduler", "Hires schedule type", "Use same schedule type", list(SCHEDULE_TYPES)),
         _prompt("hires.prompt", "hires_prompt", "Hires prompt", "Prompt of the second pass; empty: the same", 2),
+        _slider("hires.extra_noise", "hr_extra_noise", "Extra noise of the second pass", 0.0, 0, 1, 0.01),
         _prompt("hires.negative_prompt", "hires_neg_prompt", "Hires negative prompt", "Empty: the same", 2),
         _choice("aesthetic.embedding", "aesthetic_embedding", "Aesthetic embedding", NO_AESTHETIC, [NO_AESTHETIC]),
         _slider("aesthetic.weight", "aesthetic_weight", "Weight", 0.9, 0, 1, 0.01),
@@ -208,11 +210,23 @@ FIELDS: dict[str, Field] = {
         _slider("aesthetic.slerp_angle", "aesthetic_slerp_angle", "Slerp angle", 0.1, 0, 1, 0.01),
         _slider("init.denoising_strength", "denoising_strength", "Denoising strength", 0.75, 0, 1, 0.01),
         _choice("init.resize_mode", "resize_mode", "Resize mode", RESIZE_MODES[0], list(RESIZE_MODES)),
+        _slider("init.noise_multiplier", "initial_noise_multiplier", "Noise multiplier", 1.0, 0, 1.5, 0.001),
+        _slider("init.extra_noise", "extra_noise", "Extra noise", 0.0, 0, 1, 0.01),
+        _slider("init.mask_weight", "inpainting_mask_weight", "Mask strength of inpainting checkpoints", 1.0, 0, 1, 0.01),
+        _switch("init.colour_correction", "color_correction", "Colours of the old picture"),
+        _switch("init.exact_steps", "fix_steps", "Exactly as many steps as asked for"),
         _slider("init.inpaint.blur_x", "mask_blur", "Mask blur", 4, 0, 64, 1, "init.inpaint.blur_y"),
         _either("init.inpaint.invert", "mask_mode", "Repaint", "Masked", "Not masked"),
         _choice("init.inpaint.content", "inpainting_fill", "Masked content", "original", list(MASKED_CONTENT)),
         _either("init.inpaint.only_masked", "inpaint_area", "Work on", "Whole picture", "Only masked"),
         _slider("init.inpaint.padding", "inpaint_padding", "Padding, pixels", 32, 0, 256, 4),
+        _switch("init.inpaint.soft.enabled", "soft_inpainting", "Soft inpainting: greys of the mask mix old and new"),
+        _slider("init.inpaint.soft.schedule_bias", "soft_schedule_bias", "Schedule bias", 1.0, 0, 8, 0.1),
+        _slider("init.inpaint.soft.preservation_strength", "soft_preservation", "Preservation strength", 0.5, 0, 8, 0.05),
+        _slider("init.inpaint.soft.contrast_boost", "soft_contrast_boost", "Transition contrast boost", 4.0, 1, 32, 0.5),
+        _slider("init.inpaint.soft.mask_influence", "soft_mask_influence", "Mask influence", 0.0, 0, 1, 0.05),
+        _slider("init.inpaint.soft.difference_threshold", "soft_difference_threshold", "Difference threshold", 0.5, 0, 8, 0.25),
+        _slider("init.inpaint.soft.difference_contrast", "soft_difference_contrast", "Difference contrast", 2.0, 0, 8, 0.25),
         _number("init.outpaint.left", "left", "Left", 0, 8),
         _number("init.outpaint.right", "right", "Right", 0, 8),
         _number("init.outpaint.top", "top", "Top", 0, 8),
@@ -227,20 +241,25 @@ _COMMON = (
     *("seed", "variation_seed", "variation_strength", "prediction_type"),
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
+_REPAINT = ("init.noise_multiplier", "init.extra_noise", "init.mask_weight", "init.colour_correction", "init.exact_steps")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
 HIRES = tuple(name for name in FIELDS if name.startswith("hires."))
 AESTHETIC = tuple(name for name in FIELDS if name.startswith("aesthetic."))
 _OUTPAINT = tuple(name for name in FIELDS if name.startswith("init.outpaint."))
 TABS: dict[str, tuple[str, ...]] = {
     "txt2img": (*_COMMON, *_SIZE, *HIRES, *AESTHETIC),
-    "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_INPAINT),
+    "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_REPAINT, *_INPAINT),
     "outpaint": (*_COMMON, "init.denoising_strength", *_OUTPAINT),
 }
 
 
+GROUPS = ("", "init", "init.inpaint", "init.inpaint.soft", "init.outpaint", "hires", "aesthetic")
+SWITCHES = ("hires.enabled", "init.inpaint.soft.enabled")  # widgets that say whether a part of the request is there
+
+
 def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
     """The request that widget `values` (field name -> value) describe, with the input pictures by hash ("" = none)."""
-    groups: dict[str, dict[str, Any]] = {"": {}, "init": {}, "init.inpaint": {}, "init.outpaint": {}, "hires": {}, "aesthetic": {}}
+    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for name, value in values.items():
         entry = FIELDS[name]
         for path in (name, *entry.also):
@@ -248,7 +267,8 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
             groups[group][key] = entry.read(value)
     init = None
     if groups["init"]:
-        inpaint = Inpaint(mask=mask, **groups["init.inpaint"]) if mask else None
+        soft = SoftInpainting(**groups["init.inpaint.soft"]) if groups["init.inpaint.soft"].pop("enabled", False) else None
+        inpaint = Inpaint(mask=mask, soft=soft, **groups["init.inpaint"]) if mask else None
         outpaint = Outpaint(**groups["init.outpaint"]) if groups["init.outpaint"] else None
         init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, **groups["init"])
     hires = HiresFix(**groups["hires"]) if groups["hires"].pop("enabled", False) else None
@@ -260,12 +280,12 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
 def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:
     """Widget values (field name -> value) that show `request`, for those of `names` that the request has."""
     values: dict[str, Any] = {"aesthetic.embedding": NO_AESTHETIC} if "aesthetic.embedding" in names else {}
-    if "hires.enabled" in names:
-        values["hires.enabled"] = request.hires is not None
-    for name in set(names) - {"hires.enabled"}:
+    for name in names:
         part: Any = request
-        for key in name.split("."):
+        for key in name.removesuffix(".enabled").split("."):
             part = getattr(part, key) if part is not None else None
-        if part is not None:
+        if name in SWITCHES:
+            values[name] = part is not None
+        elif part is not None:
             values[name] = FIELDS[name].show(part)
     return values

@@ -1,11 +1,15 @@
 """The img2img tab: pictures to pictures; with paint on the picture, only the painted part changes (inpaint)."""
 
+from dataclasses import fields
+
 import gradio as gr
 
+from webui.core.soft_inpainting import SoftInpainting
 from webui.ui import studio as parts
 from webui.ui.studio import QUIET, Studio
 
 MODES = ["img2img", "Inpaint"]
+SOFT = tuple(field.name for field in fields(SoftInpainting))
 
 
 def build() -> Studio:
@@ -25,6 +29,7 @@ def build() -> Studio:
             with gr.Row():
                 studio.add("init.resize_mode")
                 studio.add("cfg_scale")
+            _repaint_rows(studio)
             parts.seed_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
@@ -43,3 +48,20 @@ def _inpaint_rows(studio: Studio) -> None:
             studio.add("init.inpaint.content")
             studio.add("init.inpaint.blur_x")
             studio.add("init.inpaint.padding")
+        with gr.Accordion("Soft inpainting", open=False, elem_id="img2img_soft"):
+            studio.add("init.inpaint.soft.enabled")
+            for pair in zip(SOFT[::2], SOFT[1::2], strict=True):
+                with gr.Row():
+                    for name in pair:
+                        studio.add(f"init.inpaint.soft.{name}")
+
+
+def _repaint_rows(studio: Studio) -> None:
+    with gr.Accordion("Noise, colours, steps", open=False, elem_id="img2img_more"):
+        with gr.Row():
+            studio.add("init.noise_multiplier")
+            studio.add("init.extra_noise")
+        studio.add("init.mask_weight")
+        with gr.Row():
+            studio.add("init.colour_correction")
+            studio.add("init.exact_steps")

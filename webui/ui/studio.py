@@ -123,7 +123,9 @@ def hires_rows(studio: Studio) -> None:
             studio.add("hires.checkpoint")
             studio.add("hires.sampler")
             studio.add("hires.schedule_type")
-        studio.add("hires.cfg_scale")
+        with gr.Row():
+            studio.add("hires.cfg_scale")
+            studio.add("hires.extra_noise")
         studio.add("hires.prompt")
         studio.add("hires.negative_prompt")
 

@@ -1,0 +1,89 @@
+"""img2img's options, against the formulas of what they change."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.engine.test_generate import CFG, PHOTO, REQUEST, decoded_latents, model, pictures, relative, run
+from tests.engine.test_hires_fix import euler_by_hand
+from webui.core.errors import BadRequest
+from webui.core.event import Progress
+from webui.core.request import InitImage, Inpaint
+from webui.engine.colours import LUMA, with_colours_of
+from webui.engine.latents import encode_image, encode_masked, to_pixels
+from webui.engine.rng import ImageNoise
+
+__all__ = ["model"]  # the fixture
+INIT = InitImage(image="photo", denoising_strength=0.6, exact_steps=True)
+AGAIN = replace(REQUEST, cfg_scale=CFG, steps=3, init=INIT)
+
+
+def encoded(model):
+    with torch.no_grad():
+        return encode_image(model, PHOTO)
+
+
+def test_exact_steps_are_the_tail_of_a_longer_schedule(model, monkeypatch):
+    assert relative(decoded_latents(model, AGAIN, monkeypatch), euler_by_hand(model, AGAIN, encoded(model), 0.6, 3)) < 1e-4
+
+
+def test_without_them_the_strength_counts_steps(model):
+    request = replace(AGAIN, steps=10, init=replace(INIT, exact_steps=False))
+    assert next(event.steps for event in run(model, request) if isinstance(event, Progress)) == 7
+
+
+@pytest.mark.parametrize(("multiplier", "extra"), [(0.8, 0.0), (1.0, 0.3), (0.8, 0.3)])
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_the_noise_on_the_picture_is_multiplied_and_more_than_the_sampler_expects(model, monkeypatch, sampler, multiplier, extra):
+    seen = []
+    forward = model.unet.forward
+    monkeypatch.setattr(model.unet, "forward", lambda x, t, **rest: seen.append((x, float(t))) or forward(x, t, **rest))
+    pictures(model, replace(AGAIN, sampler=sampler, init=replace(INIT, noise_multiplier=multiplier, extra_noise=extra)))
+    noise = ImageNoise([REQUEST.seed]).first((4, 8, 8)) * multiplier
+    x, t = seen[0]
+    alpha = float(model.alphas_cumprod[round(t)])
+    if sampler == "DDIM":  # x of unit variance, noised to the timestep above that of the first call
+        above = float(model.alphas_cumprod[round(t) + 200])
+        sigma = math.sqrt((1 - above) / above)
+        expected = math.sqrt(above) * (encoded(model) + noise * (sigma + extra))
+    else:
+        sigma = math.sqrt((1 - alpha) / alpha)
+        expected = (encoded(model) + noise * (sigma + extra)) / math.hypot(1, sigma)
+    assert relative(x[:1], expected) < 2e-3  # the timestep of the first call is not whole
+
+
+def test_colour_correction_gives_the_result_the_old_pictures_colours(model):
+    plain = pictures(model, AGAIN)[0].image
+    corrected = pictures(model, replace(AGAIN, init=replace(INIT, colour_correction=True)))[0].image
+    assert np.array_equal(np.asarray(corrected), np.asarray(with_colours_of(plain, PHOTO)))
+    assert np.abs(np.asarray(corrected) @ LUMA - np.asarray(plain) @ LUMA).max() <= 1
+
+
+def test_colour_correction_leaves_what_is_not_masked(model):
+    init = replace(INIT, colour_correction=True, inpaint=Inpaint(mask="mask", blur_x=0, blur_y=0))
+    made = np.asarray(pictures(model, replace(AGAIN, init=init))[0].image)
+    assert np.array_equal(made[:24], np.asarray(PHOTO)[:24])
+    assert not np.array_equal(made[24:40, 24:40], np.asarray(PHOTO)[24:40, 24:40])
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+def test_the_mask_weight_greys_the_picture_that_an_inpainting_model_sees_by_as_much(model, weight):
+    mask = Image.new("L", PHOTO.size)
+    mask.paste(255, (0, 0, 32, 64))
+    painted = torch.from_numpy(np.asarray(mask) / 255).float()
+    pixels = torch.lerp(to_pixels(PHOTO), to_pixels(PHOTO) * (1 - painted), weight)
+    with torch.no_grad():
+        expected = model.vae.encode(pixels).latent_dist.mean * model.scaling_factor
+        shown = encode_masked(model, [PHOTO], mask, weight)
+    assert torch.allclose(shown[:, 1:], expected, atol=1e-4)
+    assert torch.equal(shown[:, :1, :, :4], torch.ones(1, 1, 8, 4))
+
+
+@pytest.mark.parametrize(("field", "value"), [("noise_multiplier", 3), ("extra_noise", -1), ("mask_weight", float("nan"))])
+def test_options_out_of_range_are_refused(field, value):
+    with pytest.raises(BadRequest, match=field.replace("_", " ")):
+        replace(AGAIN, init=replace(INIT, **{field: value})).validate()
