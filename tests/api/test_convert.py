@@ -219,7 +219,7 @@ BAD: list[dict[str, Any]] = [
     {"enable_hr": True, "hr_prompt": "<lora:nobody:1>"},
     {"enable_hr": True, "firstpass_image": "!!!"},
     {"restore_faces": True},
-    {"tiling": True},
+    {"tiling": "sideways"},
     {"eta": 0.3},
     {"s_noise": 0.9},
     {"override_settings": {"emphasis": "No norm"}},
@@ -448,3 +448,21 @@ def test_soft_inpainting_is_a_script_that_is_always_on(convert: Any) -> None:
     text += ", Soft inpainting mask influence: 1"
     init = convert(Img2Img(init_images=[png()], mask=png(), infotext=text)).init
     assert (init.inpaint.soft, init.noise_multiplier) == (SoftInpainting(mask_influence=1), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "Off"),
+        ({"tiling": True}, "Both"),
+        ({"tiling": 1}, "Both"),
+        ({"tiling": "true"}, "Both"),
+        ({"tiling": False}, "Off"),
+        ({"tiling": "horizontal"}, "Horizontal"),
+        ({"override_settings": {"tiling": True}}, "Both"),
+        ({"infotext": "x\nSteps: 2, Sampler: Euler, Seed: 1, Tiling: True"}, "Both"),
+        ({"infotext": "x\nSteps: 2, Sampler: Euler, Seed: 1, Tiling: True", "tiling": False}, "Off"),
+    ],
+)
+def test_tiling_is_a_truth_value_or_an_axis(convert: Any, fields: dict[str, Any], expected: str) -> None:
+    assert convert(Txt2Img(**fields)).tiling == expected

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, UPSCALERS
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import HiresFix
 from webui.core.infotext import Facts, read, to_request, write
@@ -137,6 +137,7 @@ REQUESTS = st.builds(
     seed_resize_height=PIXELS,
     batch_size=st.integers(1, 64),
     batch_count=st.integers(1, 1000),
+    tiling=st.sampled_from(TILINGS),
     init=st.none() | INITS,
     hires=st.none() | HIRES,
     aesthetic=st.none() | AESTHETICS,
@@ -211,7 +212,7 @@ def test_an_interrupted_picture_has_no_problems():
 
 
 def test_without_notes_only_what_changes_pictures_is_a_problem():
-    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires refiner: x, ENSD: 31337, Tiling: False, Eta: 0.2"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires refiner: x, ENSD: 31337, Token merging ratio: 0.0, Eta: 0.2"
     _, problems = to_request(read(text), GenerationRequest(), notes=False)
     assert [problem.split(":")[0] for problem in problems] == ["Hires refiner", "ENSD", "Eta"]
     assert len(to_request(read(text), GenerationRequest())[1]) == 5

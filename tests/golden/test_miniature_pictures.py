@@ -111,6 +111,24 @@ def test_inpainting_changes_the_object_under_the_mask_and_nothing_else(make):
     assert np.array_equal(np.asarray(made)[rim], np.asarray(picture)[rim])
 
 
+def seams(image):
+    """How much stronger than within the picture neighbours differ across its left and right, and across its top and bottom edges."""
+    pixels = np.asarray(image).astype(float)
+    found = []
+    for axis in (1, 0):
+        inside = np.abs(np.diff(pixels, axis=axis)).mean()
+        found.append(np.abs(np.take(pixels, 0, axis) - np.take(pixels, -1, axis)).mean() / inside)
+    return found
+
+
+@pytest.mark.parametrize(("tiling", "smooth"), [("Both", (True, True)), ("Horizontal", (True, False))])
+def test_a_picture_with_tiling_has_no_seam_along_its_axes(make, tiling, smooth):
+    """A sunset is lighter below than above, so that where nothing is done about it, top and bottom do not meet."""
+    for seed in (1, 2):
+        found = seams(make(replace(REQUEST, prompt="a small red circle at the left, sunset", seed=seed, tiling=tiling)))
+        assert [value < 2 for value in found] == list(smooth), found
+
+
 def test_soft_inpainting_changes_the_object_and_leaves_what_lies_far_from_it(make):
     mask = Image.new("L", (NATIVE_SIZE, NATIVE_SIZE))
     mask.paste(255, (24, 24, 104, 104))

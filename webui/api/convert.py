@@ -39,7 +39,7 @@ SAME_VALUE = {  # wire name -> request field
 }
 SEED_RESIZE = {"seed_resize_from_w": "seed_resize_width", "seed_resize_from_h": "seed_resize_height"}  # -1 on the wire: off
 UNKNOWN = "0" * 64  # stands for the init image while its settings are read from an infotext
-OVERRIDES = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers")  # the options that change pictures
+OVERRIDES = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "tiling")  # the options that change pictures
 
 
 def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, preferences: Mapping[str, Any]) -> list[GenerationRequest]:
@@ -69,7 +69,6 @@ def _refuse_what_is_missing(body: Generation) -> None:
             raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
     wanted = {
         "restore_faces": body.restore_faces,
-        "tiling": body.tiling,
         "refiner_checkpoint": (body.refiner_checkpoint or "None") != "None",
         "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
         "s_churn": body.s_churn,
@@ -143,14 +142,24 @@ def _overlay(body: Generation, base: GenerationRequest, everything: bool = False
         values["sampler"], values["schedule_type"] = find_sampler(body.sampler_name or body.sampler_index, body.scheduler or "")
     elif "scheduler" in sent:
         values["sampler"], values["schedule_type"] = find_sampler(base.sampler, body.scheduler or "")
+    if "tiling" in sent:
+        values["tiling"] = _tiling(body.tiling, base.tiling)
     return replace(base, **values)
+
+
+def _tiling(told: Any, absent: str) -> str:
+    """One of TILINGS, where `told` is one or a truth value; anything else as it is, to be refused with the request."""
+    if told is None:
+        return absent
+    word = str(told).strip().capitalize()
+    return {"True": "Both", "1": "Both", "False": "Off", "0": "Off", "": "Off"}.get(word, word)
 
 
 def _overridden(
     request: GenerationRequest, overrides: Mapping[str, Any], catalog: Catalog, preferences: Mapping[str, Any]
 ) -> GenerationRequest:
     """`request` with the checkpoint, VAE and CLIP skip of override_settings; other settings do not change pictures here."""
-    checkpoint, vae, skip = (overrides[name] for name in OVERRIDES)
+    checkpoint, vae, skip, tiling = (overrides[name] for name in OVERRIDES)
     if checkpoint:
         file = catalog.find_checkpoint(_as_text("sd_model_checkpoint", checkpoint))
         request = replace(request, checkpoint=file.name, checkpoint_hash="")
@@ -160,6 +169,8 @@ def _overridden(
         file = catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"])
         found = catalog.vae_for(file)
         request = replace(request, vae=found.name if found else "None")
+    if tiling is not None:
+        request = replace(request, tiling=_tiling(tiling, request.tiling))
     if skip is not None:
         request = replace(request, clip_skip=_clip_skip(skip))
     return request

@@ -114,7 +114,7 @@ class Generation(Lenient):
     width: Int = 512
     height: Int = 512
     restore_faces: bool | None = None
-    tiling: bool | None = None
+    tiling: OpenText = None  # a truth value, or the name of one axis
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False
     eta: Float | None = None

@@ -63,6 +63,7 @@ SCHEDULE_TYPES: dict[str, ScheduleChoice] = {
 RESIZE_MODES = ("Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)")  # the index is the wire number
 MASKED_CONTENT = ("fill", "original", "latent noise", "latent nothing")  # the index is the wire number
 
+TILINGS = ("Off", "Both", "Horizontal", "Vertical")  # along which axes a picture can be laid beside itself without a seam
 LATENT_UPSCALERS = (  # of hires fix: the first pass's latents are stretched
     *("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)"),
     *("Latent (nearest)", "Latent (nearest-exact)"),

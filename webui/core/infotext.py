@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, TILINGS, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import hires_items, read_hires
@@ -115,6 +115,8 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     if request.init is not None:
         yield "Init image hash", request.init.image  # the sha256 under which the input store has it
     yield "RNG", request.rng
+    if request.tiling != "Off":
+        yield "Tiling", "True" if request.tiling == "Both" else request.tiling
     if request.checkpoint and _model_from_text(request.checkpoint.removesuffix(MODEL_ENDING)) != request.checkpoint:
         yield "Model file", request.checkpoint
 
@@ -284,6 +286,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         batch_size=values.whole("Batch size", 1, 1, MAX_BATCH_SIZE) if ours else base.batch_size,
         batch_count=values.whole("Batch count", 1, 1, MAX_BATCH_COUNT) if ours else base.batch_count,
         rng=_rng(values),
+        tiling=_tiling(values),
         init=init,
         hires=None if init else hires,
         aesthetic=read_aesthetic(values),
@@ -300,7 +303,7 @@ SILENT = (
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
-    *("Image CFG scale", "Face restoration", "ENSD", "Token merging ratio", "Tiling", "First pass size"),
+    *("Image CFG scale", "Face restoration", "ENSD", "Token merging ratio", "First pass size"),
     *("Hires refiner", "Refiner", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
     *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds", "Emphasis"),
     *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
@@ -336,6 +339,14 @@ def _rng(values: Values) -> str:
     if source not in ("", "CPU"):
         values.problems.append(f"RNG {short(source)} is not used: Easel draws noise on the CPU, so the picture will differ")
     return "CPU"
+
+
+def _tiling(values: Values) -> str:
+    """In all texts but ours a truth value, for both axes."""
+    text = values.text("Tiling")
+    if text in ("True", "False"):
+        return "Both" if text == "True" else "Off"
+    return text if text in TILINGS else "Off"
 
 
 def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, str]:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, TILINGS, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import HiresFix
@@ -84,6 +84,7 @@ class GenerationRequest:
     batch_size: int = 1
     batch_count: int = 1
     rng: str = "CPU"  # where noise is drawn: "CPU" (the same on every device)
+    tiling: str = "Off"  # one of TILINGS
     init: InitImage | None = None
     hires: HiresFix | None = None  # of txt2img
     aesthetic: Aesthetic | None = None  # for the prompt, not for the negative one
@@ -104,6 +105,8 @@ class GenerationRequest:
         check_prediction_type(self.prediction_type)
         if self.rng != "CPU":
             raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
+        if self.tiling not in TILINGS:
+            raise BadRequest(f"tiling {self.tiling!r} is not known; choose one of: {', '.join(TILINGS)}")
         if self.init is not None:
             _check_init(self.init)
         if self.hires is not None:
@@ -181,6 +184,12 @@ def known_fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     """What of stored `data` the dataclass `kind` has fields for; a later version may have written more."""
     names = {field.name for field in fields(kind)}
     return {key: value for key, value in data.items() if key in names}
+
+
+def check_prediction_type(value: str) -> None:
+    """Raises BadRequest for what no checkpoint predicts."""
+    if value not in ("", "Automatic", *PREDICTION_TYPES):
+        raise BadRequest(f"prediction type {value[:50]!r} is not known; choose one of: Automatic, {', '.join(PREDICTION_TYPES)}")
 
 
 def _inpaint(data: dict[str, Any]) -> Inpaint:

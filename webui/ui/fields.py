@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, UPSCALERS
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import SAME_CHECKPOINT, HiresFix
@@ -186,6 +186,7 @@ FIELDS: dict[str, Field] = {
         _slider("variation_strength", "subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),
         _number("seed_resize_width", "seed_resize_from_w", "Resize seed from width", 0, 8),
         _number("seed_resize_height", "seed_resize_from_h", "Resize seed from height", 0, 8),
+        _choice("tiling", "tiling", "Seamless tiling", TILINGS[0], list(TILINGS)),
         _switch("hires.enabled", "enable_hr", "Hires fix: a second, larger pass"),
         _choice("hires.upscaler", "hr_upscaler", "Upscaler", HiresFix.upscaler, list(UPSCALERS)),
         _slider("hires.steps", "hires_steps", "Steps of the second pass (0: as many)", 0, 0, 150, 1),
@@ -238,7 +239,7 @@ FIELDS: dict[str, Field] = {
 QUICK = ("checkpoint", "vae", "clip_skip")  # the top row, shared by all tabs
 _COMMON = (
     *("prompt", "negative_prompt", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
-    *("seed", "variation_seed", "variation_strength", "prediction_type"),
+    *("seed", "variation_seed", "variation_strength", "prediction_type", "tiling"),
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
 _REPAINT = ("init.noise_multiplier", "init.extra_noise", "init.mask_weight", "init.colour_correction", "init.exact_steps")

@@ -97,10 +97,11 @@ def seed_rows(studio: Studio) -> None:
         studio.add("seed")
         studio.button("random_seed", "Random seed for every job", "icon", "dice")
         studio.button("reuse_seed", "Reuse the seed of the picture shown", "icon", "recycle")
-    with gr.Accordion("Extra: variations of a seed", open=False, elem_id=f"{studio.name}_subseed_show"):
+    with gr.Accordion("Extra: variations of a seed, tiling", open=False, elem_id=f"{studio.name}_subseed_show"):
         with gr.Row():
             studio.add("variation_seed")
             studio.add("variation_strength")
+            studio.add("tiling")
         if "seed_resize_width" in TABS[studio.name]:
             with gr.Row():
                 studio.add("seed_resize_width")
