@@ -466,3 +466,51 @@ def test_soft_inpainting_is_a_script_that_is_always_on(convert: Any) -> None:
 )
 def test_tiling_is_a_truth_value_or_an_axis(convert: Any, fields: dict[str, Any], expected: str) -> None:
     assert convert(Txt2Img(**fields)).tiling == expected
+
+
+# scripts
+
+
+def test_scripts_are_listed_by_their_titles_in_lower_case(http: TestClient) -> None:
+    answer = http.get("/sdapi/v1/scripts").json()
+    assert answer == {
+        "txt2img": [],
+        "img2img": ["outpainting mk2", "poor man's outpainting", "sd upscale", "loopback", "soft inpainting"],
+    }
+
+
+def test_a_script_is_run_by_its_title_with_its_arguments(http: TestClient, service: Service) -> None:
+    body = {**SMALL, "init_images": [png()], "script_name": "outpainting MK2", "script_args": [None, 64, 4, ["right"], 1, 0.05]}
+    reply = http.post("/sdapi/v1/img2img", json=body)
+    assert reply.status_code == 200, reply.text
+    job = service.jobs(active_only=False)[-1]
+    assert job.request.init.outpaint.way == "Outpainting mk2"
+    assert (job.request.init.outpaint.tile_width, job.request.width % 64) == (64, 0)
+
+
+def test_loopback_begins_with_the_picture_before(http: TestClient, service: Service) -> None:
+    body = {**SMALL, "init_images": [png()], "seed": 5, "script_name": "Loopback", "script_args": [3, 0.25]}
+    reply = http.post("/sdapi/v1/img2img", json=body)
+    assert reply.status_code == 200, reply.text
+    assert json.loads(reply.json()["info"])["all_seeds"] == [5, 6, 7]
+    jobs = service.jobs(active_only=False)[-3:]
+    inits = [job.request.init for job in jobs]
+    assert [init.denoising_strength for init in inits] == [0.75, 0.5, 0.25]
+    made = [job.pictures[0].path.read_bytes() for job in jobs]
+    assert [service.input_path(init.image).read_bytes() for init in inits[1:]] == made[:2]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"script_name": "nobody"},
+        {"script_name": "Outpainting mk2", "script_args": [None, "x"]},
+        {"script_name": "Outpainting mk2", "script_args": [None, 64, 8, []]},
+        {"script_name": "SD upscale", "script_args": [None, 9999]},
+        {"script_name": "Loopback", "script_args": [10**9]},
+    ],
+    ids=str,
+)
+def test_bad_scripts_are_refused(http: TestClient, fields: dict[str, Any]) -> None:
+    assert http.post("/sdapi/v1/img2img", json={**SMALL, "init_images": [png()], **fields}).status_code == 422
+    assert http.post("/sdapi/v1/txt2img", json={**SMALL, **fields}).status_code == 422

@@ -8,11 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
+from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import HiresFix
 from webui.core.infotext import Facts, read, to_request, write
-from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.soft_inpainting import NUMBERS, SoftInpainting
 
 TRICKS = [
@@ -65,10 +65,26 @@ INPAINTS = st.builds(
     soft=st.none() | SOFTS,
 )
 PIXELS = st.integers(0, 512).map(lambda n: n * 8)
-OUTPAINTS = st.builds(Outpaint, left=PIXELS, right=PIXELS, top=PIXELS, bottom=st.just(8), blur=st.integers(0, 64))
 FRACTIONS = st.floats(0, 1)
+OUTPAINTS = st.builds(
+    Outpaint,
+    left=PIXELS,
+    right=PIXELS,
+    top=PIXELS,
+    bottom=st.just(8),
+    blur=st.integers(0, 64),
+    way=st.sampled_from(OUTPAINT_WAYS),
+    falloff=st.floats(0, 4),
+    colour_variation=FRACTIONS,
+    content=st.sampled_from(MASKED_CONTENT),
+    tile_width=PIXELS,
+    tile_height=PIXELS,
+)
+UPSCALES = st.builds(TiledUpscale, scale=st.floats(1, 8), upscaler=st.sampled_from(PIXEL_UPSCALERS), overlap=st.integers(0, 512))
 INITS = st.builds(
-    lambda inpaint, outpaint, **rest: InitImage(inpaint=inpaint, outpaint=None if inpaint else outpaint, **rest),
+    lambda inpaint, outpaint, upscale, **rest: InitImage(
+        inpaint=inpaint, outpaint=None if inpaint else outpaint, upscale=None if inpaint or outpaint else upscale, **rest
+    ),
     image=HASHES,
     denoising_strength=FRACTIONS,
     resize_mode=st.sampled_from(RESIZE_MODES),
@@ -79,6 +95,7 @@ INITS = st.builds(
     exact_steps=st.booleans(),
     inpaint=st.none() | INPAINTS,
     outpaint=st.none() | OUTPAINTS,
+    upscale=st.none() | UPSCALES,
 )
 HIRES_SIZES = st.tuples(st.floats(1, 4), st.just((0, 0))) | st.tuples(
     st.just(2.0), st.tuples(st.integers(0, 4096), st.integers(0, 4096)).filter(any)
@@ -406,3 +423,12 @@ def test_hires_fix_is_written_in_the_order_of_a1111():
         'Hires prompt: "p, q", '
         "Hires negative prompt: n, Hires CFG Scale: 3, Hires schedule type: Karras, Hires steps: 4, Hires upscaler: Latent, Version"
     ) in write(GenerationRequest(seed=1, hires=hires))
+
+
+def test_a_script_that_extended_a_picture_is_named():
+    outpaint = Outpaint(right=64, way="Outpainting mk2", falloff=1.5, tile_width=512, tile_height=512)
+    told = write(GenerationRequest(seed=1, init=InitImage(image="a" * 64, outpaint=outpaint)))
+    assert (
+        "Script: Outpainting mk2, Outpaint left: 0, Outpaint right: 64, Outpaint top: 0, Outpaint bottom: 0, Outpaint blur: 8, "
+        "Outpaint falloff: 1.5, Outpaint tile: 512x512, Version"
+    ) in told

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.test_generate import CFG, PHOTO, REQUEST, decoded_latents, model, pictures, relative, run
+from tests.engine.test_generate import CFG, PHOTO, REQUEST, Script, decoded_latents, model, pictures, relative, run
 from tests.engine.test_hires_fix import euler_by_hand
 from webui.core.errors import BadRequest
-from webui.core.event import Progress
-from webui.core.request import InitImage, Inpaint
+from webui.core.event import Pictures, Progress
+from webui.core.request import InitImage, Inpaint, TiledUpscale
 from webui.engine.colours import LUMA, with_colours_of
+from webui.engine.generate import generate
 from webui.engine.latents import encode_image, encode_masked, to_pixels
 from webui.engine.rng import ImageNoise
 
@@ -87,3 +88,32 @@ def test_the_mask_weight_greys_the_picture_that_an_inpainting_model_sees_by_as_m
 def test_options_out_of_range_are_refused(field, value):
     with pytest.raises(BadRequest, match=field.replace("_", " ")):
         replace(AGAIN, init=replace(INIT, **{field: value})).validate()
+
+
+# SD upscale
+
+
+def test_tiles_of_sd_upscale_equal_their_parts_made_by_img2img(model):
+    init = InitImage(image="photo", denoising_strength=0.5, upscale=TiledUpscale(scale=2, upscaler="Nearest", overlap=0))
+    made = pictures(model, replace(REQUEST, steps=2, width=64, height=128, init=init))[0].image  # two tiles, side by side
+    assert made.size == (128, 128)
+    large = PHOTO.resize((128, 128), Image.Resampling.NEAREST)
+    for number, left in enumerate((0, 64)):
+        part = large.crop((left, 0, left + 64, 128))
+        request = replace(REQUEST, steps=2, width=64, height=128, seed=REQUEST.seed + number, init=replace(init, upscale=None))
+        events = generate(request, Script(), load=lambda asked: model, open_input={"photo": part}.__getitem__)
+        (alone,) = [picture.image for event in events if isinstance(event, Pictures) for picture in event.pictures]
+        assert np.array_equal(np.asarray(made)[:, left : left + 64], np.asarray(alone))
+
+
+def test_sd_upscale_without_an_upscaler_keeps_the_size(model):
+    init = InitImage(image="uneven", denoising_strength=0.5, upscale=TiledUpscale(scale=3, overlap=8))
+    assert pictures(model, replace(REQUEST, steps=1, init=init))[0].image.size == (60, 50)
+
+
+def test_too_much_at_once_is_refused():
+    init = InitImage(image="photo", upscale=TiledUpscale(), inpaint=Inpaint(mask="mask"))
+    with pytest.raises(BadRequest, match="send two"):
+        replace(REQUEST, init=init).validate()
+    with pytest.raises(BadRequest, match="scale 9"):
+        replace(REQUEST, init=InitImage(image="photo", upscale=TiledUpscale(scale=9))).validate()

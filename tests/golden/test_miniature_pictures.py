@@ -11,7 +11,7 @@ from PIL import Image
 from tests.judge import judge
 from webui.core.event import Pictures
 from webui.core.hires import HiresFix
-from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.soft_inpainting import SoftInpainting
 from webui.engine.checkpoint import load_checkpoint
 from webui.engine.generate import generate
@@ -155,3 +155,27 @@ def test_outpainting_keeps_the_picture_and_continues_its_background(make, backgr
     new = made[:, NATIVE_SIZE:]
     assert np.abs(np.median(new, axis=(0, 1)) - COLOURS[background]).max() < 20
     assert (np.abs(new - COLOURS[background]).max(axis=2) < 40).mean() > 0.6
+
+
+@pytest.mark.parametrize("way", ["Outpainting mk2", "Poor man's outpainting"])
+@pytest.mark.parametrize("background", ["blue", "green"])
+def test_a1111s_ways_to_outpaint_keep_the_picture_and_continue_its_background(make, way, background):
+    picture = draw(replace(CIRCLE, background=background, things=(replace(CIRCLE.things[0], place="left"),)))
+    outpaint = Outpaint(right=64, blur=2, way=way)
+    request = replace(
+        REQUEST, prompt=f"a {background} background", init=InitImage(image="circle", denoising_strength=0.8, outpaint=outpaint)
+    )
+    made = np.asarray(make(request, circle=picture)).astype(int)
+    assert made.shape == (NATIVE_SIZE, NATIVE_SIZE + 64, 3)
+    kept = NATIVE_SIZE - 24  # two pixels of rim, then 2.5 standard deviations of eight
+    assert np.array_equal(made[:, :kept], np.asarray(picture)[:, :kept])
+    assert np.abs(np.median(made[:, NATIVE_SIZE:], axis=(0, 1)) - COLOURS[background]).max() < 20
+
+
+def test_sd_upscale_repaints_the_picture_in_tiles_at_twice_its_size(make):
+    upscale = TiledUpscale(scale=2, upscaler="Lanczos", overlap=32)
+    request = replace(REQUEST, prompt="", init=InitImage(image="circle", denoising_strength=0.2, upscale=upscale))
+    made = make(request, circle=draw(CIRCLE))
+    assert made.size == (2 * NATIVE_SIZE, 2 * NATIVE_SIZE)
+    assert seen(made) == ("red", "circle", "blue")
+    assert np.abs(np.asarray(made.resize((NATIVE_SIZE, NATIVE_SIZE))).astype(int) - np.asarray(draw(CIRCLE))).mean() < 8  # grey levels

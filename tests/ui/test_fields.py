@@ -5,12 +5,12 @@ import pytest
 from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
 from webui.core.hires import HiresFix
-from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.soft_inpainting import SoftInpainting
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, SWITCHES, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "soft", "hires", "aesthetic"}
+NOT_SHOWN = {"checkpoint_hash", "vae_hash", "rng", "init", "image", "inpaint", "outpaint", "mask", "soft", "upscale", "hires", "aesthetic"}
 
 
 def shown(tab: str) -> dict[str, object]:
@@ -24,6 +24,7 @@ def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
         ("init.inpaint.", Inpaint),
         ("init.inpaint.soft.", SoftInpainting),
         ("init.outpaint.", Outpaint),
+        ("init.upscale.", TiledUpscale),
         ("hires.", HiresFix),
         ("aesthetic.", Aesthetic),
     )
@@ -108,6 +109,7 @@ def test_what_is_repainted_softly_is_shown_again() -> None:
     inpaint = Inpaint(mask=SHA, blur_x=20, blur_y=20, soft=soft)
     init = InitImage(image=SHA, noise_multiplier=0.5, extra_noise=0.25, mask_weight=0.75, colour_correction=True, exact_steps=True)
     request = GenerationRequest(width=512, height=512, init=replace(init, inpaint=inpaint))
+    request = replace(request, init=replace(request.init, upscale=TiledUpscale(scale=3.0, upscaler="Nearest", overlap=32)))
     values = spread(request, (*QUICK, *TABS["img2img"]))
     assert values["init.inpaint.soft.enabled"] is True
     assert collect(values, image=SHA, mask=SHA) == request

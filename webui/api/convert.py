@@ -19,7 +19,9 @@ from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.hires import hires_items, tells_hires
+from webui.core.infotext_init import INIT_KEYS, INPAINT_KEYS
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
+from webui.core.scripts import find_script
 from webui.service.service import Job, SavedPicture
 
 AddInput = Callable[[bytes], str]  # picture bytes -> sha256 in the input store
@@ -60,9 +62,16 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     return [with_hires(replace(request, init=None), body, lambda name, text: add_input(decode_picture(name, text)))]
 
 
+def scripted(body: Generation, requests: list[GenerationRequest]) -> list[GenerationRequest]:
+    """What the script that `body` names makes of the completed requests; they themselves, where it names none. Raises BadRequest."""
+    script = find_script(body.script_name) if body.script_name else None
+    return requests if script is None else [made for request in requests for made in script(request, body.script_args)]
+
+
 def _refuse_what_is_missing(body: Generation) -> None:
     """Refuse what Easel cannot do rather than answer with another picture than the one asked for."""
-    if body.script_name:
+    script = find_script(body.script_name) if body.script_name else None
+    if body.script_name and (script is None or not (script.in_img2img if isinstance(body, Img2Img) else script.in_txt2img)):
         raise BadRequest(f"Script '{_short(body.script_name)}' not found; send no script_name")
     for name in body.alwayson_scripts:
         if name.strip().lower() != SOFT:
@@ -127,9 +136,9 @@ def _told(body: Generation) -> infotext.Infotext:
     told = infotext.read(body.infotext or "")
     idle = {key for key, names in SENT_INSTEAD.items() if names <= body.model_fields_set}
     if not isinstance(body, Img2Img):
-        idle |= set(infotext.INIT_KEYS) - ({"Denoising strength"} if tells_hires(told.params) else set())
+        idle |= set(INIT_KEYS) - ({"Denoising strength"} if tells_hires(told.params) else set())
     elif not body.mask:
-        idle |= set(infotext.INPAINT_KEYS)
+        idle |= set(INPAINT_KEYS)
     return replace(told, params={key: value for key, value in told.params.items() if key not in idle})
 
 
@@ -231,7 +240,7 @@ def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddI
 
 def _tells_mask(body: Img2Img) -> bool:
     """Whether the infotext is of an inpainted picture."""
-    return any(key in infotext.read(body.infotext or "").params for key in infotext.INPAINT_KEYS)
+    return any(key in infotext.read(body.infotext or "").params for key in INPAINT_KEYS)
 
 
 def _inpaint(body: Img2Img, told: Inpaint | None, add_input: AddInput) -> Inpaint | None:

@@ -232,6 +232,11 @@ class Scheduler(BaseModel):
     need_inner_model: bool
 
 
+class Scripts(BaseModel):
+    txt2img: list[str]
+    img2img: list[str]
+
+
 class Upscaler(BaseModel):
     """scale: by which an upscaler's model enlarges; those without a model enlarge by any."""
 

@@ -61,6 +61,7 @@ SCHEDULE_TYPES: dict[str, ScheduleChoice] = {
 }
 
 RESIZE_MODES = ("Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)")  # the index is the wire number
+OUTPAINT_WAYS = ("Easel", "Outpainting mk2", "Poor man's outpainting")
 MASKED_CONTENT = ("fill", "original", "latent noise", "latent nothing")  # the index is the wire number
 
 TILINGS = ("Off", "Both", "Horizontal", "Vertical")  # along which axes a picture can be laid beside itself without a seam

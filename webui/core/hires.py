@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from webui.core.choices import SAMPLERS, UPSCALERS, find_sampler, find_schedule_type
 from webui.core.errors import BadRequest
-from webui.core.key_values import Values, short
+from webui.core.key_values import Values, short, written
 from webui.core.limits import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 
 ENDING = ".safetensors"  # left out of "Hires checkpoint"
@@ -98,7 +98,7 @@ def hires_items(hires: HiresFix) -> Iterator[tuple[str, str]]:
     if hires.width or hires.height:
         yield "Hires resize", f"{hires.width}x{hires.height}"
     else:
-        yield "Hires upscale", _number(hires.scale)
+        yield "Hires upscale", written(hires.scale)
     if hires.checkpoint:
         digits = f" [{hires.checkpoint_hash}]" if hires.checkpoint_hash else ""
         text = hires.checkpoint.removesuffix(ENDING) + digits
@@ -112,20 +112,16 @@ def hires_items(hires: HiresFix) -> Iterator[tuple[str, str]]:
     if hires.negative_prompt:
         yield "Hires negative prompt", hires.negative_prompt
     if hires.cfg_scale:
-        yield "Hires CFG Scale", _number(hires.cfg_scale)
+        yield "Hires CFG Scale", written(hires.cfg_scale)
     if hires.schedule_type:
         yield "Hires schedule type", hires.schedule_type
     if hires.steps:
         yield "Hires steps", str(hires.steps)
     yield "Hires upscaler", hires.upscaler
     if hires.extra_noise:
-        yield "Extra noise", _number(hires.extra_noise)
+        yield "Extra noise", written(hires.extra_noise)
     if hires.image:
         yield "Hires image hash", hires.image  # the sha256 under which the input store has it
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def _checkpoint(text: str) -> tuple[str, str]:

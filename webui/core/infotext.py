@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 
 from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, TILINGS, find_sampler
+from webui.core.choices import TILINGS, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import hires_items, read_hires
+from webui.core.infotext_init import init_items, read_init
 from webui.core.key_values import Values, is_digits, items, joined, short
+from webui.core.key_values import written as _number
 from webui.core.request import (
     MAX_BATCH_COUNT,
     MAX_BATCH_SIZE,
@@ -27,10 +29,7 @@ from webui.core.request import (
     MAX_STEPS,
     GenerationRequest,
     InitImage,
-    Inpaint,
-    Outpaint,
 )
-from webui.core.soft_inpainting import ENABLED, read_soft, soft_items
 
 NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
@@ -67,7 +66,7 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
         parts.append(f"{NEGATIVE} {request.negative_prompt}")
     larger = hires_items(request.hires) if request.hires else ()
     drawn = aesthetic_items(request.aesthetic) if request.aesthetic else ()
-    pairs = [*_settings(request), *_init_items(request.init), *larger, *drawn, *facts.extra.items()]
+    pairs = [*_settings(request), *init_items(request.init), *larger, *drawn, *facts.extra.items()]
     if _is_ambiguous(request):
         pairs.append((PROMPT_LINES, str(request.prompt.count("\n") + 1 if request.prompt else 0)))
     pairs.append(("Version", facts.version))
@@ -119,51 +118,6 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Tiling", "True" if request.tiling == "Both" else request.tiling
     if request.checkpoint and _model_from_text(request.checkpoint.removesuffix(MODEL_ENDING)) != request.checkpoint:
         yield "Model file", request.checkpoint
-
-
-def _init_items(init: InitImage | None) -> Iterator[tuple[str, str]]:
-    """What is done with the init image; the mask is named by its sha256, too."""
-    if init is None:
-        return
-    if init.resize_mode != InitImage.resize_mode:
-        yield "Resize mode", init.resize_mode
-    if init.noise_multiplier != InitImage.noise_multiplier:
-        yield "Noise multiplier", _number(init.noise_multiplier)
-    if init.extra_noise:
-        yield "Extra noise", _number(init.extra_noise)
-    if init.colour_correction:
-        yield "Color correction", "True"
-    if init.exact_steps:
-        yield "Exact steps", "True"
-    if init.inpaint is not None:
-        yield from _inpaint_items(init.inpaint)
-    if init.outpaint is not None:
-        for side in ("left", "right", "top", "bottom", "blur"):
-            yield f"Outpaint {side}", str(getattr(init.outpaint, side))
-
-
-def _inpaint_items(inpaint: Inpaint) -> Iterator[tuple[str, str]]:
-    yield "Mask hash", inpaint.mask
-    if inpaint.invert:
-        yield "Mask mode", "Inpaint not masked"
-    if inpaint.blur_x == inpaint.blur_y:
-        yield "Mask blur", str(inpaint.blur_x)
-    else:
-        yield "Mask blur x", str(inpaint.blur_x)
-        yield "Mask blur y", str(inpaint.blur_y)
-    if inpaint.only_masked:
-        yield "Inpaint area", "Only masked"
-    if inpaint.only_masked or inpaint.padding != Inpaint.padding:
-        yield "Masked area padding", str(inpaint.padding)
-    if inpaint.content != Inpaint.content:
-        yield "Masked content", inpaint.content
-    if inpaint.soft is not None:
-        yield from soft_items(inpaint.soft)
-
-
-def _number(value: float) -> str:
-    """As short as can be without loss: 7.0 is "7"."""
-    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def _model_from_text(text: str) -> str:
@@ -265,7 +219,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
     resize_width, resize_height = values.size("Seed resize from", (0, 0), MAX_SIDE)
     strength = values.number("Variation seed strength", 0.0, 0, 1)
     hires = read_hires(values, ours)
-    init = _init(values, base.init, hires.denoising_strength if hires else None)
+    init = read_init(values, base.init, hires.denoising_strength if hires else None)
     request = replace(
         base,
         prompt=infotext.prompt,
@@ -307,7 +261,7 @@ CHANGING = (
     *("Hires refiner", "Refiner", "Eta", "Sigma ", "Schedule m", "Schedule rho"),
     *("Beta schedule", "SGM noise multiplier", "Discard penultimate sigma", "UniPC ", "NGMS", "Skip Early CFG", "Pad conds", "Emphasis"),
     *("Downcast alphas_cumprod", "Noise Schedule", "Old prompt editing timelines", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
-    *("SD upscale", "ControlNet"),
+    "ControlNet",
 )
 OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing
 
@@ -361,74 +315,3 @@ def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, st
     if not ours:
         name = f"{name} [{digest}]" if name and digest else name or digest
     return models | {"checkpoint": name, "checkpoint_hash": digest}
-
-
-def _init(values: Values, base: InitImage | None, strength: float | None) -> InitImage | None:
-    """The init image that the text names, or that of `base`, with the text's settings. strength: of hires fix, if the text tells it."""
-    image = values.text("Init image hash")
-    if not _is_sha256(image):
-        image = base.image if base else ""
-    if not image:
-        for key in [key for key in values.left() if key in INIT_KEYS]:
-            values.problems.append(f"{key} {short(values.text(key))} is not used: the text does not hold the picture that it began from")
-        return None
-    if strength is None:
-        strength = base.denoising_strength if base else InitImage.denoising_strength
-    return InitImage(
-        image=image,
-        denoising_strength=values.number("Denoising strength", strength, 0, 1),
-        resize_mode=values.choice("Resize mode", RESIZE_MODES, InitImage.resize_mode),
-        noise_multiplier=values.number("Noise multiplier", InitImage.noise_multiplier, 0, 2),
-        extra_noise=values.number("Extra noise", 0, 0, 1),
-        colour_correction=values.text("Color correction") == "True",
-        exact_steps=values.text("Exact steps") == "True",
-        mask_weight=values.number("Conditional mask weight", InitImage.mask_weight, 0, 1),
-        inpaint=_inpaint(values, base.inpaint if base else None),
-        outpaint=_outpaint(values),
-    )
-
-
-INPAINT_KEYS = (
-    "Mask blur",
-    "Mask blur x",
-    "Mask blur y",
-    "Mask mode",
-    "Mask hash",
-    "Inpaint area",
-    "Masked area padding",
-    "Masked content",
-    ENABLED,
-)
-INIT_KEYS = (
-    *("Denoising strength", "Resize mode", "Noise multiplier", "Extra noise", "Color correction", "Exact steps", "Conditional mask weight"),
-    *INPAINT_KEYS,
-)
-
-
-def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and all(char in "0123456789abcdef" for char in text)
-
-
-def _inpaint(values: Values, base: Inpaint | None) -> Inpaint | None:
-    mask = values.text("Mask hash")
-    if not _is_sha256(mask):
-        mask = base.mask if base else ""
-    if not mask:
-        return None
-    blur = values.whole("Mask blur", Inpaint.blur_x, 0, 64)
-    return Inpaint(
-        mask=mask,
-        blur_x=values.whole("Mask blur x", blur, 0, 64),
-        blur_y=values.whole("Mask blur y", blur, 0, 64),
-        invert=values.text("Mask mode") == "Inpaint not masked",
-        content=values.choice("Masked content", MASKED_CONTENT, Inpaint.content),
-        only_masked=values.text("Inpaint area") == "Only masked",
-        padding=values.whole("Masked area padding", Inpaint.padding, 0, 256),
-        soft=read_soft(values),
-    )
-
-
-def _outpaint(values: Values) -> Outpaint | None:
-    sides = {side: values.whole(f"Outpaint {side}", 0, 0, MAX_SIDE) for side in ("left", "right", "top", "bottom")}
-    blur = values.whole("Outpaint blur", Outpaint.blur, 0, 64)
-    return Outpaint(**sides, blur=blur) if any(sides.values()) else None

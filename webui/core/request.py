@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, TILINGS, find_sampler
+from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES, TILINGS, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import HiresFix
@@ -33,13 +33,48 @@ class Inpaint:
 
 @dataclass(frozen=True, kw_only=True)
 class Outpaint:
-    """Extend the init image outwards; width and height of the request are then derived from image and sides."""
+    """Extend the init image outwards; width and height of the request are then derived from image and sides.
+
+    A1111's two ways make each side that is extended larger, until the picture is a multiple of 64; see `settled`.
+    """
 
     left: int = 0  # pixels to add, 0 .. MAX_SIDE, multiples of 8
     right: int = 0
     top: int = 0
     bottom: int = 0
-    blur: int = 8  # pixels of the old picture's rim that may be blended, 0 .. 64
+    blur: int = 8  # pixels of the old picture's rim that may be blended, 0 .. 64; A1111's ways blend several times as many
+    way: str = "Easel"  # one of OUTPAINT_WAYS
+    falloff: float = 1.0  # of Outpainting mk2: exponent of the noise's spectrum, 0 .. 4; lower: more detail
+    colour_variation: float = 0.05  # of Outpainting mk2: 0: grey noise, 1: coloured
+    content: str = "fill"  # of Poor man's outpainting, one of MASKED_CONTENT: what the new area begins with
+    tile_width: int = 0  # pixels that the model of A1111's ways sees at once; 0: the size that it was trained on
+    tile_height: int = 0
+
+    def settled(self, width: int, height: int) -> "Outpaint":
+        """With the pixels that are truly added to a picture of this size. What is added beyond what was asked for goes to both sides."""
+        if self.way == OUTPAINT_WAYS[0]:
+            return self
+        left, right = _rounded_up(width, self.left, self.right)
+        top, bottom = _rounded_up(height, self.top, self.bottom)
+        return replace(self, left=left, right=right, top=top, bottom=bottom)
+
+
+def _rounded_up(side: int, before: int, after: int) -> tuple[int, int]:
+    """What is added before and after a picture's side so that the whole is a multiple of 64; nothing where nothing is asked for."""
+    if not before and not after:
+        return 0, 0
+    whole = -(-(side + before + after) // 64) * 64 - side
+    first = whole * before // (before + after)
+    return first, whole - first
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiledUpscale:
+    """SD upscale: the init image is made larger, and repainted in tiles of the request's size, which overlap."""
+
+    scale: float = 2.0  # 1 .. 8
+    upscaler: str = "None"  # one of PIXEL_UPSCALERS
+    overlap: int = 64  # pixels, 0 .. 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +91,7 @@ class InitImage:
     mask_weight: float = 1.0  # 0 .. 1: how strongly an inpainting checkpoint's view of the picture is masked
     inpaint: Inpaint | None = None
     outpaint: Outpaint | None = None
+    upscale: TiledUpscale | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +190,7 @@ class GenerationRequest:
             init = known_fields(InitImage, values["init"])
             init["inpaint"] = _inpaint(init["inpaint"]) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**known_fields(Outpaint, init["outpaint"])) if init.get("outpaint") else None
+            init["upscale"] = TiledUpscale(**known_fields(TiledUpscale, init["upscale"])) if init.get("upscale") else None
             values["init"] = InitImage(**init)
         if values.get("hires"):
             values["hires"] = HiresFix(**known_fields(HiresFix, values["hires"]))
@@ -227,6 +264,10 @@ def _check_init(init: InitImage) -> None:
         if init.inpaint is not None:
             raise BadRequest("a request cannot inpaint and outpaint at once; send two")
         _check_outpaint(init.outpaint)
+    if init.upscale is not None:
+        if init.inpaint is not None or init.outpaint is not None:
+            raise BadRequest("a request cannot upscale in tiles and inpaint or outpaint at once; send two")
+        _check_upscale(init.upscale)
 
 
 def _check_inpaint(inpaint: Inpaint) -> None:
@@ -243,7 +284,22 @@ def _check_outpaint(outpaint: Outpaint) -> None:
     sides = {side: getattr(outpaint, side) for side in ("left", "right", "top", "bottom")}
     for side, pixels in sides.items():
         _check_range(side, pixels, 0, MAX_SIDE)
-        _check_multiple_of_8(side, pixels)
+        if outpaint.way == OUTPAINT_WAYS[0]:
+            _check_multiple_of_8(side, pixels)
     if not any(sides.values()):
         raise BadRequest("outpainting needs at least one side to extend: set left, right, top or bottom to 8 pixels or more")
     _check_range("blur", outpaint.blur, 0, 64)
+    for name, least, most in (("falloff", 0, 4), ("colour_variation", 0, 1), ("tile_width", 0, MAX_SIDE), ("tile_height", 0, MAX_SIDE)):
+        _check_range(name, getattr(outpaint, name), least, most)
+    for name in ("tile_width", "tile_height"):
+        _check_multiple_of_8(name, getattr(outpaint, name))
+    for name, value, known in (("way", outpaint.way, OUTPAINT_WAYS), ("masked content", outpaint.content, MASKED_CONTENT)):
+        if value not in known:
+            raise BadRequest(f"{name} {value!r} of outpainting is not known; choose one of: {', '.join(known)}")
+
+
+def _check_upscale(upscale: TiledUpscale) -> None:
+    _check_range("scale", upscale.scale, 1, 8)
+    _check_range("overlap", upscale.overlap, 0, 512)
+    if upscale.upscaler not in PIXEL_UPSCALERS:
+        raise BadRequest(f"upscaler {upscale.upscaler!r} is not known; choose one of: {', '.join(PIXEL_UPSCALERS)}")

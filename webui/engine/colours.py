@@ -16,8 +16,8 @@ def with_colours_of(picture: Image.Image, model: Image.Image) -> Image.Image:
     """`picture` with the distribution of colours of `model` (histograms in L*a*b* matched), and its own luminosity; both RGB."""
     own = np.asarray(picture.convert("RGB"), dtype=np.float64)
     ours, theirs = (lab(np.asarray(image.convert("RGB"), dtype=np.float64)) for image in (picture, model))
-    matched = np.stack([_matched(ours[..., i], theirs[..., i]) for i in range(3)], axis=-1)
-    return Image.fromarray(np.rint(_with_luminosity(rgb(matched), own)).astype(np.uint8))
+    joined = np.stack([matched(ours[..., i], theirs[..., i]) for i in range(3)], axis=-1)
+    return Image.fromarray(np.rint(_with_luminosity(rgb(joined), own)).astype(np.uint8))
 
 
 def lab(pixels: Array) -> Array:
@@ -39,7 +39,7 @@ def rgb(colours: Array) -> Array:
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def _matched(values: Array, model: Array) -> Array:
+def matched(values: Array, model: Array) -> Array:
     """`values` moved, in their order, so that they are distributed as `model` is."""
     _, place, counts = np.unique(np.round(values, 3), return_inverse=True, return_counts=True)
     others, other_counts = np.unique(model, return_counts=True)

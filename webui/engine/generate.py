@@ -40,7 +40,6 @@ from webui.engine.stage import Stage
 from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, Draw, encode_negative_prompt, encode_prompt, with_sizes
 from webui.engine.upscaling import begin_again, check_same_latents, larger_images, larger_latents
 
-PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
 HASH_DIGITS = 12  # of an embedding's sha256 in the infotext
 
@@ -213,7 +212,7 @@ def _batch(passes: Passes, control: Control, batch: int, singles: Sequence[Gener
     canvases: list[Image.Image] = []
     yield count.progress
     for number in range(job.source.passes):
-        noise = _image_noise(job.request, singles, number)
+        noise = _image_noise(job.request, singles, number * job.source.seed_stride)
         with torch.inference_mode():
             begin = job.source.begin(number, canvases, noise.seeds)
         latents, stopped = yield from _sampled(job, begin, noise, control, count)
@@ -241,7 +240,7 @@ def _two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[
         steps = first.plan.steps + replace(first, request=passes.asked[1], again=hires).plan.steps
         count = Count(batch + 1, passes.request.batch_count, steps)
         yield count.progress
-        noise = _image_noise(first.request, singles, 0)
+        noise = _image_noise(first.request, singles)
         latents, stopped = yield from _sampled(first, first.source.begin(0, [], noise.seeds), noise, control, count)
         if latents is None:
             return [], False
@@ -251,7 +250,7 @@ def _two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[
             larger = larger_latents(first.model, latents, hires, size)
         second = yield from passes.job(1)
         check_same_latents(first.model, second.model, hires.upscaler)
-    noise = _image_noise(second.request, singles, 0)
+    noise = _image_noise(second.request, singles)
     with torch.inference_mode():
         begin = replace(second.source.begin(0, [], noise.seeds), init=begin_again(second.model, larger, hires, size))
     latents, stopped = yield from _sampled(second, begin, noise, control, count)
@@ -296,9 +295,8 @@ def _sampled(
     return _result(job, begin, run, step), stopped
 
 
-def _image_noise(request: GenerationRequest, singles: Sequence[GenerationRequest], number: int) -> ImageNoise:
-    """The generators of a batch's pictures for pass `number`."""
-    more = number * PASS_STRIDE
+def _image_noise(request: GenerationRequest, singles: Sequence[GenerationRequest], more: int = 0) -> ImageNoise:
+    """The generators of a batch's pictures; more: what a pass adds to their seeds."""
     resize_from = (request.seed_resize_height // FACTOR, request.seed_resize_width // FACTOR)
     return ImageNoise(
         [single.seed + more for single in singles],

@@ -11,11 +11,11 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
+from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.hires import SAME_CHECKPOINT, HiresFix
-from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.soft_inpainting import SoftInpainting
 
 
@@ -216,6 +216,10 @@ FIELDS: dict[str, Field] = {
         _slider("init.mask_weight", "inpainting_mask_weight", "Mask strength of inpainting checkpoints", 1.0, 0, 1, 0.01),
         _switch("init.colour_correction", "color_correction", "Colours of the old picture"),
         _switch("init.exact_steps", "fix_steps", "Exactly as many steps as asked for"),
+        _switch("init.upscale.enabled", "sd_upscale", "SD upscale: enlarge, then repaint in tiles of the size above"),
+        _slider("init.upscale.scale", "sd_upscale_scale", "Enlarge by", 2.0, 1, 8, 0.05),
+        _choice("init.upscale.upscaler", "sd_upscale_upscaler", "Enlarge with", "Lanczos", list(PIXEL_UPSCALERS)),
+        _slider("init.upscale.overlap", "sd_upscale_overlap", "Overlap of tiles, pixels", 64, 0, 256, 8),
         _slider("init.inpaint.blur_x", "mask_blur", "Mask blur", 4, 0, 64, 1, "init.inpaint.blur_y"),
         _either("init.inpaint.invert", "mask_mode", "Repaint", "Masked", "Not masked"),
         _choice("init.inpaint.content", "inpainting_fill", "Masked content", "original", list(MASKED_CONTENT)),
@@ -233,6 +237,12 @@ FIELDS: dict[str, Field] = {
         _number("init.outpaint.top", "top", "Top", 0, 8),
         _number("init.outpaint.bottom", "bottom", "Bottom", 0, 8),
         _slider("init.outpaint.blur", "mask_blur", "Edge blur", 8, 0, 64, 1),
+        _choice("init.outpaint.way", "way", "Way", OUTPAINT_WAYS[0], list(OUTPAINT_WAYS)),
+        _slider("init.outpaint.falloff", "falloff", "Fall-off of the noise (lower: more detail)", 1.0, 0, 4, 0.01),
+        _slider("init.outpaint.colour_variation", "color_variation", "Colour variation", 0.05, 0, 1, 0.01),
+        _choice("init.outpaint.content", "inpainting_fill", "New area begins with", "fill", list(MASKED_CONTENT)),
+        _number("init.outpaint.tile_width", "tile_width", "Width that is seen at once (0: the model's)", 0, 8),
+        _number("init.outpaint.tile_height", "tile_height", "Height that is seen at once", 0, 8),
     )
 }
 
@@ -242,6 +252,7 @@ _COMMON = (
     *("seed", "variation_seed", "variation_strength", "prediction_type", "tiling"),
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
+_UPSCALE = tuple(name for name in FIELDS if name.startswith("init.upscale."))
 _REPAINT = ("init.noise_multiplier", "init.extra_noise", "init.mask_weight", "init.colour_correction", "init.exact_steps")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
 HIRES = tuple(name for name in FIELDS if name.startswith("hires."))
@@ -249,13 +260,13 @@ AESTHETIC = tuple(name for name in FIELDS if name.startswith("aesthetic."))
 _OUTPAINT = tuple(name for name in FIELDS if name.startswith("init.outpaint."))
 TABS: dict[str, tuple[str, ...]] = {
     "txt2img": (*_COMMON, *_SIZE, *HIRES, *AESTHETIC),
-    "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_REPAINT, *_INPAINT),
+    "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_REPAINT, *_UPSCALE, *_INPAINT),
     "outpaint": (*_COMMON, "init.denoising_strength", *_OUTPAINT),
 }
 
 
-GROUPS = ("", "init", "init.inpaint", "init.inpaint.soft", "init.outpaint", "hires", "aesthetic")
-SWITCHES = ("hires.enabled", "init.inpaint.soft.enabled")  # widgets that say whether a part of the request is there
+GROUPS = ("", "init", "init.inpaint", "init.inpaint.soft", "init.outpaint", "init.upscale", "hires", "aesthetic")
+SWITCHES = ("hires.enabled", "init.inpaint.soft.enabled", "init.upscale.enabled")  # widgets that say whether a part of the request is there
 
 
 def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
@@ -271,7 +282,8 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
         soft = SoftInpainting(**groups["init.inpaint.soft"]) if groups["init.inpaint.soft"].pop("enabled", False) else None
         inpaint = Inpaint(mask=mask, soft=soft, **groups["init.inpaint"]) if mask else None
         outpaint = Outpaint(**groups["init.outpaint"]) if groups["init.outpaint"] else None
-        init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, **groups["init"])
+        upscale = TiledUpscale(**groups["init.upscale"]) if groups["init.upscale"].pop("enabled", False) else None
+        init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, upscale=upscale, **groups["init"])
     hires = HiresFix(**groups["hires"]) if groups["hires"].pop("enabled", False) else None
     drawn = groups["aesthetic"]
     aesthetic = Aesthetic(**drawn) if drawn.get("embedding", NO_AESTHETIC) != NO_AESTHETIC else None

@@ -30,6 +30,7 @@ def build() -> Studio:
                 studio.add("init.resize_mode")
                 studio.add("cfg_scale")
             _repaint_rows(studio)
+            _upscale_rows(studio)
             parts.seed_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
@@ -65,3 +66,12 @@ def _repaint_rows(studio: Studio) -> None:
         with gr.Row():
             studio.add("init.colour_correction")
             studio.add("init.exact_steps")
+
+
+def _upscale_rows(studio: Studio) -> None:
+    with gr.Accordion("SD upscale", open=False, elem_id="img2img_sd_upscale"):
+        studio.add("init.upscale.enabled")
+        with gr.Row():
+            studio.add("init.upscale.scale")
+            studio.add("init.upscale.upscaler")
+            studio.add("init.upscale.overlap")
