@@ -7,6 +7,7 @@ from tests.browser.conftest import write_lora
 from tests.service.conftest import until
 from webui.core import infotext
 from webui.core.aesthetic import Aesthetic
+from webui.core.hires import HiresFix
 from webui.core.lora_hash import lora_hash
 from webui.core.request import GenerationRequest
 from webui.service.service import Service
@@ -199,3 +200,19 @@ def test_fill_finds_the_checkpoint_of_hires_fix_or_says_that_it_is_missing(servi
     updates, problems = actions.fill(service, "txt2img", text.format("gone"), shown("txt2img"))
     assert "hires.checkpoint" not in updates
     assert "keeps the checkpoint of the first pass" in problems[0]
+
+
+def test_a_finished_picture_is_made_larger_with_what_the_tab_shows_and_its_own_seed(service: Service) -> None:
+    sent = {
+        "client": "c",
+        "text": "a fox\nSteps: 5, Sampler: Euler, Seed: 77, Size: 64x64",
+        "image": picture(service),
+        "width": 64,
+        "height": 64,
+    }
+    values = shown("txt2img", prompt="a finer fox", seed="-1", batch_size=4) | {"hires.steps": 9, "hires.upscaler": "Lanczos"}
+    assert actions.upscale(service, sent, values) == []
+    request = service.jobs("c")[0].request
+    assert (request.prompt, request.seed, request.width, request.batch_size) == ("a finer fox", 77, 64, 1)
+    assert request.hires == HiresFix(steps=9, upscaler="Lanczos", image=sent["image"])
+    assert len(actions.upscale(service, {**sent, "image": "0" * 64}, values)) == 1

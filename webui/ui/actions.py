@@ -1,6 +1,7 @@
 """What the page asks of the service: queue a job, fill a tab from an infotext, pick sizes, restore a draft. No layout here."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -34,6 +35,32 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any]) -
         if page.get("inpaint") and not mask:
             raise BadRequest("nothing is painted yet: paint over what shall change, or switch from Inpaint to img2img")
         service.submit(collect(values, image=image, mask=mask), owner=str(page.get("client", "")))
+    except EaselError as error:
+        return [str(error)]
+    return []
+
+
+def upscale(service: Service, sent: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """Queue hires fix's second pass over a finished picture, with what the tab shows and the picture's seeds; returns what is wrong.
+
+    sent: client, the picture's infotext (text), its hash in the input store (image), and its size.
+    """
+    try:
+        shown = collect({**values, "hires.enabled": True})
+        made, _ = infotext.to_request(infotext.read(str(sent.get("text", ""))), shown)
+        assert shown.hires is not None
+        request = replace(
+            shown,
+            seed=made.seed,
+            variation_seed=made.variation_seed,
+            variation_strength=made.variation_strength,
+            width=int(sent["width"]) // 8 * 8,
+            height=int(sent["height"]) // 8 * 8,
+            batch_size=1,
+            batch_count=1,
+            hires=replace(shown.hires, image=str(sent["image"])),
+        )
+        service.submit(request, owner=str(sent.get("client", "")))
     except EaselError as error:
         return [str(error)]
     return []

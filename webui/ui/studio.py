@@ -160,7 +160,7 @@ def result_area(studio: Studio) -> None:
             js_on_load=f"easel.resultView(element.querySelector('.result'), '{studio.name}')",
             elem_id=f"{studio.name}_results",
         )
-        studio.bridge = bridge(studio.name, "fill", "image", "sides")
+        studio.bridge = bridge(studio.name, "fill", "image", "sides", "upscale")
 
 
 def canvas(studio: Studio, kind: str) -> None:
@@ -187,9 +187,14 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
         updates, problems = actions.fill(service, studio.name, text, dict(zip(names, values, strict=True)))
         return {shared[name]: value for name, value in updates.items()} | {studio.bridge: _said(problems)}
 
+    def on_upscale(event: gr.EventData, *values: Any) -> Any:
+        return _said(actions.upscale(service, event._data, dict(zip(names, values, strict=True))))
+
     collected = f"(...values) => easel.collect('{studio.name}', values)"
     studio.buttons["generate"].click(on_generate, [studio.bridge, *widgets], studio.bridge, js=collected, trigger_mode="multiple", **QUIET)
     studio.bridge.fill(on_fill, widgets, [*widgets, studio.bridge], **QUIET)
+    if "hires.enabled" in studio.widgets:
+        studio.bridge.upscale(on_upscale, widgets, studio.bridge, **QUIET)
     for action in ("interrupt", "skip", "paste"):
         press(action, f"() => easel.{action}('{studio.name}')")
     press("clear_prompt", "(...now) => now.some(Boolean) && confirm('Clear both prompts?') ? ['', ''] : now", "prompt", "negative_prompt")
