@@ -15,8 +15,10 @@ from webui.core.event import Pictures, Progress
 from webui.core.request import InitImage, Inpaint, TiledUpscale
 from webui.engine.colours import LUMA, with_colours_of
 from webui.engine.generate import generate
-from webui.engine.latents import encode_image, encode_masked, to_pixels
+from webui.engine.latents import encode_image, encode_masked, encode_nothing, to_pixels
+from webui.engine.model import DiffusionModel
 from webui.engine.rng import ImageNoise
+from webui.engine.sources import make_source
 
 __all__ = ["model"]  # the fixture
 INIT = InitImage(image="photo", denoising_strength=0.6, exact_steps=True)
@@ -88,6 +90,18 @@ def test_the_mask_weight_greys_the_picture_that_an_inpainting_model_sees_by_as_m
 def test_options_out_of_range_are_refused(field, value):
     with pytest.raises(BadRequest, match=field.replace("_", " ")):
         replace(AGAIN, init=replace(INIT, **{field: value})).validate()
+
+
+def test_in_img2img_an_inpainting_model_sees_as_much_of_the_picture_as_the_mask_weight_leaves(model):
+    told = DiffusionModel(model.pipeline, replace(model.family, inpainting=True), model.path)
+    with torch.no_grad():
+        shown = [
+            make_source(replace(AGAIN, init=replace(INIT, mask_weight=weight)), told, {"photo": PHOTO}.__getitem__).begin(0, [], [1]).shown
+            for weight in (1.0, 0.25)
+        ]
+        assert torch.allclose(shown[0], encode_nothing(told, (64, 64)))
+        assert torch.allclose(shown[1], encode_masked(told, [PHOTO], Image.new("L", (64, 64), 255), 0.25))
+    assert torch.equal(shown[1][:, 0], torch.ones(1, 8, 8))
 
 
 # SD upscale
