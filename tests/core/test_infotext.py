@@ -131,8 +131,14 @@ AESTHETICS = st.builds(
 )
 REQUESTS = st.builds(
     # a variation seed of strength 0 changes nothing and is not written
-    lambda variation, init, hires, **rest: GenerationRequest(
-        variation_seed=variation[0], variation_strength=variation[1], init=init, hires=None if init else hires, **rest
+    lambda variation, init, hires, tile, **rest: GenerationRequest(
+        variation_seed=variation[0],
+        variation_strength=variation[1],
+        init=init,
+        hires=None if init else hires,
+        tile=tile[0],
+        tile_overlap=tile[1],
+        **rest,
     ),
     variation=st.just((-1, 0.0)) | st.tuples(SEEDS, st.floats(0, 1, exclude_min=True)),
     prompt=TEXTS,
@@ -155,6 +161,7 @@ REQUESTS = st.builds(
     batch_size=st.integers(1, 64),
     batch_count=st.integers(1, 1000),
     tiling=st.sampled_from(TILINGS),
+    tile=st.just((0, 64)) | st.tuples(SIDES, st.integers(0, 4096)),
     init=st.none() | INITS,
     hires=st.none() | HIRES,
     aesthetic=st.none() | AESTHETICS,

@@ -179,3 +179,14 @@ def test_sd_upscale_repaints_the_picture_in_tiles_at_twice_its_size(make):
     assert made.size == (2 * NATIVE_SIZE, 2 * NATIVE_SIZE)
     assert seen(made) == ("red", "circle", "blue")
     assert np.abs(np.asarray(made.resize((NATIVE_SIZE, NATIVE_SIZE))).astype(int) - np.asarray(draw(CIRCLE))).mean() < 8  # grey levels
+
+
+def test_a_picture_in_tiles_keeps_what_a_wide_picture_shows(make):
+    wide = draw(
+        Scene(things=(Thing(object="star", colour="yellow", size="large", place="right"),), background="night sky"), 2 * NATIVE_SIZE
+    )
+    init = InitImage(image="wide", denoising_strength=0.4)
+    request = replace(REQUEST, prompt="a yellow star, night sky", width=2 * NATIVE_SIZE, tile=NATIVE_SIZE, tile_overlap=48, init=init)
+    made = make(request, wide=wide)
+    assert made.size == (2 * NATIVE_SIZE, NATIVE_SIZE)
+    assert seen(made) == seen(wide) == ("yellow", "star", "night sky")

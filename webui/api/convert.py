@@ -38,6 +38,8 @@ SAME_VALUE = {  # wire name -> request field
     "height": "height",
     "seed": "seed",
     "subseed": "variation_seed",
+    "tiled_diffusion": "tile",
+    "tiled_diffusion_overlap": "tile_overlap",
 }
 SEED_RESIZE = {"seed_resize_from_w": "seed_resize_width", "seed_resize_from_h": "seed_resize_height"}  # -1 on the wire: off
 UNKNOWN = "0" * 64  # stands for the init image while its settings are read from an infotext

@@ -114,6 +114,8 @@ class Generation(Lenient):
     width: Int = 512
     height: Int = 512
     restore_faces: bool | None = None
+    tiled_diffusion: Int = 0  # Easel's own: pixels a side that the UNet sees at once; 0: all
+    tiled_diffusion_overlap: Int = 64
     tiling: OpenText = None  # a truth value, or the name of one axis
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False

@@ -114,6 +114,9 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     if request.init is not None:
         yield "Init image hash", request.init.image  # the sha256 under which the input store has it
     yield "RNG", request.rng
+    if request.tile:
+        yield "Tiled diffusion", str(request.tile)
+        yield "Tiled diffusion overlap", str(request.tile_overlap)
     if request.tiling != "Off":
         yield "Tiling", "True" if request.tiling == "Both" else request.tiling
     if request.checkpoint and _model_from_text(request.checkpoint.removesuffix(MODEL_ENDING)) != request.checkpoint:
@@ -241,6 +244,8 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         batch_count=values.whole("Batch count", 1, 1, MAX_BATCH_COUNT) if ours else base.batch_count,
         rng=_rng(values),
         tiling=_tiling(values),
+        tile=values.whole("Tiled diffusion", 0, 0, MAX_SIDE),
+        tile_overlap=values.whole("Tiled diffusion overlap", GenerationRequest.tile_overlap, 0, MAX_SIDE),
         init=init,
         hires=None if init else hires,
         aesthetic=read_aesthetic(values),

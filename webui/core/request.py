@@ -121,6 +121,8 @@ class GenerationRequest:
     batch_count: int = 1
     rng: str = "CPU"  # where noise is drawn: "CPU" (the same on every device)
     tiling: str = "Off"  # one of TILINGS
+    tile: int = 0  # pixels a side that the UNet sees at once of larger pictures (tiled diffusion), multiple of 8; 0: all
+    tile_overlap: int = 64  # pixels that neighbouring tiles share
     init: InitImage | None = None
     hires: HiresFix | None = None  # of txt2img
     aesthetic: Aesthetic | None = None  # for the prompt, not for the negative one
@@ -141,6 +143,13 @@ class GenerationRequest:
         check_prediction_type(self.prediction_type)
         if self.rng != "CPU":
             raise BadRequest(f"noise source {self.rng!r} is not known; use CPU")
+        if self.tile:
+            _check_range("tile", self.tile, 64, MAX_SIDE)
+            _check_multiple_of_8("tile", self.tile)
+            if self.tiling != TILINGS[0]:
+                raise BadRequest(
+                    "a picture that tiles without a seam cannot be made in tiles: switch seamless tiling or tiled diffusion off"
+                )
         if self.tiling not in TILINGS:
             raise BadRequest(f"tiling {self.tiling!r} is not known; choose one of: {', '.join(TILINGS)}")
         if self.init is not None:
@@ -212,6 +221,7 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("variation_strength", 0, 1),
     ("seed_resize_width", 0, MAX_SIDE),
     ("seed_resize_height", 0, MAX_SIDE),
+    ("tile_overlap", 0, MAX_SIDE),
 )
 
 INIT_LIMITS: tuple[tuple[str, float, float], ...] = (("noise_multiplier", 0, 2), ("extra_noise", 0, 1), ("mask_weight", 0, 1))

@@ -22,10 +22,11 @@ from webui.engine.aesthetic import Guide, drawn_states, no_guide
 from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.device import memory_sentence
 from webui.engine.embeddings import Embedding
-from webui.engine.guidance import guided
+from webui.engine.guidance import Network, guided
 from webui.engine.ladders import UnetOverflow, give_memory_back, is_out_of_memory
 from webui.engine.latents import FACTOR, decode_latents
 from webui.engine.load_progress import at_once
+from webui.engine.masking import Box
 from webui.engine.model import DiffusionModel
 from webui.engine.networks import Networks
 from webui.engine.patches.text_keys import remembered_text_keys
@@ -38,6 +39,7 @@ from webui.engine.soft_inpainting import softly_kept
 from webui.engine.sources import Begin, Source, make_source
 from webui.engine.stage import Stage
 from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Conditioning, Draw, encode_negative_prompt, encode_prompt, with_sizes
+from webui.engine.tiled_diffusion import tiled_network
 from webui.engine.upscaling import begin_again, check_same_latents, larger_images, larger_latents
 
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
@@ -369,7 +371,7 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     kind = CHOICES[job.sampler].kind
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
     cond, uncond = with_sizes(job.cond, job.model, size, GOOD_SCORE), with_sizes(job.uncond, job.model, size, BAD_SCORE)
-    predict = guided(unet_network(job.unet, begin.shown), cond, uncond, job.request.cfg_scale, batch)
+    predict = guided(_network(job, begin), cond, uncond, job.request.cfg_scale, batch)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
@@ -380,6 +382,19 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     if begin.soft is not None:
         return softly_kept(denoise, begin.mask, init, begin.soft)
     return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, begin.mask, init)
+
+
+def _network(job: Job, begin: Begin) -> Network:
+    """The UNet, in tiles where the picture is larger than they are."""
+    tile, shown = job.request.tile // FACTOR, begin.shown
+    if not tile or max(begin.size) <= tile:
+        return unet_network(job.unet, shown)
+
+    def make(window: Box) -> Network:
+        left, top, right, bottom = window
+        return unet_network(job.unet, None if shown is None else shown[:, :, top:bottom, left:right])
+
+    return tiled_network(make, begin.size, tile, job.request.tile_overlap // FACTOR)
 
 
 def _memory_advice(request: GenerationRequest, model: DiffusionModel) -> str:

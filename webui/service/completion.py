@@ -149,7 +149,6 @@ def _size(request: GenerationRequest, native: int, open_input: Callable[[str], I
         sides = sides.settled(width, height)
         return _extended(width + sides.left + sides.right, height + sides.top + sides.bottom)
     if request.init.upscale is not None:  # the size of the tiles
-        native = checkpoint.family.native_size if checkpoint.family else USUAL_SIZE
         return request.width or native, request.height or native
     return request.width or _rounded(width), request.height or _rounded(height)
 

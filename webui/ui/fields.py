@@ -187,6 +187,8 @@ FIELDS: dict[str, Field] = {
         _number("seed_resize_width", "seed_resize_from_w", "Resize seed from width", 0, 8),
         _number("seed_resize_height", "seed_resize_from_h", "Resize seed from height", 0, 8),
         _choice("tiling", "tiling", "Seamless tiling", TILINGS[0], list(TILINGS)),
+        _number("tile", "tile", "Tiled diffusion: pixels seen at once (0: all)", 0, 64),
+        _number("tile_overlap", "tile_overlap", "Overlap of its tiles", 64, 8),
         _switch("hires.enabled", "enable_hr", "Hires fix: a second, larger pass"),
         _choice("hires.upscaler", "hr_upscaler", "Upscaler", HiresFix.upscaler, list(UPSCALERS)),
         _slider("hires.steps", "hires_steps", "Steps of the second pass (0: as many)", 0, 0, 150, 1),
@@ -249,7 +251,7 @@ FIELDS: dict[str, Field] = {
 QUICK = ("checkpoint", "vae", "clip_skip")  # the top row, shared by all tabs
 _COMMON = (
     *("prompt", "negative_prompt", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
-    *("seed", "variation_seed", "variation_strength", "prediction_type", "tiling"),
+    *("seed", "variation_seed", "variation_strength", "prediction_type", "tiling", "tile", "tile_overlap"),
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
 _UPSCALE = tuple(name for name in FIELDS if name.startswith("init.upscale."))

@@ -101,7 +101,10 @@ def seed_rows(studio: Studio) -> None:
         with gr.Row():
             studio.add("variation_seed")
             studio.add("variation_strength")
+        with gr.Row():
             studio.add("tiling")
+            studio.add("tile")
+            studio.add("tile_overlap")
         if "seed_resize_width" in TABS[studio.name]:
             with gr.Row():
                 studio.add("seed_resize_width")
