@@ -96,11 +96,14 @@ def test_every_inpaint_field_reaches_the_request_by_its_name(convert: Any) -> No
         inpaint_full_res=0,
         inpaint_full_res_padding=5,
         inpainting_mask_invert=1,
+        mask_round=False,
         resize_mode=2,
         denoising_strength=0.1,
     )
     init = convert(body).init
-    wanted = Inpaint(mask=init.inpaint.mask, blur_x=1, blur_y=2, invert=True, content=MASKED_CONTENT[3], only_masked=False, padding=5)
+    wanted = Inpaint(
+        mask=init.inpaint.mask, blur_x=1, blur_y=2, invert=True, content=MASKED_CONTENT[3], only_masked=False, padding=5, greys=True
+    )
     assert (init.inpaint, init.resize_mode, init.denoising_strength) == (wanted, RESIZE_MODES[2], 0.1)
     both = convert(body.model_copy(update={"mask_blur": 9})).init.inpaint
     assert (both.blur_x, both.blur_y) == (9, 9)

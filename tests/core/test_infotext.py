@@ -62,6 +62,7 @@ INPAINTS = st.builds(
     content=st.sampled_from(MASKED_CONTENT),
     only_masked=st.booleans(),
     padding=st.integers(0, 256),
+    greys=st.booleans(),
     soft=st.none() | SOFTS,
 )
 PIXELS = st.integers(0, 512).map(lambda n: n * 8)

@@ -11,6 +11,7 @@ from tests.engine.test_generate import INPUTS, PHOTO, REQUEST, decoded_latents, 
 from webui.core.errors import BadRequest
 from webui.core.request import InitImage, Inpaint
 from webui.core.soft_inpainting import SoftInpainting, soft_from_arguments
+from webui.engine.latents import encode_image
 from webui.engine.soft_inpainting import changed, mixed, soft_mask, softly_kept
 
 __all__ = ["model"]  # the fixture
@@ -81,6 +82,19 @@ def test_the_latent_mask_keeps_its_greys():
     greys = soft_mask(mask)
     assert greys.shape == (1, 1, 8, 8)
     assert len(greys[0, 0, 0].unique()) == 8
+
+
+def test_half_masked_latents_are_half_repainted_where_greys_count(model, monkeypatch):
+    inpaint = Inpaint(mask="mask", blur_x=12, blur_y=12, greys=True)
+    made = {}
+    for greys in (True, False):
+        init = InitImage(image="photo", denoising_strength=0.9, inpaint=replace(inpaint, greys=greys))
+        made[greys] = decoded_latents(model, replace(REQUEST, cfg_scale=1.5, init=init), monkeypatch)
+    with torch.no_grad():
+        old = encode_image(model, PHOTO)
+    changes = {greys: (latents - old).norm(dim=1)[0] for greys, latents in made.items()}
+    assert (changes[False] == 0).sum() > (changes[True] == 0).sum()  # wholly kept cells
+    assert relative(made[True], made[False]) > 1e-2
 
 
 def test_batches_have_an_overlay_for_each_picture(model):

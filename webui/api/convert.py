@@ -85,7 +85,6 @@ def _refuse_what_is_missing(body: Generation) -> None:
         "s_churn": body.s_churn,
         "s_noise": body.s_noise not in (None, 1.0),
         "eta": body.eta not in (None, 0.0, 1.0),  # clients send 0 or 1 without meaning it: with most samplers it says nothing
-        "mask_round": isinstance(body, Img2Img) and not body.mask_round,
         **{name: body.override_settings.get(name, usual) not in (None, usual) for name, usual in FIXED.items()},
     }
     for name, value in wanted.items():
@@ -256,6 +255,7 @@ def _inpaint(body: Img2Img, told: Inpaint | None, add_input: AddInput) -> Inpain
         "content": _choice("inpainting_fill", body.inpainting_fill, MASKED_CONTENT),
         "only_masked": body.inpaint_full_res,
         "padding": body.inpaint_full_res_padding,
+        "greys": not body.mask_round,
     }
     if told is not None:
         values = {name: value if MASK_FIELDS[name] & body.model_fields_set else getattr(told, name) for name, value in values.items()}
@@ -270,6 +270,7 @@ MASK_FIELDS = {  # of Inpaint -> the wire names that say it
     "content": {"inpainting_fill"},
     "only_masked": {"inpaint_full_res"},
     "padding": {"inpaint_full_res_padding"},
+    "greys": {"mask_round"},
 }
 
 

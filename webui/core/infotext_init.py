@@ -63,6 +63,8 @@ def _inpaint_items(inpaint: Inpaint) -> Iterator[tuple[str, str]]:
         yield "Masked area padding", str(inpaint.padding)
     if inpaint.content != Inpaint.content:
         yield "Masked content", inpaint.content
+    if inpaint.greys:
+        yield "Mask round", "False"
     if inpaint.soft is not None:
         yield from soft_items(inpaint.soft)
 
@@ -102,6 +104,7 @@ INPAINT_KEYS = (
     "Inpaint area",
     "Masked area padding",
     "Masked content",
+    "Mask round",
     ENABLED,
 )
 INIT_KEYS = (
@@ -129,6 +132,7 @@ def _inpaint(values: Values, base: Inpaint | None) -> Inpaint | None:
         content=values.choice("Masked content", MASKED_CONTENT, Inpaint.content),
         only_masked=values.text("Inpaint area") == "Only masked",
         padding=values.whole("Masked area padding", Inpaint.padding, 0, 256),
+        greys=values.text("Mask round") == "False",
         soft=read_soft(values),
     )
 

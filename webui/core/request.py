@@ -28,7 +28,8 @@ class Inpaint:
     content: str = "original"  # one of MASKED_CONTENT: what lies under the mask at the start
     only_masked: bool = False  # work on the masked area alone, at full resolution, and paste it back
     padding: int = 32  # pixels around the masked area, 0 .. 256; counts with only_masked
-    soft: SoftInpainting | None = None
+    greys: bool = False  # half masked latents are half repainted; else they count as wholly or not at all
+    soft: SoftInpainting | None = None  # its masks have greys in any case
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,8 @@ class FromRegion(OnePass):
 
     @cached_property
     def _mask(self) -> Tensor:
-        return (soft_mask if self.inpaint.soft else masking.latent_mask)(self.region.mask).to(self.model.device)
+        with_greys = self.inpaint.soft is not None or self.inpaint.greys
+        return (soft_mask if with_greys else masking.latent_mask)(self.region.mask).to(self.model.device)
 
     @cached_property
     def _shown(self) -> Tensor | None:

@@ -227,6 +227,7 @@ FIELDS: dict[str, Field] = {
         _choice("init.inpaint.content", "inpainting_fill", "Masked content", "original", list(MASKED_CONTENT)),
         _either("init.inpaint.only_masked", "inpaint_area", "Work on", "Whole picture", "Only masked"),
         _slider("init.inpaint.padding", "inpaint_padding", "Padding, pixels", 32, 0, 256, 4),
+        _switch("init.inpaint.greys", "mask_greys", "Half masked areas are half repainted"),
         _switch("init.inpaint.soft.enabled", "soft_inpainting", "Soft inpainting: greys of the mask mix old and new"),
         _slider("init.inpaint.soft.schedule_bias", "soft_schedule_bias", "Schedule bias", 1.0, 0, 8, 0.1),
         _slider("init.inpaint.soft.preservation_strength", "soft_preservation", "Preservation strength", 0.5, 0, 8, 0.05),

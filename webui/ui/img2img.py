@@ -49,6 +49,7 @@ def _inpaint_rows(studio: Studio) -> None:
             studio.add("init.inpaint.content")
             studio.add("init.inpaint.blur_x")
             studio.add("init.inpaint.padding")
+        studio.add("init.inpaint.greys")
         with gr.Accordion("Soft inpainting", open=False, elem_id="img2img_soft"):
             studio.add("init.inpaint.soft.enabled")
             for pair in zip(SOFT[::2], SOFT[1::2], strict=True):
