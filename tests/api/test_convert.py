@@ -14,11 +14,13 @@ from tests.api.conftest import png
 from webui.api.convert import decode_picture, to_requests
 from webui.api.schemas import Generation, Img2Img, Txt2Img
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES
+from webui.core.choices import LATENT_UPSCALERS, MASKED_CONTENT, RESIZE_MODES
 from webui.core.errors import BadRequest
 from webui.core.guidance_options import GuidanceOptions
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions
+from webui.core.soft_inpainting import SoftInpainting
 from webui.service.service import Service
 
 JSON_TYPE = {"Content-Type": "application/json"}
@@ -129,11 +131,14 @@ def test_every_inpaint_field_reaches_the_request_by_its_name(convert: Any) -> No
         inpaint_full_res=0,
         inpaint_full_res_padding=5,
         inpainting_mask_invert=1,
+        mask_round=False,
         resize_mode=2,
         denoising_strength=0.1,
     )
     init = convert(body).init
-    wanted = Inpaint(mask=init.inpaint.mask, blur_x=1, blur_y=2, invert=True, content=MASKED_CONTENT[3], only_masked=False, padding=5)
+    wanted = Inpaint(
+        mask=init.inpaint.mask, blur_x=1, blur_y=2, invert=True, content=MASKED_CONTENT[3], only_masked=False, padding=5, greys=True
+    )
     assert (init.inpaint, init.resize_mode, init.denoising_strength) == (wanted, RESIZE_MODES[2], 0.1)
     both = convert(body.model_copy(update={"mask_blur": 9})).init.inpaint
     assert (both.blur_x, both.blur_y) == (9, 9)
@@ -265,9 +270,15 @@ BAD: list[dict[str, Any]] = [
     {"override_settings": {"x": float("nan")}},
     {"override_settings": "x"},
     {"override_settings": {"samples_format": "bmp"}, "override_settings_restore_afterwards": False},
-    {"enable_hr": True},
+    {"enable_hr": True, "hr_upscaler": "nobody"},
+    {"enable_hr": True, "hr_scale": 99},
+    {"enable_hr": True, "hr_sampler_name": "nobody"},
+    {"enable_hr": True, "hr_scheduler": "nobody"},
+    {"enable_hr": True, "hr_checkpoint_name": "nobody"},
+    {"enable_hr": True, "hr_prompt": "<lora:nobody:1>"},
+    {"enable_hr": True, "firstpass_image": "!!!"},
     {"restore_faces": True},
-    {"tiling": True},
+    {"tiling": "sideways"},
     {"eta": -0.3},
     {"s_noise": 99},
     {"s_churn": "much"},
@@ -283,7 +294,7 @@ BAD: list[dict[str, Any]] = [
     {"send_images": "perhaps"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Model: nobody"},
     {"infotext": "x\nSteps: 20, Sampler: Nobody's, Seed: 1"},
-    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Hires upscale: 2, Hires upscaler: Latent"},
+    {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, Hires upscale: 2, Hires upscaler: R-ESRGAN 4x+"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: 1, RNG: dice"},
     {"infotext": "x\nSteps: 20, Sampler: Euler, Seed: -9"},
 ]
@@ -315,6 +326,11 @@ def test_bad_fields_are_refused_with_a_sentence(http: TestClient, fields: dict[s
         {"init_images": [png()], "resize_mode": -1},
         {"init_images": [png()], "denoising_strength": 1.5},
         {"init_images": [png()], "latent_mask": png()},
+        {"init_images": [png()], "initial_noise_multiplier": 9},
+        {"init_images": [png()], "override_settings": {"img2img_extra_noise": "much"}},
+        {"init_images": [png()], "override_settings": {"img2img_color_correction": "x"}},
+        {"init_images": [png()], "mask": png(), "alwayson_scripts": {"soft inpainting": {"args": [True, 99]}}},
+        {"init_images": [png()], "mask": png(), "alwayson_scripts": {"soft inpainting": {"args": 1}}},
     ],
     ids=lambda fields: str(fields)[:40],
 )
@@ -386,3 +402,177 @@ def test_aesthetic_gradients_come_as_an_object_of_easels_own(convert: Any) -> No
     for told, sentence in (({"wieght": 1}, "no field"), ({"steps": "5"}, "of the kind int"), ({"slerp": 1}, "of the kind bool")):
         with pytest.raises(BadRequest, match=sentence):
             convert(Txt2Img(aesthetic={"embedding": "sky", **told}))
+
+
+# hires fix
+
+
+def test_hires_fix_is_off_unless_it_is_asked_for(convert: Any) -> None:
+    assert convert(Txt2Img(hr_scale=3, hr_prompt="x")).hires is None
+
+
+def test_hires_fix_has_the_defaults_of_the_api(convert: Any) -> None:
+    assert convert(Txt2Img(enable_hr=True)).hires == HiresFix(denoising_strength=0.75, scale=2.0, upscaler="Latent")
+
+
+def test_every_field_of_hires_fix_reaches_the_request_by_its_name(convert: Any) -> None:
+    body = Txt2Img(
+        enable_hr=True,
+        denoising_strength=0.3,
+        hr_scale=1.5,
+        hr_resize_x=640,
+        hr_resize_y=480,
+        hr_upscaler="Lanczos",
+        hr_second_pass_steps=7,
+        hr_sampler_name="k_euler_a",
+        hr_scheduler="karras",
+        hr_cfg=3,
+        hr_checkpoint_name="alpha",
+        hr_prompt="p",
+        hr_negative_prompt="n",
+        firstpass_image=png(),
+    )
+    hires = convert(body).hires
+    assert hires == HiresFix(
+        denoising_strength=0.3,
+        scale=1.5,
+        width=640,
+        height=480,
+        upscaler="Lanczos",
+        steps=7,
+        sampler="Euler a",
+        schedule_type="karras",
+        cfg_scale=3,
+        checkpoint="alpha",
+        prompt="p",
+        negative_prompt="n",
+        image=hires.image,
+    )
+    assert hires.image.startswith("sha of ")
+
+
+def test_what_is_the_same_in_both_passes_may_be_said_in_words(convert: Any) -> None:
+    words = {"hr_sampler_name": "Use same sampler", "hr_scheduler": "Use same scheduler", "hr_checkpoint_name": "Use same checkpoint"}
+    assert convert(Txt2Img(enable_hr=True, **words)).hires == HiresFix(denoising_strength=0.75)
+
+
+def test_an_old_name_of_a_sampler_brings_its_schedule_type(convert: Any) -> None:
+    hires = convert(Txt2Img(enable_hr=True, hr_sampler_name="Euler Karras")).hires
+    assert (hires.sampler, hires.schedule_type) == ("Euler", "Karras")
+
+
+def test_the_size_of_the_first_pass_may_be_given_as_old_clients_do(convert: Any) -> None:
+    request = convert(Txt2Img(enable_hr=True, width=1024, height=768, firstphase_width=512, firstphase_height=384))
+    assert (request.width, request.height, request.hires.width, request.hires.height) == (512, 384, 1024, 768)
+
+
+def test_an_infotext_brings_hires_fix_and_what_is_sent_counts_before_it(convert: Any) -> None:
+    text = (
+        "x\nSteps: 20, Sampler: Euler, Seed: 1, Denoising strength: 0.4, Hires upscale: 3, Hires steps: 9, Hires upscaler: Latent (nearest)"
+    )
+    hires = HiresFix(denoising_strength=0.4, scale=3, steps=9, upscaler="Latent (nearest)")
+    assert convert(Txt2Img(infotext=text)).hires == hires
+    assert convert(Txt2Img(infotext=text, hr_second_pass_steps=4, denoising_strength=0.2)).hires == replace(
+        hires, steps=4, denoising_strength=0.2
+    )
+    assert convert(Txt2Img(infotext=text, enable_hr=False)).hires is None
+
+
+def test_upscalers_are_listed(http: TestClient) -> None:
+    assert http.get("/sdapi/v1/upscalers").json()[0] == dict.fromkeys(["model_name", "model_path", "model_url", "scale"]) | {"name": "None"}
+    assert [one["name"] for one in http.get("/sdapi/v1/latent-upscale-modes").json()] == list(LATENT_UPSCALERS)
+
+
+def test_the_answer_tells_hires_fix(http: TestClient) -> None:
+    told = json.loads(http.post("/sdapi/v1/txt2img", json={**SMALL, "enable_hr": True, "hr_resize_x": 128}).json()["info"])
+    assert told["denoising_strength"] == 0.75
+    assert told["extra_generation_params"]["Hires resize"] == "128x0"
+    assert told["extra_generation_params"]["Hires upscaler"] == "Latent"
+
+
+# options of img2img
+
+
+def test_options_of_img2img_reach_the_request(convert: Any) -> None:
+    overrides = {"img2img_extra_noise": 0.2, "img2img_color_correction": True, "img2img_fix_steps": 1, "inpainting_mask_weight": 0.5}
+    init = convert(Img2Img(init_images=[png()], override_settings={"initial_noise_multiplier": 0.7, **overrides})).init
+    wanted = InitImage(image=init.image, noise_multiplier=0.7, extra_noise=0.2, colour_correction=True, exact_steps=True, mask_weight=0.5)
+    assert init == wanted
+    assert convert(Img2Img(init_images=[png()], initial_noise_multiplier=0.9)).init.noise_multiplier == 0.9
+    assert convert(Txt2Img(enable_hr=True, override_settings={"img2img_extra_noise": 0.2})).hires.extra_noise == 0.2
+
+
+def test_soft_inpainting_is_a_script_that_is_always_on(convert: Any) -> None:
+    body = Img2Img(init_images=[png()], mask=png(), alwayson_scripts={"Soft Inpainting": {"args": [True, 1, 0.25, 4, 0, 0.5, 2]}})
+    assert convert(body).init.inpaint.soft == SoftInpainting(preservation_strength=0.25)
+    assert convert(Img2Img(init_images=[png()], mask=png(), alwayson_scripts={"Soft Inpainting": {}})).init.inpaint.soft is None
+    text = "x\nSteps: 2, Sampler: Euler, Seed: 1, Mask blur: 4, Noise multiplier: 0.5, Soft inpainting enabled: True"
+    text += ", Soft inpainting mask influence: 1"
+    init = convert(Img2Img(init_images=[png()], mask=png(), infotext=text)).init
+    assert (init.inpaint.soft, init.noise_multiplier) == (SoftInpainting(mask_influence=1), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "Off"),
+        ({"tiling": True}, "Both"),
+        ({"tiling": 1}, "Both"),
+        ({"tiling": "true"}, "Both"),
+        ({"tiling": False}, "Off"),
+        ({"tiling": "horizontal"}, "Horizontal"),
+        ({"override_settings": {"tiling": True}}, "Both"),
+        ({"infotext": "x\nSteps: 2, Sampler: Euler, Seed: 1, Tiling: True"}, "Both"),
+        ({"infotext": "x\nSteps: 2, Sampler: Euler, Seed: 1, Tiling: True", "tiling": False}, "Off"),
+    ],
+)
+def test_tiling_is_a_truth_value_or_an_axis(convert: Any, fields: dict[str, Any], expected: str) -> None:
+    assert convert(Txt2Img(**fields)).tiling == expected
+
+
+# scripts
+
+
+def test_scripts_are_listed_by_their_titles_in_lower_case(http: TestClient) -> None:
+    answer = http.get("/sdapi/v1/scripts").json()
+    assert answer == {
+        "txt2img": [],
+        "img2img": ["outpainting mk2", "poor man's outpainting", "sd upscale", "loopback", "soft inpainting"],
+    }
+
+
+def test_a_script_is_run_by_its_title_with_its_arguments(http: TestClient, service: Service) -> None:
+    body = {**SMALL, "init_images": [png()], "script_name": "outpainting MK2", "script_args": [None, 64, 4, ["right"], 1, 0.05]}
+    reply = http.post("/sdapi/v1/img2img", json=body)
+    assert reply.status_code == 200, reply.text
+    job = service.jobs(active_only=False)[-1]
+    assert job.request.init.outpaint.way == "Outpainting mk2"
+    assert (job.request.init.outpaint.tile_width, job.request.width % 64) == (64, 0)
+
+
+def test_loopback_begins_with_the_picture_before(http: TestClient, service: Service) -> None:
+    body = {**SMALL, "init_images": [png()], "seed": 5, "script_name": "Loopback", "script_args": [3, 0.25]}
+    reply = http.post("/sdapi/v1/img2img", json=body)
+    assert reply.status_code == 200, reply.text
+    assert json.loads(reply.json()["info"])["all_seeds"] == [5, 6, 7]
+    jobs = service.jobs(active_only=False)[-3:]
+    inits = [job.request.init for job in jobs]
+    assert [init.denoising_strength for init in inits] == [0.75, 0.5, 0.25]
+    made = [job.pictures[0].path.read_bytes() for job in jobs]
+    assert [service.input_path(init.image).read_bytes() for init in inits[1:]] == made[:2]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"script_name": "nobody"},
+        {"script_name": "Outpainting mk2", "script_args": [None, "x"]},
+        {"script_name": "Outpainting mk2", "script_args": [None, 64, 8, []]},
+        {"script_name": "SD upscale", "script_args": [None, 9999]},
+        {"script_name": "Loopback", "script_args": [10**9]},
+    ],
+    ids=str,
+)
+def test_bad_scripts_are_refused(http: TestClient, fields: dict[str, Any]) -> None:
+    assert http.post("/sdapi/v1/img2img", json={**SMALL, "init_images": [png()], **fields}).status_code == 422
+    assert http.post("/sdapi/v1/txt2img", json={**SMALL, **fields}).status_code == 422

@@ -8,13 +8,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
 from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import GuidanceOptions
+from webui.core.hires import HiresFix
 from webui.core.infotext import Facts, read, to_request, write
 from webui.core.prompt import EMPHASIS
-from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, SamplerOptions
+from webui.core.soft_inpainting import NUMBERS, SoftInpainting
 
 TRICKS = [
     "Negative prompt:",
@@ -53,6 +55,7 @@ FILES = st.one_of(
 )
 SIDES = st.integers(8, 512).map(lambda n: n * 8)
 SEEDS = st.integers(0, MAX_SEED)
+SOFTS = st.builds(SoftInpainting, **{name: st.floats(least, most) for name, (_, least, most) in NUMBERS.items()})
 INPAINTS = st.builds(
     Inpaint,
     mask=HASHES,
@@ -62,17 +65,62 @@ INPAINTS = st.builds(
     content=st.sampled_from(MASKED_CONTENT),
     only_masked=st.booleans(),
     padding=st.integers(0, 256),
+    greys=st.booleans(),
+    soft=st.none() | SOFTS,
 )
 PIXELS = st.integers(0, 512).map(lambda n: n * 8)
-OUTPAINTS = st.builds(Outpaint, left=PIXELS, right=PIXELS, top=PIXELS, bottom=st.just(8), blur=st.integers(0, 64))
 FRACTIONS = st.floats(0, 1)
+OUTPAINTS = st.builds(
+    Outpaint,
+    left=PIXELS,
+    right=PIXELS,
+    top=PIXELS,
+    bottom=st.just(8),
+    blur=st.integers(0, 64),
+    way=st.sampled_from(OUTPAINT_WAYS),
+    falloff=st.floats(0, 4),
+    colour_variation=FRACTIONS,
+    content=st.sampled_from(MASKED_CONTENT),
+    tile_width=PIXELS,
+    tile_height=PIXELS,
+)
+UPSCALES = st.builds(TiledUpscale, scale=st.floats(1, 8), upscaler=st.sampled_from(PIXEL_UPSCALERS), overlap=st.integers(0, 512))
 INITS = st.builds(
-    lambda inpaint, outpaint, **rest: InitImage(inpaint=inpaint, outpaint=None if inpaint else outpaint, **rest),
+    lambda inpaint, outpaint, upscale, **rest: InitImage(
+        inpaint=inpaint, outpaint=None if inpaint else outpaint, upscale=None if inpaint or outpaint else upscale, **rest
+    ),
     image=HASHES,
     denoising_strength=FRACTIONS,
     resize_mode=st.sampled_from(RESIZE_MODES),
+    noise_multiplier=st.floats(0, 2),
+    extra_noise=FRACTIONS,
+    mask_weight=FRACTIONS,
+    colour_correction=st.booleans(),
+    exact_steps=st.booleans(),
     inpaint=st.none() | INPAINTS,
     outpaint=st.none() | OUTPAINTS,
+    upscale=st.none() | UPSCALES,
+)
+HIRES_SIZES = st.tuples(st.floats(1, 4), st.just((0, 0))) | st.tuples(
+    st.just(2.0), st.tuples(st.integers(0, 4096), st.integers(0, 4096)).filter(any)
+)
+NAMES_OF_CHECKPOINTS = st.just(("", "")) | st.tuples(FILES.filter(lambda name: not name.startswith("Use same")), st.just("") | SHORT_HASHES)
+HIRES = st.builds(
+    lambda size, checkpoint, **rest: HiresFix(
+        scale=size[0], width=size[1][0], height=size[1][1], checkpoint=checkpoint[0], checkpoint_hash=checkpoint[1], **rest
+    ),
+    size=HIRES_SIZES,
+    checkpoint=NAMES_OF_CHECKPOINTS,
+    denoising_strength=FRACTIONS,
+    upscaler=st.sampled_from(UPSCALERS),
+    steps=st.integers(0, 1000),
+    sampler=st.just("") | st.sampled_from(list(SAMPLERS)),
+    schedule_type=st.just("") | st.sampled_from(list(SCHEDULE_TYPES)),
+    cfg_scale=st.floats(0, 100),
+    prompt=TEXTS,
+    negative_prompt=TEXTS,
+    extra_noise=FRACTIONS,
+    image=st.just("") | HASHES,
 )
 AESTHETICS = st.builds(
     Aesthetic,
@@ -109,7 +157,15 @@ GUIDANCES = st.builds(
 )
 REQUESTS = st.builds(
     # a variation seed of strength 0 changes nothing and is not written
-    lambda variation, **rest: GenerationRequest(variation_seed=variation[0], variation_strength=variation[1], **rest),
+    lambda variation, init, hires, tile, **rest: GenerationRequest(
+        variation_seed=variation[0],
+        variation_strength=variation[1],
+        init=init,
+        hires=None if init else hires,
+        tile=tile[0],
+        tile_overlap=tile[1],
+        **rest,
+    ),
     variation=st.just((-1, 0.0)) | st.tuples(SEEDS, st.floats(0, 1, exclude_min=True)),
     prompt=TEXTS,
     negative_prompt=TEXTS,
@@ -132,7 +188,10 @@ REQUESTS = st.builds(
     batch_count=st.integers(1, 1000),
     rng=st.sampled_from(NOISE_SOURCES),
     sampler_options=SAMPLER_OPTIONS,
+    tiling=st.sampled_from(TILINGS),
+    tile=st.just((0, 64)) | st.tuples(SIDES, st.integers(0, 4096)),
     init=st.none() | INITS,
+    hires=st.none() | HIRES,
     aesthetic=st.none() | AESTHETICS,
     guidance=GUIDANCES,
 )
@@ -206,11 +265,10 @@ def test_an_interrupted_picture_has_no_problems():
 
 
 def test_without_notes_only_what_changes_pictures_is_a_problem():
-    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires upscale: 2, Token merging ratio: 0.5"
-    text += ", Tiling: False, Extra noise: 2"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires refiner: x, Token merging ratio: 0.5, Refiner: y"
     _, problems = to_request(read(text), GenerationRequest(), notes=False)
-    assert [problem.split(":")[0] for problem in problems] == ["Hires upscale", "Token merging ratio", "Extra noise"]
-    assert len(to_request(read(text), GenerationRequest())[1]) == 5
+    assert [problem.split(":")[0] for problem in problems] == ["Hires refiner", "Token merging ratio", "Refiner"]
+    assert len(to_request(read(text), GenerationRequest())[1]) == 4
 
 
 def test_windows_line_ends_change_nothing():
@@ -275,12 +333,12 @@ def test_old_joined_sampler_names_are_split():
 
 def test_a_bad_field_spoils_no_other():
     text = (
-        "x\nSteps: many, Sampler: Warp, CFG scale: nan, Seed: -7, Size: 99999x64, Clip skip: 3, Denoising strength: 0.5, Hires upscale: 2"
+        "x\nSteps: many, Sampler: Warp, CFG scale: nan, Seed: -7, Size: 99999x64, Clip skip: 3, Denoising strength: 0.5, Hires refiner: 2"
     )
     base = GenerationRequest(steps=11, sampler="Euler", cfg_scale=3, seed=4, width=128, height=128)
     request, problems = to_request(read(text), base)
     assert request == replace(base, prompt="x", clip_skip=3, rng="GPU", sampler_options=SamplerOptions(), guidance=GuidanceOptions())
-    assert [problem.split()[0] for problem in problems] == ["sampler", "Size-1", "Steps", "CFG", "Seed", "Denoising", "Hires"]
+    assert [problem.split()[0] for problem in problems] == ["sampler", "Size-1", "Denoising", "Steps", "CFG", "Seed", "Hires"]
 
 
 def test_absent_keys_keep_the_base_and_defaults_come_back():
@@ -387,9 +445,8 @@ def test_an_unknown_prediction_type_is_told_and_not_taken() -> None:
 
 def test_styles_that_were_chosen_are_not_put_into_a_prompt_that_is_read():
     base = GenerationRequest(styles=("ink",), template="{a|b}", negative_template="{c|d}")
-    assert to_request(read("x\nSteps: 5, Seed: 1, Size: 64x64"), base)[0] == replace(
-        GenerationRequest(prompt="x", steps=5, seed=1, width=64, height=64), guidance=GuidanceOptions(), vae="Automatic"
-    )
+    request = to_request(read("x\nSteps: 5, Seed: 1, Size: 64x64"), base)[0]
+    assert (request.prompt, request.styles, request.template, request.negative_template) == ("x", (), "", "")
 
 
 def test_templates_stand_beside_the_prompts_and_are_passed_over_in_silence():
@@ -398,3 +455,62 @@ def test_templates_stand_beside_the_prompts_and_are_passed_over_in_silence():
     assert read(text).params["Negative Template"] == "__bad__"
     request, problems = to_request(read(text), GenerationRequest())
     assert (request.prompt, request.template, problems) == ("red", "", [])
+
+
+HIRES_TEXT = (
+    "x\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 1, Size: 512x512, Denoising strength: 0.45, {}"
+    "Hires upscaler: Latent (bicubic antialiased), Version: v1.10.1"
+)
+
+
+def test_hires_fix_of_a1111_is_read():
+    told = "Hires resize: 1024x0, Hires checkpoint: big [0123456789], Hires sampler: DPM++ 2M Karras, Hires prompt: fine, Hires steps: 9, "
+    request, problems = to_request(read(HIRES_TEXT.format(told)), GenerationRequest())
+    assert request.hires == HiresFix(
+        denoising_strength=0.45,
+        width=1024,
+        upscaler="Latent (bicubic antialiased)",
+        steps=9,
+        sampler="DPM++ 2M",
+        schedule_type="Automatic",
+        checkpoint="big [0123456789]",
+        prompt="fine",
+    )
+    assert problems == []
+
+
+def test_what_hires_fix_names_and_nobody_has_is_told():
+    told = "Hires upscale: 9, Hires sampler: Warp, Hires schedule type: Use same scheduler, "
+    text = HIRES_TEXT.format(told).replace("Latent (bicubic antialiased)", "R-ESRGAN 4x+")
+    request, problems = to_request(read(text), GenerationRequest())
+    assert request.hires == HiresFix(denoising_strength=0.45)
+    assert [problem.partition(" is not used")[0] for problem in problems] == [
+        "Hires sampler Warp",
+        "Hires upscale 9",
+        "Hires upscaler R-ESRGAN 4x+",
+    ]
+
+
+def test_in_a_tab_with_a_picture_only_the_strength_of_hires_fix_counts():
+    init = InitImage(image="a" * 64)
+    request, problems = to_request(read(HIRES_TEXT.format("")), GenerationRequest(init=init))
+    assert (request.init, request.hires, problems) == (replace(init, denoising_strength=0.45), None, [])
+
+
+def test_hires_fix_is_written_in_the_order_of_a1111():
+    hires = HiresFix(scale=1.5, denoising_strength=0.5, checkpoint="a.safetensors", checkpoint_hash="0123456789", sampler="Euler")
+    hires = replace(hires, prompt="p, q", negative_prompt="n", schedule_type="Karras", steps=4, cfg_scale=3)
+    assert (
+        "Denoising strength: 0.5, RNG: CPU, Hires upscale: 1.5, Hires checkpoint: a [0123456789], Hires sampler: Euler, "
+        'Hires prompt: "p, q", '
+        "Hires negative prompt: n, Hires CFG Scale: 3, Hires schedule type: Karras, Hires steps: 4, Hires upscaler: Latent, Version"
+    ) in write(GenerationRequest(seed=1, hires=hires))
+
+
+def test_a_script_that_extended_a_picture_is_named():
+    outpaint = Outpaint(right=64, way="Outpainting mk2", falloff=1.5, tile_width=512, tile_height=512)
+    told = write(GenerationRequest(seed=1, init=InitImage(image="a" * 64, outpaint=outpaint)))
+    assert (
+        "Script: Outpainting mk2, Outpaint left: 0, Outpaint right: 64, Outpaint top: 0, Outpaint bottom: 0, Outpaint blur: 8, "
+        "Outpaint falloff: 1.5, Outpaint tile: 512x512, Version"
+    ) in told

@@ -1,12 +1,14 @@
 """Recipes: lossless, in every format, and what differs between two of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from webui.core.catalog import Catalog
+from webui.core.hires import HiresFix
 from webui.core.image_metadata import RECIPE, encode, read_infotext
 from webui.core.recipe import Recipe, differences, pixel_hash, read_recipe, used_files
 from webui.core.request import GenerationRequest, InitImage, Inpaint
@@ -63,6 +65,8 @@ def test_differences_name_files_and_environment() -> None:
 def test_used_files_are_those_of_the_request_and_the_embeddings_that_the_infotext_names(tmp_path: Path) -> None:
     for place in (
         "models/Stable-diffusion/a.safetensors",
+        "models/Stable-diffusion/b.safetensors",
+        "loras/wash.safetensors",
         "loras/ink.safetensors",
         "embeddings/soft.pt",
         "embeddings/other.pt",
@@ -75,3 +79,5 @@ def test_used_files_are_those_of_the_request_and_the_embeddings_that_the_infotex
     files = used_files(request, "x\nSteps: 1, Seed: 1, Size: 64x64, TI hashes: soft: 0123", catalog)
     assert set(files) == {"checkpoint a.safetensors", "vae v.pt", "lora ink", "embedding soft"}
     assert all(len(digest) == 64 for digest in files.values())
+    again = replace(request, hires=HiresFix(checkpoint="b.safetensors", prompt="x <lora:wash:1>"))
+    assert set(used_files(again, "", catalog)) == {*files, "checkpoint b.safetensors", "lora wash"} - {"embedding soft"}

@@ -390,7 +390,7 @@ def test_a_picture_that_was_not_finished_says_so(model):
 
 def test_interrupt_before_the_first_step_makes_no_picture(model):
     events = run(model, REQUEST, Script(interrupt_after=0))
-    assert [type(e) for e in events] == [Loading, Finished]
+    assert [type(e) for e in events] == [Finished]
     assert events[-1].interrupted
 
 

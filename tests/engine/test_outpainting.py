@@ -133,7 +133,7 @@ def test_windows_are_filled_up_to_multiples_of_eight_and_cut_back():
     outpaint = Outpaint(right=16)
     (step,) = outpainting.plan_passes(image.size, outpaint, 128)
     base = canvas(image, outpaint)
-    window = outpainting.cut_window(base, step)
+    window = outpainting.cut_window(base, step.window)
     assert window.size == (80, 56)
     mask = outpainting.blend_mask(base.size, step, 0)
     made = outpainting.lay_in(base, Image.new("RGB", (80, 56), BLUE), step, mask)

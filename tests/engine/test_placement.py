@@ -12,6 +12,7 @@ from torch import nn
 from tests.lora_files import diffusers_name, write_lora
 from tests.tiny import CPU, tiny_checkpoint, tiny_parts
 from webui.core.event import Pictures
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage
 from webui.engine import placement
 from webui.engine.checkpoint import load_checkpoint
@@ -65,10 +66,14 @@ def weights(model: DiffusionModel) -> dict[int, tuple[int, torch.dtype, str]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_pictures_are_the_same_bit_for_bit_and_weights_lie_where_they_lay(model: DiffusionModel, way: str) -> None:
-    image_to_image = {"init": InitImage(image="red")}
-    expected, before = [picture(model), picture(model, **image_to_image)], weights(model)
+    jobs: list[dict[str, Any]] = [
+        {},
+        {"init": InitImage(image="red")},
+        {"hires": HiresFix(scale=1.5, upscaler="Lanczos"), "tiling": "Both"},
+    ]
+    expected, before = [picture(model, **job) for job in jobs], weights(model)
     poor = placed(model, WAYS[way])
-    assert [picture(poor), picture(poor, **image_to_image)] == expected
+    assert [picture(poor, **job) for job in jobs] == expected
     assert weights(model) == before
 
 

@@ -13,6 +13,7 @@ from tests.service.conftest import write_checkpoint
 from webui.core.catalog import Catalog
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.guidance_options import GuidanceOptions
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.core.settings import PREFERENCES, Settings
@@ -242,3 +243,44 @@ def test_prompts_that_leave_nothing_to_chance_have_no_template(completed: Comple
 def test_a_wildcard_without_a_file_is_refused_with_the_folder(completed: Complete, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match=r"missing\.txt into .*wildcards"):
         completed(prompt="a __missing__")
+
+
+def test_hires_fix_gets_its_checkpoint_by_name_and_hash(completed: Complete, settings: Settings) -> None:
+    write_checkpoint(settings.checkpoint_dirs[0] / "large.safetensors")
+    hires = completed(hires=HiresFix(checkpoint="large")).hires
+    assert hires is not None
+    assert (hires.checkpoint, len(hires.checkpoint_hash)) == ("large.safetensors", 10)
+    with pytest.raises(MissingModel, match="gone"):
+        completed(hires=HiresFix(checkpoint="gone"))
+
+
+@pytest.mark.parametrize(
+    ("first", "told", "expected"),
+    [
+        (("DPM++ 2M", "Automatic"), ("", ""), ("", "")),
+        (("DPM++ 2M", "Automatic"), ("DPM++ 2M SDE", ""), ("DPM++ 2M SDE", "Exponential")),
+        (("Euler", "Karras"), ("DDIM", ""), ("DDIM", "Karras")),
+        (("Euler", "Karras"), ("", "SGM Uniform"), ("Euler", "SGM Uniform")),
+        (("Euler", "Karras"), ("k_dpmpp_2m", "automatic"), ("DPM++ 2M", "Karras")),
+        (("Euler", "Exponential"), ("DPM++ 2M Karras", ""), ("DPM++ 2M", "Karras")),
+    ],
+)
+def test_the_sampler_of_hires_fix_is_settled_where_it_is_its_own(
+    completed: Complete, first: tuple[str, str], told: tuple[str, str], expected: tuple[str, str]
+) -> None:
+    hires = HiresFix(sampler=told[0], schedule_type=told[1])
+    done = completed(sampler=first[0], schedule_type=first[1], hires=hires).hires
+    assert done is not None
+    assert (done.sampler, done.schedule_type) == expected
+
+
+def test_a_picture_for_hires_fix_gives_the_size(completed: Complete, inputs: InputStore) -> None:
+    request = completed(hires=HiresFix(image=add(inputs, 203, 96)))
+    assert (request.width, request.height) == (200, 96)
+    with pytest.raises(MissingModel):
+        completed(hires=HiresFix(image="0" * 64))
+
+
+def test_networks_of_the_hires_prompt_must_be_there(completed: Complete) -> None:
+    with pytest.raises(MissingModel, match="nobody"):
+        completed(hires=HiresFix(prompt="x <lora:nobody:1>"))

@@ -7,6 +7,7 @@ from tests.browser.conftest import write_lora
 from tests.service.conftest import until
 from webui.core import infotext
 from webui.core.aesthetic import Aesthetic
+from webui.core.hires import HiresFix
 from webui.core.lora_hash import lora_hash
 from webui.core.request import GenerationRequest
 from webui.service.service import Service
@@ -161,6 +162,7 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
     }
     start = actions.start_values(service, drafts)
     assert start["txt2img"].pop("styles").value == []
+    assert start["txt2img"].pop("hires.checkpoint").value == "Use same checkpoint"
     assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
     preferred = spread(service.complete(GenerationRequest()), (*SAMPLING, *GUIDANCE))
     assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept", **preferred}
@@ -202,3 +204,29 @@ def test_loras_that_are_missing_or_other_files_are_told(service: Service) -> Non
     until(lambda: service.models.search("lora").cards)
     service.catalog.lora_hash(service.catalog.find_lora("ink"))
     assert problems(f"gone: {here}") == ["the LoRA gone is not here under this name; write <lora:ink:1>, which is the picture's"]
+
+
+def test_fill_finds_the_checkpoint_of_hires_fix_or_says_that_it_is_missing(service: Service) -> None:
+    text = "a fox\nSteps: 5, Sampler: Euler, Denoising strength: 0.4, Hires upscale: 1.5, Hires checkpoint: {}, Hires upscaler: Lanczos"
+    updates, problems = actions.fill(service, "txt2img", text.format("large [0123456789]"), shown("txt2img"))
+    assert (updates["hires.enabled"], updates["hires.checkpoint"], updates["hires.scale"]) == (True, "large.safetensors", 1.5)
+    assert (updates["hires.denoising_strength"], updates["hires.upscaler"], problems) == (0.4, "Lanczos", [])
+    updates, problems = actions.fill(service, "txt2img", text.format("gone"), shown("txt2img"))
+    assert "hires.checkpoint" not in updates
+    assert "keeps the checkpoint of the first pass" in problems[0]
+
+
+def test_a_finished_picture_is_made_larger_with_what_the_tab_shows_and_its_own_seed(service: Service) -> None:
+    sent = {
+        "client": "c",
+        "text": "a fox\nSteps: 5, Sampler: Euler, Seed: 77, Size: 64x64",
+        "image": picture(service),
+        "width": 64,
+        "height": 64,
+    }
+    values = shown("txt2img", prompt="a finer fox", seed="-1", batch_size=4) | {"hires.steps": 9, "hires.upscaler": "Lanczos"}
+    assert actions.upscale(service, sent, values) == []
+    request = service.jobs("c")[0].request
+    assert (request.prompt, request.seed, request.width, request.batch_size) == ("a finer fox", 77, 64, 1)
+    assert request.hires == HiresFix(steps=9, upscaler="Lanczos", image=sent["image"])
+    assert len(actions.upscale(service, {**sent, "image": "0" * 64}, values)) == 1

@@ -1,29 +1,19 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
 from webui.core.guidance_options import GuidanceOptions
-from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.hires import HiresFix
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.sampler_options import SamplerOptions
-from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
+from webui.core.soft_inpainting import SoftInpainting
+from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, SWITCHES, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {
-    "checkpoint_hash",
-    "vae_hash",
-    "init",
-    "image",
-    "inpaint",
-    "outpaint",
-    "mask",
-    "aesthetic",
-    "guidance",
-    "sampler_options",
-    "template",
-    "negative_template",
-}
+NOT_SHOWN = {"checkpoint_hash", "vae_hash", "init", "image", "inpaint", "outpaint", "mask", "soft", "upscale", "hires", "aesthetic"}
+NOT_SHOWN |= {"guidance", "sampler_options", "template", "negative_template"}
 
 
 def shown(tab: str) -> dict[str, object]:
@@ -32,12 +22,21 @@ def shown(tab: str) -> dict[str, object]:
 
 def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
     wanted = set()
-    inits = (("init.", InitImage), ("init.inpaint.", Inpaint), ("init.outpaint.", Outpaint))
-    parts = (*inits, ("aesthetic.", Aesthetic), ("guidance.", GuidanceOptions), ("sampler_options.", SamplerOptions))
+    parts = (
+        ("init.", InitImage),
+        ("init.inpaint.", Inpaint),
+        ("init.inpaint.soft.", SoftInpainting),
+        ("init.outpaint.", Outpaint),
+        ("init.upscale.", TiledUpscale),
+        ("hires.", HiresFix),
+        ("aesthetic.", Aesthetic),
+        ("guidance.", GuidanceOptions),
+        ("sampler_options.", SamplerOptions),
+    )
     for prefix, kind in (("", GenerationRequest), *parts):
         wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
     covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
-    assert wanted == covered
+    assert covered == wanted | set(SWITCHES)
 
 
 def test_every_field_is_in_a_tab_or_in_the_top_row() -> None:
@@ -103,3 +102,23 @@ def test_aesthetic_gradients_are_off_until_an_embedding_is_chosen() -> None:
     assert request.aesthetic == Aesthetic(embedding="sky", steps=9, learning_rate=0.001)
     assert collect(spread(request, (*QUICK, *TABS["txt2img"]))) == request
     assert spread(GenerationRequest(), TABS["txt2img"])["aesthetic.embedding"] == NO_AESTHETIC
+
+
+def test_hires_fix_is_off_until_it_is_switched_on() -> None:
+    assert collect(shown("txt2img") | {"hires.steps": 9}).hires is None
+    request = collect(shown("txt2img") | {"hires.enabled": True, "hires.steps": 9, "hires.sampler": "DDIM"})
+    assert request.hires == HiresFix(steps=9, sampler="DDIM")
+    assert collect(spread(request, (*QUICK, *TABS["txt2img"]))) == request
+    assert spread(GenerationRequest(), TABS["txt2img"])["hires.enabled"] is False
+
+
+def test_what_is_repainted_softly_is_shown_again() -> None:
+    soft = SoftInpainting(schedule_bias=2.0, mask_influence=0.5)
+    inpaint = Inpaint(mask=SHA, blur_x=20, blur_y=20, soft=soft)
+    init = InitImage(image=SHA, noise_multiplier=0.5, extra_noise=0.25, mask_weight=0.75, colour_correction=True, exact_steps=True)
+    request = GenerationRequest(width=512, height=512, init=replace(init, inpaint=inpaint))
+    request = replace(request, init=replace(request.init, upscale=TiledUpscale(scale=3.0, upscaler="Nearest", overlap=32)))
+    values = spread(request, (*QUICK, *TABS["img2img"]))
+    assert values["init.inpaint.soft.enabled"] is True
+    assert collect(values, image=SHA, mask=SHA) == request
+    assert collect(values | {"init.inpaint.soft.enabled": False}, image=SHA, mask=SHA).init.inpaint.soft is None

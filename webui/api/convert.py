@@ -10,7 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from webui import __version__
+from webui.api.hires import with_hires
 from webui.api.options import with_guidance
+from webui.api.repainting import SOFT, init_options, soft_inpainting
 from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, SkippedEmbedding, Txt2Img
 from webui.core import image_metadata, infotext
 from webui.core.aesthetic import Aesthetic
@@ -18,8 +20,11 @@ from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, find_sampler
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.guidance_options import GUIDANCE
+from webui.core.hires import hires_items, tells_hires
+from webui.core.infotext_init import INIT_KEYS, INPAINT_KEYS
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
+from webui.core.scripts import find_script
 from webui.core.settings import PREFERENCES
 from webui.service.service import Job, SavedPicture
 
@@ -37,10 +42,12 @@ SAME_VALUE = {  # wire name -> request field
     "height": "height",
     "seed": "seed",
     "subseed": "variation_seed",
+    "tiled_diffusion": "tile",
+    "tiled_diffusion_overlap": "tile_overlap",
 }
 SEED_RESIZE = {"seed_resize_from_w": "seed_resize_width", "seed_resize_from_h": "seed_resize_height"}  # -1 on the wire: off
 UNKNOWN = "0" * 64  # stands for the init image while its settings are read from an infotext
-OVERRIDES = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers")  # the options that change pictures
+OVERRIDES = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "tiling")  # the options that change pictures
 
 
 def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, preferences: Mapping[str, Any]) -> list[GenerationRequest]:
@@ -60,24 +67,28 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
             raise BadRequest(f"{name} {getattr(request, name)} is out of range: use 64 or more")
     if isinstance(body, Img2Img):
         return _with_init_images(request, body, add_input)
-    return [replace(request, init=None)]
+    assert isinstance(body, Txt2Img)
+    return [with_hires(replace(request, init=None), body, lambda name, text: add_input(decode_picture(name, text)))]
+
+
+def scripted(body: Generation, requests: list[GenerationRequest]) -> list[GenerationRequest]:
+    """What the script that `body` names makes of the completed requests; they themselves, where it names none. Raises BadRequest."""
+    script = find_script(body.script_name) if body.script_name else None
+    return requests if script is None else [made for request in requests for made in script(request, body.script_args)]
 
 
 def _refuse_what_is_missing(body: Generation) -> None:
     """Refuse what Easel cannot do rather than answer with another picture than the one asked for."""
-    if body.script_name:
+    script = find_script(body.script_name) if body.script_name else None
+    if body.script_name and (script is None or not (script.in_img2img if isinstance(body, Img2Img) else script.in_txt2img)):
         raise BadRequest(f"Script '{_short(body.script_name)}' not found; send no script_name")
     for name in body.alwayson_scripts:
-        raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
+        if name.strip().lower() != SOFT:
+            raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
     wanted = {
         "restore_faces": body.restore_faces,
-        "tiling": body.tiling,
         "refiner_checkpoint": (body.refiner_checkpoint or "None") != "None",
-        "enable_hr": isinstance(body, Txt2Img) and body.enable_hr,
-        "firstpass_image": body.firstpass_image,
         "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
-        "initial_noise_multiplier": isinstance(body, Img2Img) and body.initial_noise_multiplier not in (None, 1.0),
-        "mask_round": isinstance(body, Img2Img) and not body.mask_round,
         **{name: body.override_settings.get(name, usual) not in (None, usual) for name, usual in FIXED.items()},
     }
     for name, value in wanted.items():
@@ -131,9 +142,9 @@ def _told(body: Generation) -> infotext.Infotext:
     told = infotext.read(body.infotext or "")
     idle = {key for key, names in SENT_INSTEAD.items() if names <= body.model_fields_set}
     if not isinstance(body, Img2Img):
-        idle |= set(infotext.INIT_KEYS)
+        idle |= set(INIT_KEYS) - ({"Denoising strength"} if tells_hires(told.params) else set())
     elif not body.mask:
-        idle |= set(infotext.INPAINT_KEYS)
+        idle |= set(INPAINT_KEYS)
     return replace(told, params={key: value for key, value in told.params.items() if key not in idle})
 
 
@@ -146,14 +157,24 @@ def _overlay(body: Generation, base: GenerationRequest, everything: bool = False
         values["sampler"], values["schedule_type"] = find_sampler(body.sampler_name or body.sampler_index, body.scheduler or "")
     elif "scheduler" in sent:
         values["sampler"], values["schedule_type"] = find_sampler(base.sampler, body.scheduler or "")
+    if "tiling" in sent:
+        values["tiling"] = _tiling(body.tiling, base.tiling)
     return replace(base, **values)
+
+
+def _tiling(told: Any, absent: str) -> str:
+    """One of TILINGS, where `told` is one or a truth value; anything else as it is, to be refused with the request."""
+    if told is None:
+        return absent
+    word = str(told).strip().capitalize()
+    return {"True": "Both", "1": "Both", "False": "Off", "0": "Off", "": "Off"}.get(word, word)
 
 
 def _overridden(
     request: GenerationRequest, overrides: Mapping[str, Any], catalog: Catalog, preferences: Mapping[str, Any]
 ) -> GenerationRequest:
     """`request` with the checkpoint, VAE and CLIP skip of override_settings; other settings do not change pictures here."""
-    checkpoint, vae, skip = (overrides[name] for name in OVERRIDES)
+    checkpoint, vae, skip, tiling = (overrides[name] for name in OVERRIDES)
     if checkpoint:
         file = catalog.find_checkpoint(_as_text("sd_model_checkpoint", checkpoint))
         request = replace(request, checkpoint=file.name, checkpoint_hash="")
@@ -163,6 +184,8 @@ def _overridden(
         file = catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"])
         found = catalog.vae_for(file)
         request = replace(request, vae=found.name if found else "None")
+    if tiling is not None:
+        request = replace(request, tiling=_tiling(tiling, request.tiling))
     if skip is not None:
         request = replace(request, clip_skip=_clip_skip(skip))
     return request
@@ -216,13 +239,16 @@ def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddI
     count = len(body.init_images)
     if not 1 <= count <= max(min(request.batch_size, MAX_BATCH_SIZE), 1):
         raise BadRequest(f"init_images holds {count} pictures; send 1, or at most batch_size ({request.batch_size}) of them")
-    told = request.init  # by an infotext
-    sent = body.model_fields_set
-    init = InitImage(
+    told = request.init or InitImage(image="")  # by an infotext, or the defaults
+    sent = body.model_fields_set if request.init else set(Img2Img.model_fields)
+    init = replace(
+        told,
         image=add_input(decode_picture("init_images", body.init_images[0])),
-        denoising_strength=told.denoising_strength if told and "denoising_strength" not in sent else body.denoising_strength,
-        resize_mode=told.resize_mode if told and "resize_mode" not in sent else _choice("resize_mode", body.resize_mode, RESIZE_MODES),
-        inpaint=_inpaint(body, told.inpaint if told and _tells_mask(body) else None, add_input),
+        denoising_strength=body.denoising_strength if "denoising_strength" in sent else told.denoising_strength,
+        resize_mode=_choice("resize_mode", body.resize_mode, RESIZE_MODES) if "resize_mode" in sent else told.resize_mode,
+        inpaint=_inpaint(body, told.inpaint if _tells_mask(body) else None, add_input),
+        outpaint=None,
+        **init_options(body.override_settings, body.initial_noise_multiplier),
     )
     if count == 1:
         return [replace(request, init=init)]
@@ -233,7 +259,7 @@ def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddI
 
 def _tells_mask(body: Img2Img) -> bool:
     """Whether the infotext is of an inpainted picture."""
-    return any(key in infotext.read(body.infotext or "").params for key in infotext.INPAINT_KEYS)
+    return any(key in infotext.read(body.infotext or "").params for key in INPAINT_KEYS)
 
 
 def _inpaint(body: Img2Img, told: Inpaint | None, add_input: AddInput) -> Inpaint | None:
@@ -247,9 +273,11 @@ def _inpaint(body: Img2Img, told: Inpaint | None, add_input: AddInput) -> Inpain
         "content": _choice("inpainting_fill", body.inpainting_fill, MASKED_CONTENT),
         "only_masked": body.inpaint_full_res,
         "padding": body.inpaint_full_res_padding,
+        "greys": not body.mask_round,
     }
     if told is not None:
         values = {name: value if MASK_FIELDS[name] & body.model_fields_set else getattr(told, name) for name, value in values.items()}
+    values["soft"] = soft_inpainting(body) or (told.soft if told else None)
     return Inpaint(mask=add_input(decode_picture("mask", body.mask)), **values)
 
 
@@ -260,6 +288,7 @@ MASK_FIELDS = {  # of Inpaint -> the wire names that say it
     "content": {"inpainting_fill"},
     "only_masked": {"inpaint_full_res"},
     "padding": {"inpaint_full_res_padding"},
+    "greys": {"mask_round"},
 }
 
 
@@ -324,6 +353,7 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
     """Facts about the pictures, with one entry for each picture in every all_* list and in infotexts."""
     texts = [picture.infotext for picture in pictures]
     parsed = infotext.read(texts[0]).params if texts else {}
+    repainting = request.init or request.hires
     return {
         "prompt": request.prompt,
         "all_prompts": [request.prompt] * len(pictures),
@@ -348,8 +378,9 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
         "sd_vae_hash": request.vae_hash or None,
         "seed_resize_from_w": request.seed_resize_width or -1,
         "seed_resize_from_h": request.seed_resize_height or -1,
-        "denoising_strength": request.init.denoising_strength if request.init else None,
-        "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA},
+        "denoising_strength": repainting.denoising_strength if repainting else None,
+        "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA}
+        | dict(hires_items(request.hires) if request.hires else ()),
         "index_of_first_image": 0,
         "infotexts": texts,
         "job_timestamp": datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),

@@ -13,10 +13,12 @@ from fastapi.responses import JSONResponse
 from webui.api import convert
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
+from webui.api.repainting import SOFT
 from webui.core import errors
-from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
 from webui.core.request import GenerationRequest
+from webui.core.scripts import PREVIOUS, SCRIPTS
 from webui.core.settings import Settings
 from webui.service.service import Job, Service
 
@@ -65,8 +67,12 @@ def generate(service: Service, body: wire.Generation) -> Response:
         known = service.preferences()
         service.set_preferences({key: value for key, value in body.override_settings.items() if key in known and value is not None})
     jobs: list[Job] = []
-    for request in several if len(requests) > 1 else [first]:
+    for request in convert.scripted(body, several if len(requests) > 1 else [first]):
         task = body.force_task_id if not jobs else None
+        if request.init is not None and request.init.image == PREVIOUS:
+            if not jobs[-1].pictures:
+                break
+            request = replace(request, init=replace(request.init, image=service.add_input(jobs[-1].pictures[-1].path.read_bytes())))
         jobs.append(service.wait(service.submit(request, job_id=task or None, save=body.save_images)))
         if jobs[-1].status == "failed":
             raise _failure(jobs[-1])
@@ -223,6 +229,24 @@ def _add_lists(router: APIRouter, service: Service) -> None:
     def prompt_styles() -> list[wire.PromptStyle]:
         """Pieces of prompt by name, of the files styles.csv and styles/*.csv; requests name them in `styles`."""
         return [wire.PromptStyle(**vars(style)) for style in service.phrases.styles()]
+
+    @router.get("/scripts")
+    def scripts() -> wire.Scripts:
+        """The scripts, by their titles in lower case."""
+        return wire.Scripts(
+            txt2img=[name for name, script in SCRIPTS.items() if script.in_txt2img],
+            img2img=[name for name, script in SCRIPTS.items() if script.in_img2img] + [SOFT],
+        )
+
+    @router.get("/upscalers")
+    def upscalers() -> list[wire.Upscaler]:
+        """What makes pictures larger."""
+        return [wire.Upscaler(name=name) for name in PIXEL_UPSCALERS]
+
+    @router.get("/latent-upscale-modes")
+    def latent_upscale_modes() -> list[wire.LatentUpscaler]:
+        """What makes latents larger, for hires fix."""
+        return [wire.LatentUpscaler(name=name) for name in LATENT_UPSCALERS]
 
     @router.get("/sd-models")
     def checkpoints() -> list[wire.Checkpoint]:

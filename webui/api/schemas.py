@@ -114,7 +114,9 @@ class Generation(Lenient):
     width: Int = 512
     height: Int = 512
     restore_faces: bool | None = None
-    tiling: bool | None = None
+    tiled_diffusion: Int = 0  # Easel's own: pixels a side that the UNet sees at once; 0: all
+    tiled_diffusion_overlap: Int = 64
+    tiling: OpenText = None  # a truth value, or the name of one axis
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False
     eta: Float | None = None
@@ -157,6 +159,7 @@ class Txt2Img(Generation):
     hr_scheduler: OpenText = None
     hr_prompt: Text = ""
     hr_negative_prompt: Text = ""
+    hr_cfg: Float | None = None  # Forge's; null: as in the first pass
 
 
 class Img2Img(Generation):
@@ -235,6 +238,27 @@ class Scheduler(BaseModel):
     aliases: list[str] | None
     default_rho: float
     need_inner_model: bool
+
+
+class Scripts(BaseModel):
+    txt2img: list[str]
+    img2img: list[str]
+
+
+class Upscaler(BaseModel):
+    """scale: by which an upscaler's model enlarges; those without a model enlarge by any."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    model_name: str | None = None
+    model_path: str | None = None
+    model_url: str | None = None
+    scale: float | None = None
+
+
+class LatentUpscaler(BaseModel):
+    name: str
 
 
 class Checkpoint(BaseModel):

@@ -91,7 +91,16 @@ SCHEDULE_TYPES: dict[str, ScheduleChoice] = {
 SHORT_ENDINGS = {"karras": "_ka", "exponential": "_exp"}  # of old aliases: k_dpmpp_2m_ka
 
 RESIZE_MODES = ("Just resize", "Crop and resize", "Resize and fill", "Just resize (latent upscale)")  # the index is the wire number
+OUTPAINT_WAYS = ("Easel", "Outpainting mk2", "Poor man's outpainting")
 MASKED_CONTENT = ("fill", "original", "latent noise", "latent nothing")  # the index is the wire number
+
+TILINGS = ("Off", "Both", "Horizontal", "Vertical")  # along which axes a picture can be laid beside itself without a seam
+LATENT_UPSCALERS = (  # of hires fix: the first pass's latents are stretched
+    *("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)"),
+    *("Latent (nearest)", "Latent (nearest-exact)"),
+)
+PIXEL_UPSCALERS = ("None", "Lanczos", "Nearest")  # the picture is made larger
+UPSCALERS = LATENT_UPSCALERS + PIXEL_UPSCALERS
 
 
 def find_sampler(name: str, schedule_type: str = "Automatic") -> tuple[str, str]:

@@ -15,11 +15,14 @@ from typing import Any
 
 from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
+from webui.core.choices import TILINGS, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import guidance_items, read_guidance
+from webui.core.hires import hires_items, read_hires
+from webui.core.infotext_init import init_items, read_init
 from webui.core.key_values import Values, is_digits, items, joined, short
+from webui.core.key_values import written as _number
 from webui.core.request import (
     MAX_BATCH_COUNT,
     MAX_BATCH_SIZE,
@@ -28,15 +31,14 @@ from webui.core.request import (
     MAX_STEPS,
     GenerationRequest,
     InitImage,
-    Inpaint,
-    Outpaint,
 )
 from webui.core.sampler_options import NOISE_SOURCES, option_items, read_options
 
 NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
 OURS = "Easel"  # how the value of "Version" begins in our texts
-TEXT_KEYS = ("Model", "Model file", "VAE", "User")  # whose values are never sizes
+HIRES_TEXTS = ("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt")
+TEXT_KEYS = ("Model", "Model file", "VAE", "User", *HIRES_TEXTS)  # whose values are never sizes
 MODEL_ENDING = ".safetensors"  # left out of "Model"
 MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
 MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
@@ -65,11 +67,13 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
     parts = [request.prompt] if request.prompt else []
     if request.negative_prompt:
         parts.append(f"{NEGATIVE} {request.negative_prompt}")
+    larger = hires_items(request.hires) if request.hires else ()
     drawn = aesthetic_items(request.aesthetic) if request.aesthetic else ()
     options = [(key, value) for key, value in option_items(request.sampler_options) if key != "ENSD"]
     pairs = [
         *_settings(request),
-        *_init_items(request.init),
+        *init_items(request.init),
+        *larger,
         *options,
         *guidance_items(request.guidance),
         *drawn,
@@ -115,8 +119,11 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Variation seed strength", _number(request.variation_strength)
     if request.seed_resize_width or request.seed_resize_height:
         yield "Seed resize from", f"{request.seed_resize_width}x{request.seed_resize_height}"
-    if request.init is not None:
-        yield "Denoising strength", _number(request.init.denoising_strength)
+    repainting = request.init or request.hires
+    if repainting is not None:
+        yield "Denoising strength", _number(repainting.denoising_strength)
+    if request.init is not None and request.init.mask_weight != InitImage.mask_weight:
+        yield "Conditional mask weight", _number(request.init.mask_weight)
     if request.clip_skip != 1:
         yield "Clip skip", str(request.clip_skip)
     if request.sampler_options is not None and request.sampler_options.ensd:
@@ -130,43 +137,13 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     if request.init is not None:
         yield "Init image hash", request.init.image  # the sha256 under which the input store has it
     yield "RNG", request.rng
+    if request.tile:
+        yield "Tiled diffusion", str(request.tile)
+        yield "Tiled diffusion overlap", str(request.tile_overlap)
+    if request.tiling != "Off":
+        yield "Tiling", "True" if request.tiling == "Both" else request.tiling
     if request.checkpoint and _model_from_text(request.checkpoint.removesuffix(MODEL_ENDING)) != request.checkpoint:
         yield "Model file", request.checkpoint
-
-
-def _init_items(init: InitImage | None) -> Iterator[tuple[str, str]]:
-    """What is done with the init image; the mask is named by its sha256, too."""
-    if init is None:
-        return
-    if init.resize_mode != InitImage.resize_mode:
-        yield "Resize mode", init.resize_mode
-    if init.inpaint is not None:
-        yield from _inpaint_items(init.inpaint)
-    if init.outpaint is not None:
-        for side in ("left", "right", "top", "bottom", "blur"):
-            yield f"Outpaint {side}", str(getattr(init.outpaint, side))
-
-
-def _inpaint_items(inpaint: Inpaint) -> Iterator[tuple[str, str]]:
-    yield "Mask hash", inpaint.mask
-    if inpaint.invert:
-        yield "Mask mode", "Inpaint not masked"
-    if inpaint.blur_x == inpaint.blur_y:
-        yield "Mask blur", str(inpaint.blur_x)
-    else:
-        yield "Mask blur x", str(inpaint.blur_x)
-        yield "Mask blur y", str(inpaint.blur_y)
-    if inpaint.only_masked:
-        yield "Inpaint area", "Only masked"
-    if inpaint.only_masked or inpaint.padding != Inpaint.padding:
-        yield "Masked area padding", str(inpaint.padding)
-    if inpaint.content != Inpaint.content:
-        yield "Masked content", inpaint.content
-
-
-def _number(value: float) -> str:
-    """As short as can be without loss: 7.0 is "7"."""
-    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def _model_from_text(text: str) -> str:
@@ -267,6 +244,8 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
     width, height = values.size("Size", (base.width, base.height), MAX_SIDE)
     resize_width, resize_height = values.size("Seed resize from", (0, 0), MAX_SIDE)
     strength = values.number("Variation seed strength", 0.0, 0, 1)
+    hires = read_hires(values, ours)
+    init = read_init(values, base.init, hires.denoising_strength if hires else None)
     request = replace(
         base,
         prompt=infotext.prompt,
@@ -291,7 +270,11 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         batch_count=values.whole("Batch count", 1, 1, MAX_BATCH_COUNT) if ours else base.batch_count,
         rng=_rng(values, base, ours),
         sampler_options=read_options(values) if infotext.params else base.sampler_options,
-        init=_init(values, base.init),
+        tiling=_tiling(values),
+        tile=values.whole("Tiled diffusion", 0, 0, MAX_SIDE),
+        tile_overlap=values.whole("Tiled diffusion overlap", GenerationRequest.tile_overlap, 0, MAX_SIDE),
+        init=init,
+        hires=None if init else hires,
         aesthetic=read_aesthetic(values),
         guidance=read_guidance(values),
         **_models(values, base, ours),
@@ -307,10 +290,9 @@ SILENT = (
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
-    *("Image CFG scale", "Face restoration", "Conditional mask weight", "Token merging ratio", "Tiling", "First pass size"),
-    *("Hires ", "Refiner", "Noise multiplier", "Extra noise", "Soft inpainting"),
+    *("Image CFG scale", "Face restoration", "Token merging ratio", "First pass size", "Hires refiner", "Refiner"),
     *("Downcast alphas_cumprod", "Noise Schedule", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
-    *("SD upscale", "ControlNet"),
+    "ControlNet",
 )
 OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing
 
@@ -343,6 +325,14 @@ def _rng(values: Values, base: GenerationRequest, ours: bool) -> str:
     return values.choice("RNG", NOISE_SOURCES, absent)
 
 
+def _tiling(values: Values) -> str:
+    """In all texts but ours a truth value, for both axes."""
+    text = values.text("Tiling")
+    if text in ("True", "False"):
+        return "Both" if text == "True" else "Off"
+    return text if text in TILINGS else "Off"
+
+
 def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, Any]:
     """Checkpoint and VAE. Other programs name a checkpoint by its bare name, its hash or both: the catalog finds "name [hash]"."""
     digest, name, file = values.text("Model hash"), values.text("Model"), values.text("Model file")
@@ -355,63 +345,3 @@ def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, An
     if not ours:
         name = f"{name} [{digest}]" if name and digest else name or digest
     return models | {"checkpoint": name, "checkpoint_hash": digest}
-
-
-def _init(values: Values, base: InitImage | None) -> InitImage | None:
-    """The init image that the text names, or that of `base`, with the text's settings."""
-    image = values.text("Init image hash")
-    if not _is_sha256(image):
-        image = base.image if base else ""
-    if not image:
-        for key in [key for key in values.left() if key in INIT_KEYS]:
-            values.problems.append(f"{key} {short(values.text(key))} is not used: the text does not hold the picture that it began from")
-        return None
-    strength = base.denoising_strength if base else InitImage.denoising_strength
-    return InitImage(
-        image=image,
-        denoising_strength=values.number("Denoising strength", strength, 0, 1),
-        resize_mode=values.choice("Resize mode", RESIZE_MODES, InitImage.resize_mode),
-        inpaint=_inpaint(values, base.inpaint if base else None),
-        outpaint=_outpaint(values),
-    )
-
-
-INPAINT_KEYS = (
-    "Mask blur",
-    "Mask blur x",
-    "Mask blur y",
-    "Mask mode",
-    "Mask hash",
-    "Inpaint area",
-    "Masked area padding",
-    "Masked content",
-)
-INIT_KEYS = ("Denoising strength", "Resize mode", *INPAINT_KEYS)
-
-
-def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and all(char in "0123456789abcdef" for char in text)
-
-
-def _inpaint(values: Values, base: Inpaint | None) -> Inpaint | None:
-    mask = values.text("Mask hash")
-    if not _is_sha256(mask):
-        mask = base.mask if base else ""
-    if not mask:
-        return None
-    blur = values.whole("Mask blur", Inpaint.blur_x, 0, 64)
-    return Inpaint(
-        mask=mask,
-        blur_x=values.whole("Mask blur x", blur, 0, 64),
-        blur_y=values.whole("Mask blur y", blur, 0, 64),
-        invert=values.text("Mask mode") == "Inpaint not masked",
-        content=values.choice("Masked content", MASKED_CONTENT, Inpaint.content),
-        only_masked=values.text("Inpaint area") == "Only masked",
-        padding=values.whole("Masked area padding", Inpaint.padding, 0, 256),
-    )
-
-
-def _outpaint(values: Values) -> Outpaint | None:
-    sides = {side: values.whole(f"Outpaint {side}", 0, 0, MAX_SIDE) for side in ("left", "right", "top", "bottom")}
-    blur = values.whole("Outpaint blur", Outpaint.blur, 0, 64)
-    return Outpaint(**sides, blur=blur) if any(sides.values()) else None

@@ -152,6 +152,11 @@ class Values:
         return [f"{short(key)}: {short(value)} is not used: Easel does not know it" for key, value in left[:20]]
 
 
+def written(value: float) -> str:
+    """As short as can be without loss: 7.0 is "7"."""
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
 def short(text: str) -> str:
     """`text`, cut to what fits into a sentence."""
     return text if len(text) <= 60 else text[:60] + "..."

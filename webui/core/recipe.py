@@ -57,10 +57,13 @@ def pixel_hash(image: Image.Image) -> str:
 def used_files(request: GenerationRequest, infotext: str, catalog: Catalog) -> dict[str, str]:
     """The `files` of a recipe: checkpoint, VAE, and the networks and embeddings that were used, each with its sha256 if that is known."""
     found: dict[str, ModelFile] = {f"checkpoint {request.checkpoint}": catalog.find_checkpoint(request.checkpoint)}
+    if request.hires is not None and request.hires.checkpoint:
+        found[f"checkpoint {request.hires.checkpoint}"] = catalog.find_checkpoint(request.hires.checkpoint)
     if request.vae not in ("None", "Automatic"):
         found[f"vae {request.vae}"] = catalog.find_vae(request.vae)
     find = {"lora": catalog.find_lora, "hypernet": catalog.find_hypernetwork}
-    for use in extract_networks(request.prompt)[1]:
+    prompts = (request.prompt, request.hires.prompt if request.hires else "")
+    for use in (use for prompt in prompts for use in extract_networks(prompt)[1]):
         if use.kind in find:
             found[f"{use.kind} {use.name}"] = find[use.kind](use.name)
     if request.aesthetic is not None:

@@ -4,18 +4,19 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
+from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES, TILINGS, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import GuidanceOptions
+from webui.core.hires import HiresFix
+from webui.core.limits import MAX_BATCH_COUNT as MAX_BATCH_COUNT
+from webui.core.limits import MAX_BATCH_SIZE as MAX_BATCH_SIZE
+from webui.core.limits import MAX_PROMPT as MAX_PROMPT
+from webui.core.limits import MAX_SEED as MAX_SEED
+from webui.core.limits import MAX_SIDE as MAX_SIDE
+from webui.core.limits import MAX_STEPS as MAX_STEPS
 from webui.core.sampler_options import NOISE_SOURCES, SamplerOptions
-
-MAX_SIDE = 4096  # pixels
-MAX_STEPS = 1000
-MAX_BATCH_SIZE = 64
-MAX_BATCH_COUNT = 1000
-MAX_PROMPT = 100_000  # characters
-MAX_SEED = 2**63 - 1
+from webui.core.soft_inpainting import SoftInpainting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +30,54 @@ class Inpaint:
     content: str = "original"  # one of MASKED_CONTENT: what lies under the mask at the start
     only_masked: bool = False  # work on the masked area alone, at full resolution, and paste it back
     padding: int = 32  # pixels around the masked area, 0 .. 256; counts with only_masked
+    greys: bool = False  # half masked latents are half repainted; else they count as wholly or not at all
+    soft: SoftInpainting | None = None  # its masks have greys in any case
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outpaint:
-    """Extend the init image outwards; width and height of the request are then derived from image and sides."""
+    """Extend the init image outwards; width and height of the request are then derived from image and sides.
+
+    A1111's two ways make each side that is extended larger, until the picture is a multiple of 64; see `settled`.
+    """
 
     left: int = 0  # pixels to add, 0 .. MAX_SIDE, multiples of 8
     right: int = 0
     top: int = 0
     bottom: int = 0
-    blur: int = 8  # pixels of the old picture's rim that may be blended, 0 .. 64
+    blur: int = 8  # pixels of the old picture's rim that may be blended, 0 .. 64; A1111's ways blend several times as many
+    way: str = "Easel"  # one of OUTPAINT_WAYS
+    falloff: float = 1.0  # of Outpainting mk2: exponent of the noise's spectrum, 0 .. 4; lower: more detail
+    colour_variation: float = 0.05  # of Outpainting mk2: 0: grey noise, 1: coloured
+    content: str = "fill"  # of Poor man's outpainting, one of MASKED_CONTENT: what the new area begins with
+    tile_width: int = 0  # pixels that the model of A1111's ways sees at once; 0: the size that it was trained on
+    tile_height: int = 0
+
+    def settled(self, width: int, height: int) -> "Outpaint":
+        """With the pixels that are truly added to a picture of this size. What is added beyond what was asked for goes to both sides."""
+        if self.way == OUTPAINT_WAYS[0]:
+            return self
+        left, right = _rounded_up(width, self.left, self.right)
+        top, bottom = _rounded_up(height, self.top, self.bottom)
+        return replace(self, left=left, right=right, top=top, bottom=bottom)
+
+
+def _rounded_up(side: int, before: int, after: int) -> tuple[int, int]:
+    """What is added before and after a picture's side so that the whole is a multiple of 64; nothing where nothing is asked for."""
+    if not before and not after:
+        return 0, 0
+    whole = -(-(side + before + after) // 64) * 64 - side
+    first = whole * before // (before + after)
+    return first, whole - first
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiledUpscale:
+    """SD upscale: the init image is made larger, and repainted in tiles of the request's size, which overlap."""
+
+    scale: float = 2.0  # 1 .. 8
+    upscaler: str = "None"  # one of PIXEL_UPSCALERS
+    overlap: int = 64  # pixels, 0 .. 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +87,14 @@ class InitImage:
     image: str  # sha256 of the picture in the input store
     denoising_strength: float = 0.75  # 0 keeps the picture, 1 repaints it
     resize_mode: str = "Just resize"  # one of RESIZE_MODES
+    noise_multiplier: float = 1.0  # 0 .. 2: of the noise that is laid on the picture
+    extra_noise: float = 0.0  # 0 .. 1: noise beyond what the sampler expects
+    colour_correction: bool = False  # give the result the init image's colours
+    exact_steps: bool = False  # make as many steps as asked for, whatever the denoising strength
+    mask_weight: float = 1.0  # 0 .. 1: how strongly an inpainting checkpoint's view of the picture is masked
     inpaint: Inpaint | None = None
     outpaint: Outpaint | None = None
+    upscale: TiledUpscale | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +128,11 @@ class GenerationRequest:
     batch_count: int = 1
     rng: str = "CPU"  # one of NOISE_SOURCES, where noise is drawn: CPU and NV give the same on every device
     sampler_options: SamplerOptions | None = None  # None before completion: the preferred ones, and the preferred noise source
+    tiling: str = "Off"  # one of TILINGS
+    tile: int = 0  # pixels a side that the UNet sees at once of larger pictures (tiled diffusion), multiple of 8; 0: all
+    tile_overlap: int = 64  # pixels that neighbouring tiles share
     init: InitImage | None = None
+    hires: HiresFix | None = None  # of txt2img
     aesthetic: Aesthetic | None = None  # for the prompt, not for the negative one
 
     def validate(self) -> None:
@@ -107,16 +155,52 @@ class GenerationRequest:
             self.sampler_options.validate()
         if self.guidance is not None:
             self.guidance.validate()
+        self._check_tiles()
         if self.init is not None:
             _check_init(self.init)
+        if self.hires is not None:
+            if self.init is not None:
+                raise BadRequest("hires fix belongs to txt2img: leave it off, or leave the init image out")
+            self.hires.validate((self.width, self.height))
         if self.aesthetic is not None:
             self.aesthetic.validate()
+
+    def _check_tiles(self) -> None:
+        if self.tile:
+            _check_range("tile", self.tile, 64, MAX_SIDE)
+            _check_multiple_of_8("tile", self.tile)
+            if self.tiling != TILINGS[0]:
+                raise BadRequest(
+                    "a picture that tiles without a seam cannot be made in tiles: switch seamless tiling or tiled diffusion off"
+                )
+        if self.tiling not in TILINGS:
+            raise BadRequest(f"tiling {self.tiling!r} is not known; choose one of: {', '.join(TILINGS)}")
 
     def single(self, index: int) -> "GenerationRequest":
         """The request that makes picture `index` of this job alone (0 <= index < batch_size * batch_count)."""
         if self.variation_strength > 0:
             return replace(self, variation_seed=self.variation_seed + index, batch_size=1, batch_count=1)
         return replace(self, seed=self.seed + index, batch_size=1, batch_count=1)
+
+    def second_pass(self) -> "GenerationRequest":
+        """What hires fix's second pass is asked for, beside the picture that it starts from; only where there is `hires`."""
+        assert self.hires is not None
+        told, (width, height) = self.hires, self.hires.size((self.width, self.height))
+        return replace(
+            self,
+            hires=None,
+            width=width,
+            height=height,
+            prompt=told.prompt or self.prompt,
+            negative_prompt=told.negative_prompt or self.negative_prompt,
+            checkpoint=told.checkpoint or self.checkpoint,
+            checkpoint_hash=told.checkpoint_hash if told.checkpoint else self.checkpoint_hash,
+            prediction_type="Automatic" if told.checkpoint else self.prediction_type,
+            steps=told.steps or self.steps,
+            sampler=told.sampler or self.sampler,
+            schedule_type=told.schedule_type or self.schedule_type,
+            cfg_scale=told.cfg_scale or self.cfg_scale,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for storage; `from_json` reads it back to an equal request."""
@@ -128,14 +212,17 @@ class GenerationRequest:
         values = known_fields(cls, data)
         if values.get("init"):
             init = known_fields(InitImage, values["init"])
-            init["inpaint"] = Inpaint(**known_fields(Inpaint, init["inpaint"])) if init.get("inpaint") else None
+            init["inpaint"] = _inpaint(init["inpaint"]) if init.get("inpaint") else None
             init["outpaint"] = Outpaint(**known_fields(Outpaint, init["outpaint"])) if init.get("outpaint") else None
+            init["upscale"] = TiledUpscale(**known_fields(TiledUpscale, init["upscale"])) if init.get("upscale") else None
             values["init"] = InitImage(**init)
         options = values.get("sampler_options", {})  # missing: written when there were none to choose
         values["sampler_options"] = None if options is None else SamplerOptions(**known_fields(SamplerOptions, options))
         values["styles"] = tuple(values.get("styles", ()))
         told = values.get("guidance", {})  # missing: written when there was nothing to choose
         values["guidance"] = None if told is None else GuidanceOptions(**known_fields(GuidanceOptions, told))
+        if values.get("hires"):
+            values["hires"] = HiresFix(**known_fields(HiresFix, values["hires"]))
         if values.get("aesthetic"):
             values["aesthetic"] = Aesthetic(**known_fields(Aesthetic, values["aesthetic"]))
         return cls(**values)
@@ -154,7 +241,10 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("variation_strength", 0, 1),
     ("seed_resize_width", 0, MAX_SIDE),
     ("seed_resize_height", 0, MAX_SIDE),
+    ("tile_overlap", 0, MAX_SIDE),
 )
+
+INIT_LIMITS: tuple[tuple[str, float, float], ...] = (("noise_multiplier", 0, 2), ("extra_noise", 0, 1), ("mask_weight", 0, 1))
 
 
 def known_fields(kind: type, data: dict[str, Any]) -> dict[str, Any]:
@@ -167,6 +257,13 @@ def check_prediction_type(value: str) -> None:
     """Raises BadRequest for what no checkpoint predicts."""
     if value not in ("", "Automatic", *PREDICTION_TYPES):
         raise BadRequest(f"prediction type {value[:50]!r} is not known; choose one of: Automatic, {', '.join(PREDICTION_TYPES)}")
+
+
+def _inpaint(data: dict[str, Any]) -> Inpaint:
+    values = known_fields(Inpaint, data)
+    if values.get("soft"):
+        values["soft"] = SoftInpainting(**known_fields(SoftInpainting, values["soft"]))
+    return Inpaint(**values)
 
 
 def _check_prompt(name: str, text: str) -> None:
@@ -187,6 +284,8 @@ def _check_multiple_of_8(name: str, value: int) -> None:
 
 def _check_init(init: InitImage) -> None:
     _check_range("denoising_strength", init.denoising_strength, 0, 1)
+    for name, least, most in INIT_LIMITS:
+        _check_range(name, getattr(init, name), least, most)
     if init.resize_mode not in RESIZE_MODES:
         raise BadRequest(f"resize mode {init.resize_mode!r} is not known; choose one of: {', '.join(RESIZE_MODES)}")
     if init.inpaint is not None:
@@ -195,12 +294,18 @@ def _check_init(init: InitImage) -> None:
         if init.inpaint is not None:
             raise BadRequest("a request cannot inpaint and outpaint at once; send two")
         _check_outpaint(init.outpaint)
+    if init.upscale is not None:
+        if init.inpaint is not None or init.outpaint is not None:
+            raise BadRequest("a request cannot upscale in tiles and inpaint or outpaint at once; send two")
+        _check_upscale(init.upscale)
 
 
 def _check_inpaint(inpaint: Inpaint) -> None:
     _check_range("blur_x", inpaint.blur_x, 0, 64)
     _check_range("blur_y", inpaint.blur_y, 0, 64)
     _check_range("padding", inpaint.padding, 0, 256)
+    if inpaint.soft is not None:
+        inpaint.soft.validate()
     if inpaint.content not in MASKED_CONTENT:
         raise BadRequest(f"masked content {inpaint.content!r} is not known; choose one of: {', '.join(MASKED_CONTENT)}")
 
@@ -209,7 +314,22 @@ def _check_outpaint(outpaint: Outpaint) -> None:
     sides = {side: getattr(outpaint, side) for side in ("left", "right", "top", "bottom")}
     for side, pixels in sides.items():
         _check_range(side, pixels, 0, MAX_SIDE)
-        _check_multiple_of_8(side, pixels)
+        if outpaint.way == OUTPAINT_WAYS[0]:
+            _check_multiple_of_8(side, pixels)
     if not any(sides.values()):
         raise BadRequest("outpainting needs at least one side to extend: set left, right, top or bottom to 8 pixels or more")
     _check_range("blur", outpaint.blur, 0, 64)
+    for name, least, most in (("falloff", 0, 4), ("colour_variation", 0, 1), ("tile_width", 0, MAX_SIDE), ("tile_height", 0, MAX_SIDE)):
+        _check_range(name, getattr(outpaint, name), least, most)
+    for name in ("tile_width", "tile_height"):
+        _check_multiple_of_8(name, getattr(outpaint, name))
+    for name, value, known in (("way", outpaint.way, OUTPAINT_WAYS), ("masked content", outpaint.content, MASKED_CONTENT)):
+        if value not in known:
+            raise BadRequest(f"{name} {value!r} of outpainting is not known; choose one of: {', '.join(known)}")
+
+
+def _check_upscale(upscale: TiledUpscale) -> None:
+    _check_range("scale", upscale.scale, 1, 8)
+    _check_range("overlap", upscale.overlap, 0, 512)
+    if upscale.upscaler not in PIXEL_UPSCALERS:
+        raise BadRequest(f"upscaler {upscale.upscaler!r} is not known; choose one of: {', '.join(PIXEL_UPSCALERS)}")

@@ -24,14 +24,15 @@ def encode_image(model: DiffusionModel, image: Image.Image) -> Tensor:
     return _encode(model, to_pixels(image).to(model.device))
 
 
-def encode_masked(model: DiffusionModel, images: Sequence[Image.Image], mask: Image.Image) -> Tensor:
+def encode_masked(model: DiffusionModel, images: Sequence[Image.Image], mask: Image.Image, weight: float = 1.0) -> Tensor:
     """What an inpainting UNet sees beside the noisy latents: (images, 5, height/8, width/8), float32.
 
     Channel 0 is the mask, 1 = repaint; the others are the latents of the picture with middle grey where it is masked. mask: of the
-    images' size; it counts as painted where it is at least half white: these UNets know no half masks.
+    images' size; it counts as painted where it is at least half white: these UNets know no half masks. weight: 0 .. 1, how much
+    of the picture the grey takes away.
     """
     painted = torch.from_numpy(np.array(mask.convert("L")) >= 128).float()[None, None].to(model.device)
-    masked = [_encode(model, to_pixels(image).to(model.device) * (1 - painted)) for image in images]
+    masked = [_encode(model, to_pixels(image).to(model.device) * (1 - painted * weight)) for image in images]
     small = functional.interpolate(painted, size=masked[0].shape[2:])
     return torch.cat([small.expand(len(images), -1, -1, -1), torch.cat(masked)], dim=1)
 

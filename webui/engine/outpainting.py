@@ -151,9 +151,9 @@ def blend_mask(canvas: Size, step: Pass, blur: int) -> Image.Image:
     return Image.fromarray(np.rint(values * 255).astype(np.uint8))
 
 
-def cut_window(picture: Image.Image, step: Pass) -> Image.Image:
+def cut_window(picture: Image.Image, window: Box) -> Image.Image:
     """What the model sees of a canvas-sized picture, its last rows and columns repeated up to a multiple of 8."""
-    pixels = np.asarray(picture.crop(step.window))
+    pixels = np.asarray(picture.crop(window))
     more = [(0, -side % FACTOR) for side in pixels.shape[:2]]
     return Image.fromarray(np.pad(pixels, [*more, (0, 0)][: pixels.ndim], mode="edge"))
 

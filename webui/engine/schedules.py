@@ -15,6 +15,7 @@ from webui.core.sampler_options import SamplerOptions
 
 LEAST_SIGNAL = 4.8973451890853435e-08  # stands for no signal at all, where a schedule ends in pure noise: sigma 4518
 ROUNDING = 1e-4  # of timesteps, in float32
+LEAST_STRENGTH = 1e-3  # a schedule is made at most a thousand times as long for its tail
 LCM_TIMESTEPS = 50  # consistency models know every 20th timestep only (arXiv:2310.04378, arXiv:2402.19159)
 ALIGNED = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)  # arXiv:2404.14507, for SD 1.5
 ALIGNED_SDXL = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
@@ -126,10 +127,19 @@ def make_plan(
     steps: int,
     denoising_strength: float | None = None,
     options: SamplerOptions = DEFAULTS,
+    *,
+    exact: bool = False,
 ) -> Plan:
-    """The run of `sampler` over `steps`; with a denoising strength (0 .. 1) only the tail that repaints an init image."""
+    """The run of `sampler` over `steps`; with a denoising strength (0 .. 1) only the tail that repaints an init image.
+
+    exact: the tail itself has `steps`, those of a schedule that is as much longer (hires fix).
+    """
     choice = SAMPLERS[sampler]
     tail = None if denoising_strength is None else int(min(denoising_strength, 0.999) * steps)
+    if denoising_strength is not None and exact:
+        if denoising_strength == 0:
+            return Plan(torch.zeros(1), 0.0, (0.0, 0.0))
+        steps, tail = int(steps / min(max(denoising_strength, LEAST_STRENGTH), 0.999)), steps - 1
     if sampler == "TCD":
         return _tcd_plan(schedule, steps, tail)
     if choice.kind == "timestep":

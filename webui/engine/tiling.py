@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from webui.engine.diffusers_parts import AutoencoderKL
+from webui.engine.patches.seamless import goes_around
 
 TILE = 256  # sides of the pieces of a layer's result, in its own pixels
 QUERIES = 4096  # rows of attention scores at once
@@ -151,23 +152,32 @@ def _convolve_tile(
     norm: _GroupNorm | None = None,
     grow: int = 1,
 ) -> Tensor:
-    """These rows and columns of a convolution's result; it sees the neighbours' pixels, and zeros around the whole."""
-    height, width = _inputs(rows, convolution, x.shape[2] * grow), _inputs(columns, convolution, x.shape[3] * grow)
-    seen = [slice(side.start // grow, -(-side.stop // grow)) for side in (height, width)]
-    part = x[:, :, seen[0], seen[1]].to(device)
+    """These rows and columns of a convolution's result; it sees the neighbours' pixels, and zeros around the whole, or its other side."""
+    across, down = goes_around(convolution)
+    height = _inputs(rows, convolution, x.shape[2] * grow, down)
+    width = _inputs(columns, convolution, x.shape[3] * grow, across)
+    part = _cut(_cut(x, 2, height, grow), 3, width, grow).to(device)
     if norm is not None:
         part = norm(part)
     if grow > 1:
         part = part.repeat_interleave(grow, 2).repeat_interleave(grow, 3)
-        top, left = height.start - seen[0].start * grow, width.start - seen[1].start * grow
+        top, left = height.start % grow, width.start % grow
         part = part[:, :, top : top + height.stop - height.start, left : left + width.stop - width.start]
     padding = (width.before, width.after, height.before, height.after)
     return functional.conv2d(functional.pad(part, padding), convolution.weight, convolution.bias, convolution.stride)
 
 
+def _cut(x: Tensor, axis: int, inputs: "_Inputs", grow: int) -> Tensor:
+    """The pixels along one axis that grow to hold `inputs`; beyond the edges, where those reach, come the ones of the other side."""
+    start, stop = inputs.start // grow, -(-inputs.stop // grow)
+    if start >= 0 and stop <= x.shape[axis]:
+        return x.narrow(axis, start, stop - start)
+    return x.index_select(axis, torch.arange(start, stop, device=x.device) % x.shape[axis])
+
+
 @dataclass(frozen=True)
 class _Inputs:
-    """Which pixels of one axis a convolution needs, and how many zeros lie before and after them."""
+    """Which pixels of one axis a convolution needs (beyond the edges too where the picture goes around), and how many zeros beside them."""
 
     start: int
     stop: int
@@ -175,7 +185,9 @@ class _Inputs:
     after: int
 
 
-def _inputs(results: slice, convolution: nn.Conv2d, size: int) -> _Inputs:
+def _inputs(results: slice, convolution: nn.Conv2d, size: int, around: bool) -> _Inputs:
     start = results.start * convolution.stride[0] - convolution.padding[0]
     stop = (results.stop - 1) * convolution.stride[0] - convolution.padding[0] + convolution.kernel_size[0]
+    if around:
+        return _Inputs(start, stop, 0, 0)
     return _Inputs(max(start, 0), min(stop, size), max(-start, 0), max(stop - size, 0))

@@ -13,6 +13,7 @@ from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
 from webui.core.dynamic_prompt import resolve
 from webui.core.errors import BadModelFile, BadRequest
 from webui.core.guidance_options import GuidanceOptions, preferred_guidance
+from webui.core.hires import HiresFix, find_second_sampler
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.prompt import pieces_of, without_comments
@@ -41,7 +42,7 @@ def complete(
     checkpoint = _usable(catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"]))
     vae = _vae(request, checkpoint, catalog, preferences)
     size = _size(request, catalog.native_size(checkpoint), open_input)
-    sampler, schedule_type = _sampler(request)
+    sampler, schedule_type = _sampler(request.sampler, request.schedule_type)
     if request.sampler_options is None:
         rng = str(preferences.get("randn_source", request.rng))
         request = replace(request, rng=rng, sampler_options=preferred_options(preferences))
@@ -60,6 +61,7 @@ def complete(
         sampler=sampler,
         schedule_type=schedule_type,
         variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
+        hires=_hires(request, request.hires, catalog) if request.hires else None,
     )
     done.validate()
     _check_prompts(done)
@@ -127,6 +129,26 @@ def _check_networks(prompt: str, catalog: Catalog) -> None:
             catalog.find_hypernetwork(use.name)
 
 
+def _hires(request: GenerationRequest, hires: HiresFix, catalog: Catalog) -> HiresFix:
+    """Its checkpoint by name and hash; its sampler and schedule type where one of them is its own."""
+    _check_networks(hires.prompt, catalog)
+    checkpoint = _usable(catalog.find_checkpoint(hires.checkpoint)) if hires.checkpoint else None
+    sampler, joined = find_second_sampler(hires.sampler)
+    schedule_type = hires.schedule_type or joined
+    if sampler or schedule_type:
+        first = find_sampler(request.sampler, request.schedule_type)
+        sampler, schedule_type = _sampler(sampler or first[0], schedule_type or first[1])
+    return replace(
+        hires,
+        prompt=_storable(hires.prompt),
+        negative_prompt=_storable(hires.negative_prompt),
+        checkpoint=checkpoint.name if checkpoint else "",
+        checkpoint_hash=checkpoint.short_hash if checkpoint else "",
+        sampler=sampler,
+        schedule_type=schedule_type,
+    )
+
+
 def _storable(text: str) -> str:
     """`text` without halves of surrogate pairs, which JSON can bring and no file can hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -148,9 +170,9 @@ def _vae(request: GenerationRequest, checkpoint: ModelFile, catalog: Catalog, pr
     return None if name == "None" else catalog.find_vae(name)
 
 
-def _sampler(request: GenerationRequest) -> tuple[str, str]:
+def _sampler(sampler: str, schedule_type: str) -> tuple[str, str]:
     """(sampler, schedule type): the actual one where the sampler has one of its own, as A1111 writes it; "Automatic" for the rest."""
-    sampler, schedule_type = find_sampler(request.sampler, request.schedule_type)
+    sampler, schedule_type = find_sampler(sampler, schedule_type)
     own = SAMPLERS[sampler].default_schedule
     return sampler, own if schedule_type == "Automatic" and own != SamplerChoice.default_schedule else schedule_type
 
@@ -162,6 +184,9 @@ def _prediction_type(request: GenerationRequest | SaveOrder, checkpoint: ModelFi
 
 def _size(request: GenerationRequest, native: int, open_input: Callable[[str], Image.Image]) -> tuple[int, int]:
     """(width, height) in pixels: as asked, else that of the init image, else the checkpoint's native size."""
+    if request.hires is not None and request.hires.image:
+        width, height = open_input(request.hires.image).size
+        return request.width or _rounded(width), request.height or _rounded(height)
     if request.init is None:
         return request.width or native, request.height or native
     if request.init.inpaint is not None:
@@ -169,7 +194,10 @@ def _size(request: GenerationRequest, native: int, open_input: Callable[[str], I
     width, height = open_input(request.init.image).size
     sides = request.init.outpaint
     if sides is not None:
+        sides = sides.settled(width, height)
         return _extended(width + sides.left + sides.right, height + sides.top + sides.bottom)
+    if request.init.upscale is not None:  # the size of the tiles
+        return request.width or native, request.height or native
     return request.width or _rounded(width), request.height or _rounded(height)
 
 

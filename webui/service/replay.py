@@ -41,7 +41,12 @@ def to_run(recipe: Recipe, catalog: Catalog, input_path: Callable[[str], Path]) 
     if request.vae not in ("None", "Automatic"):
         vae = _same(recipe, f"vae {request.vae}", request.vae, catalog.find_vae)
         request = replace(request, vae=vae.name, vae_hash=vae.short_hash)
-    for use in extract_networks(request.prompt)[1]:
+    hires = request.hires
+    if hires is not None and hires.checkpoint:
+        again = _same(recipe, f"checkpoint {hires.checkpoint}", hires.checkpoint, catalog.find_checkpoint)
+        request = replace(request, hires=replace(hires, checkpoint=again.name, checkpoint_hash=again.short_hash))
+    prompts = (request.prompt, hires.prompt if hires else "")
+    for use in (use for prompt in prompts for use in extract_networks(prompt)[1]):
         if use.kind in ("lora", "hypernet"):
             (catalog.find_lora if use.kind == "lora" else catalog.find_hypernetwork)(use.name)
     here = {file.stem for file in catalog.embeddings()}
@@ -49,6 +54,8 @@ def to_run(recipe: Recipe, catalog: Catalog, input_path: Callable[[str], Path]) 
         kind, _, name = role.partition(" ")
         if kind == "embedding" and name not in here:
             raise MissingModel(f"the picture was made with embedding {name!r}, which is not here: put its file into embeddings/")
+    if hires is not None and hires.image:
+        _check_input(hires.image, "picture before hires fix", input_path)
     if request.init is not None:
         _check_input(request.init.image, "init image", input_path)
         if request.init.inpaint is not None:

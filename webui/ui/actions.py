@@ -9,6 +9,7 @@ import gradio as gr
 from webui.core import image_metadata, infotext
 from webui.core.catalog import USUAL_SIZE, ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
+from webui.core.hires import SAME_CHECKPOINT
 from webui.core.lora_hash import DIGITS, read_lora_hashes
 from webui.core.model_listing import without_ending
 from webui.core.request import MAX_SIDE, GenerationRequest
@@ -51,6 +52,32 @@ def _with_own_prompts(service: Service, request: GenerationRequest) -> Generatio
     return replace(request, prompt=told.prompt, negative_prompt=told.negative_prompt) if told.params else request
 
 
+def upscale(service: Service, sent: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """Queue hires fix's second pass over a finished picture, with what the tab shows and the picture's seeds; returns what is wrong.
+
+    sent: client, the picture's infotext (text), its hash in the input store (image), and its size.
+    """
+    try:
+        shown = collect({**values, "hires.enabled": True})
+        made, _ = infotext.to_request(infotext.read(str(sent.get("text", ""))), shown)
+        assert shown.hires is not None
+        request = replace(
+            shown,
+            seed=made.seed,
+            variation_seed=made.variation_seed,
+            variation_strength=made.variation_strength,
+            width=int(sent["width"]) // 8 * 8,
+            height=int(sent["height"]) // 8 * 8,
+            batch_size=1,
+            batch_count=1,
+            hires=replace(shown.hires, image=str(sent["image"])),
+        )
+        service.submit(request, owner=str(sent.get("client", "")))
+    except EaselError as error:
+        return [str(error)]
+    return []
+
+
 def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """New widget values (field name -> value) after reading infotext `text` over what the tab shows, and what could not be used."""
     if not text.strip():
@@ -61,6 +88,7 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
     if tab == "outpaint" and not _tells_outpaint(told):  # the strength of another kind of job says nothing here
         updates.pop("init.denoising_strength", None)
     problems += _settle_models(service, request, updates, values)
+    problems += _settle_hires(service, request, updates)
     problems += _other_loras(service, told)
     drawn = updates.get("aesthetic.embedding", NO_AESTHETIC)
     if drawn not in aesthetic_choices(service):
@@ -100,6 +128,19 @@ def _settle_models(service: Service, request: GenerationRequest, updates: dict[s
         except MissingModel as error:
             problems.append(f"{error}; kept {values[name]}")
     return problems
+
+
+def _settle_hires(service: Service, request: GenerationRequest, updates: dict[str, Any]) -> list[str]:
+    """As `_settle_models`, for the checkpoint of hires fix."""
+    if request.hires is None or not request.hires.checkpoint or "hires.checkpoint" not in updates:
+        return []
+    try:
+        found = _first_found(service.catalog.find_checkpoint, request.hires.checkpoint_hash, request.hires.checkpoint)
+    except MissingModel as error:
+        updates["hires.checkpoint"] = SAME_CHECKPOINT
+        return [f"{error}; hires fix keeps the checkpoint of the first pass"]
+    updates["hires.checkpoint"] = found.name
+    return []
 
 
 def _other_loras(service: Service, read: infotext.Infotext) -> list[str]:
@@ -201,6 +242,10 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
         native = {"width": side, "height": side} if "width" in fields else {}
         start[tab] = native | spread(preferred, (*SAMPLING, *GUIDANCE)) | _still_good(tab, kept)
         start[tab]["styles"] = _styles(styles, start[tab].get("styles"))
+        if "hires.checkpoint" in fields:
+            chosen = start[tab].get("hires.checkpoint", SAME_CHECKPOINT)
+            others = [(SAME_CHECKPOINT, SAME_CHECKPOINT), *checkpoints]
+            start[tab]["hires.checkpoint"] = gr.Dropdown(choices=others, value=chosen if chosen in names else SAME_CHECKPOINT)
         if "aesthetic.embedding" in fields:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
             start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)
@@ -233,6 +278,6 @@ def _still_good(tab: str, drafts: Mapping[str, Any]) -> dict[str, Any]:
             entry.read(value)
         except BadRequest:
             continue
-        if tab == "quick" or name == "aesthetic.embedding" or not choices or value in choices:
+        if tab == "quick" or name in ("aesthetic.embedding", "hires.checkpoint") or not choices or value in choices:
             good[name] = value
     return good

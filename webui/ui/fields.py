@@ -11,13 +11,15 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import GuidanceOptions
+from webui.core.hires import SAME_CHECKPOINT, HiresFix
 from webui.core.prompt import EMPHASIS
-from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option, SamplerOptions
+from webui.core.soft_inpainting import SoftInpainting
 
 
 def _same(value: Any) -> Any:
@@ -111,6 +113,20 @@ def _several(name: str, element: str, label: str) -> Field:
         options=options,
         read=lambda value: tuple(value or ()),
         show=list,
+    )
+
+
+def _same_or(name: str, element: str, label: str, same: str, choices: list[str]) -> Field:
+    """A choice whose first entry says that nothing is chosen: "" in the request."""
+    return Field(
+        name=name,
+        element=element,
+        widget=gr.Dropdown,
+        label=label,
+        default=same,
+        options={"choices": [same, *choices], "min_width": 140},
+        read=lambda value: "" if value == same else value or "",
+        show=lambda value: value or same,
     )
 
 
@@ -211,6 +227,23 @@ FIELDS: dict[str, Field] = {
         _number("seed_resize_height", "seed_resize_from_h", "Resize seed from height", 0, 8),
         _choice("rng", "randn_source", "Noise source", "CPU", list(NOISE_SOURCES)),
         *map(_sampler_option, OPTIONS),
+        _choice("tiling", "tiling", "Seamless tiling", TILINGS[0], list(TILINGS)),
+        _number("tile", "tile", "Tiled diffusion: pixels seen at once (0: all)", 0, 64),
+        _number("tile_overlap", "tile_overlap", "Overlap of its tiles", 64, 8),
+        _switch("hires.enabled", "enable_hr", "Hires fix: a second, larger pass"),
+        _choice("hires.upscaler", "hr_upscaler", "Upscaler", HiresFix.upscaler, list(UPSCALERS)),
+        _slider("hires.steps", "hires_steps", "Steps of the second pass (0: as many)", 0, 0, 150, 1),
+        _slider("hires.denoising_strength", "denoising_strength", "Strength of the second pass", 0.7, 0, 1, 0.01),
+        _slider("hires.scale", "hr_scale", "Upscale by", 2.0, 1, 4, 0.05),
+        _number("hires.width", "hr_resize_x", "Resize width to", 0, 8),
+        _number("hires.height", "hr_resize_y", "Resize height to", 0, 8),
+        _slider("hires.cfg_scale", "hr_cfg", "CFG scale of the second pass (0: the same)", 0.0, 0, 30, 0.5),
+        _same_or("hires.checkpoint", "hr_checkpoint", "Hires checkpoint", SAME_CHECKPOINT, []),
+        _same_or("hires.sampler", "hr_sampler", "Hires sampler", "Use same sampler", list(SAMPLERS)),
+        _same_or("hires.schedule_type", "hr_scheduler", "Hires schedule type", "Use same schedule type", list(SCHEDULE_TYPES)),
+        _prompt("hires.prompt", "hires_prompt", "Hires prompt", "Prompt of the second pass; empty: the same", 2),
+        _slider("hires.extra_noise", "hr_extra_noise", "Extra noise of the second pass", 0.0, 0, 1, 0.01),
+        _prompt("hires.negative_prompt", "hires_neg_prompt", "Hires negative prompt", "Empty: the same", 2),
         _choice("aesthetic.embedding", "aesthetic_embedding", "Aesthetic embedding", NO_AESTHETIC, [NO_AESTHETIC]),
         _slider("aesthetic.weight", "aesthetic_weight", "Weight", 0.9, 0, 1, 0.01),
         _slider("aesthetic.steps", "aesthetic_steps", "Steps of tuning", 5, 0, 100, 1),
@@ -221,16 +254,39 @@ FIELDS: dict[str, Field] = {
         _slider("aesthetic.slerp_angle", "aesthetic_slerp_angle", "Slerp angle", 0.1, 0, 1, 0.01),
         _slider("init.denoising_strength", "denoising_strength", "Denoising strength", 0.75, 0, 1, 0.01),
         _choice("init.resize_mode", "resize_mode", "Resize mode", RESIZE_MODES[0], list(RESIZE_MODES)),
+        _slider("init.noise_multiplier", "initial_noise_multiplier", "Noise multiplier", 1.0, 0, 1.5, 0.001),
+        _slider("init.extra_noise", "extra_noise", "Extra noise", 0.0, 0, 1, 0.01),
+        _slider("init.mask_weight", "inpainting_mask_weight", "Mask strength of inpainting checkpoints", 1.0, 0, 1, 0.01),
+        _switch("init.colour_correction", "color_correction", "Colours of the old picture"),
+        _switch("init.exact_steps", "fix_steps", "Exactly as many steps as asked for"),
+        _switch("init.upscale.enabled", "sd_upscale", "SD upscale: enlarge, then repaint in tiles of the size above"),
+        _slider("init.upscale.scale", "sd_upscale_scale", "Enlarge by", 2.0, 1, 8, 0.05),
+        _choice("init.upscale.upscaler", "sd_upscale_upscaler", "Enlarge with", "Lanczos", list(PIXEL_UPSCALERS)),
+        _slider("init.upscale.overlap", "sd_upscale_overlap", "Overlap of tiles, pixels", 64, 0, 256, 8),
         _slider("init.inpaint.blur_x", "mask_blur", "Mask blur", 4, 0, 64, 1, "init.inpaint.blur_y"),
         _either("init.inpaint.invert", "mask_mode", "Repaint", "Masked", "Not masked"),
         _choice("init.inpaint.content", "inpainting_fill", "Masked content", "original", list(MASKED_CONTENT)),
         _either("init.inpaint.only_masked", "inpaint_area", "Work on", "Whole picture", "Only masked"),
         _slider("init.inpaint.padding", "inpaint_padding", "Padding, pixels", 32, 0, 256, 4),
+        _switch("init.inpaint.greys", "mask_greys", "Half masked areas are half repainted"),
+        _switch("init.inpaint.soft.enabled", "soft_inpainting", "Soft inpainting: greys of the mask mix old and new"),
+        _slider("init.inpaint.soft.schedule_bias", "soft_schedule_bias", "Schedule bias", 1.0, 0, 8, 0.1),
+        _slider("init.inpaint.soft.preservation_strength", "soft_preservation", "Preservation strength", 0.5, 0, 8, 0.05),
+        _slider("init.inpaint.soft.contrast_boost", "soft_contrast_boost", "Transition contrast boost", 4.0, 1, 32, 0.5),
+        _slider("init.inpaint.soft.mask_influence", "soft_mask_influence", "Mask influence", 0.0, 0, 1, 0.05),
+        _slider("init.inpaint.soft.difference_threshold", "soft_difference_threshold", "Difference threshold", 0.5, 0, 8, 0.25),
+        _slider("init.inpaint.soft.difference_contrast", "soft_difference_contrast", "Difference contrast", 2.0, 0, 8, 0.25),
         _number("init.outpaint.left", "left", "Left", 0, 8),
         _number("init.outpaint.right", "right", "Right", 0, 8),
         _number("init.outpaint.top", "top", "Top", 0, 8),
         _number("init.outpaint.bottom", "bottom", "Bottom", 0, 8),
         _slider("init.outpaint.blur", "mask_blur", "Edge blur", 8, 0, 64, 1),
+        _choice("init.outpaint.way", "way", "Way", OUTPAINT_WAYS[0], list(OUTPAINT_WAYS)),
+        _slider("init.outpaint.falloff", "falloff", "Fall-off of the noise (lower: more detail)", 1.0, 0, 4, 0.01),
+        _slider("init.outpaint.colour_variation", "color_variation", "Colour variation", 0.05, 0, 1, 0.01),
+        _choice("init.outpaint.content", "inpainting_fill", "New area begins with", "fill", list(MASKED_CONTENT)),
+        _number("init.outpaint.tile_width", "tile_width", "Width that is seen at once (0: the model's)", 0, 8),
+        _number("init.outpaint.tile_height", "tile_height", "Height that is seen at once", 0, 8),
     )
 }
 
@@ -239,32 +295,42 @@ SAMPLING = tuple(name for name in FIELDS if name == "rng" or name.startswith("sa
 GUIDANCE = tuple(name for name in FIELDS if name.startswith("guidance."))
 _COMMON = (
     *("prompt", "negative_prompt", "styles", "sampler", "schedule_type", "steps", "batch_count", "batch_size", "cfg_scale"),
-    *("seed", "variation_seed", "variation_strength", "prediction_type"),
+    *("seed", "variation_seed", "variation_strength", "prediction_type", "tiling", "tile", "tile_overlap"),
     *SAMPLING,
     *GUIDANCE,
 )
 _SIZE = ("width", "height", "seed_resize_width", "seed_resize_height")
+_UPSCALE = tuple(name for name in FIELDS if name.startswith("init.upscale."))
+_REPAINT = ("init.noise_multiplier", "init.extra_noise", "init.mask_weight", "init.colour_correction", "init.exact_steps")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
+HIRES = tuple(name for name in FIELDS if name.startswith("hires."))
 AESTHETIC = tuple(name for name in FIELDS if name.startswith("aesthetic."))
 _OUTPAINT = tuple(name for name in FIELDS if name.startswith("init.outpaint."))
 TABS: dict[str, tuple[str, ...]] = {
-    "txt2img": (*_COMMON, *_SIZE, *AESTHETIC),
-    "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_INPAINT),
+    "txt2img": (*_COMMON, *_SIZE, *HIRES, *AESTHETIC),
+    "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_REPAINT, *_UPSCALE, *_INPAINT),
     "outpaint": (*_COMMON, "init.denoising_strength", *_OUTPAINT),
 }
 
 
+GROUPS = (
+    "",
+    "init",
+    "init.inpaint",
+    "init.inpaint.soft",
+    "init.outpaint",
+    "init.upscale",
+    "hires",
+    "aesthetic",
+    "sampler_options",
+    "guidance",
+)
+SWITCHES = ("hires.enabled", "init.inpaint.soft.enabled", "init.upscale.enabled")  # widgets that say whether a part of the request is there
+
+
 def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
     """The request that widget `values` (field name -> value) describe, with the input pictures by hash ("" = none)."""
-    groups: dict[str, dict[str, Any]] = {
-        "": {},
-        "init": {},
-        "init.inpaint": {},
-        "init.outpaint": {},
-        "aesthetic": {},
-        "sampler_options": {},
-        "guidance": {},
-    }
+    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for name, value in values.items():
         entry = FIELDS[name]
         for path in (name, *entry.also):
@@ -272,14 +338,17 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
             groups[group][key] = entry.read(value)
     init = None
     if groups["init"]:
-        inpaint = Inpaint(mask=mask, **groups["init.inpaint"]) if mask else None
+        soft = SoftInpainting(**groups["init.inpaint.soft"]) if groups["init.inpaint.soft"].pop("enabled", False) else None
+        inpaint = Inpaint(mask=mask, soft=soft, **groups["init.inpaint"]) if mask else None
         outpaint = Outpaint(**groups["init.outpaint"]) if groups["init.outpaint"] else None
-        init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, **groups["init"])
+        upscale = TiledUpscale(**groups["init.upscale"]) if groups["init.upscale"].pop("enabled", False) else None
+        init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, upscale=upscale, **groups["init"])
+    hires = HiresFix(**groups["hires"]) if groups["hires"].pop("enabled", False) else None
     drawn = groups["aesthetic"]
     aesthetic = Aesthetic(**drawn) if drawn.get("embedding", NO_AESTHETIC) != NO_AESTHETIC else None
     options = SamplerOptions(**groups["sampler_options"]) if groups["sampler_options"] else None
     guidance = GuidanceOptions(**groups["guidance"]) if groups["guidance"] else None
-    return GenerationRequest(**groups[""], sampler_options=options, init=init, aesthetic=aesthetic, guidance=guidance)
+    return GenerationRequest(**groups[""], sampler_options=options, init=init, hires=hires, aesthetic=aesthetic, guidance=guidance)
 
 
 def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:
@@ -287,8 +356,10 @@ def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]
     values: dict[str, Any] = {"aesthetic.embedding": NO_AESTHETIC} if "aesthetic.embedding" in names else {}
     for name in names:
         part: Any = request
-        for key in name.split("."):
+        for key in name.removesuffix(".enabled").split("."):
             part = getattr(part, key) if part is not None else None
-        if part is not None:
+        if name in SWITCHES:
+            values[name] = part is not None
+        elif part is not None:
             values[name] = FIELDS[name].show(part)
     return values

@@ -1,11 +1,15 @@
 """The img2img tab: pictures to pictures; colours may be painted on the picture (sketch), or the part that alone shall change (inpaint)."""
 
+from dataclasses import fields
+
 import gradio as gr
 
+from webui.core.soft_inpainting import SoftInpainting
 from webui.ui import studio as parts
 from webui.ui.studio import QUIET, Studio
 
 MODES = ["img2img", "Sketch", "Inpaint", "Inpaint sketch", "Batch"]  # easel.js knows their places
+SOFT = tuple(field.name for field in fields(SoftInpainting))
 
 
 def build() -> Studio:
@@ -26,6 +30,8 @@ def build() -> Studio:
                 studio.add("init.resize_mode")
                 studio.add("cfg_scale")
                 parts.guidance_rows(studio)
+            _repaint_rows(studio)
+            _upscale_rows(studio)
             parts.seed_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
@@ -44,3 +50,30 @@ def _inpaint_rows(studio: Studio) -> None:
             studio.add("init.inpaint.content")
             studio.add("init.inpaint.blur_x")
             studio.add("init.inpaint.padding")
+        studio.add("init.inpaint.greys")
+        with gr.Accordion("Soft inpainting", open=False, elem_id="img2img_soft"):
+            studio.add("init.inpaint.soft.enabled")
+            for pair in zip(SOFT[::2], SOFT[1::2], strict=True):
+                with gr.Row():
+                    for name in pair:
+                        studio.add(f"init.inpaint.soft.{name}")
+
+
+def _repaint_rows(studio: Studio) -> None:
+    with gr.Accordion("Noise, colours, steps", open=False, elem_id="img2img_more"):
+        with gr.Row():
+            studio.add("init.noise_multiplier")
+            studio.add("init.extra_noise")
+        studio.add("init.mask_weight")
+        with gr.Row():
+            studio.add("init.colour_correction")
+            studio.add("init.exact_steps")
+
+
+def _upscale_rows(studio: Studio) -> None:
+    with gr.Accordion("SD upscale", open=False, elem_id="img2img_sd_upscale"):
+        studio.add("init.upscale.enabled")
+        with gr.Row():
+            studio.add("init.upscale.scale")
+            studio.add("init.upscale.upscaler")
+            studio.add("init.upscale.overlap")

@@ -27,6 +27,7 @@ def build() -> Studio:
             with gr.Row():
                 studio.add("init.denoising_strength", value=1.0)
                 studio.add("init.outpaint.blur")
+            _way_rows(studio)
             parts.sampling_rows(studio)
             with gr.Row():
                 studio.add("cfg_scale")
@@ -37,6 +38,18 @@ def build() -> Studio:
             parts.rare_rows(studio)
     _wire_sides(studio)
     return studio
+
+
+def _way_rows(studio: Studio) -> None:
+    studio.add("init.outpaint.way")
+    with gr.Accordion("A1111's ways", open=False, elem_id="outpaint_ways"):
+        with gr.Row():
+            studio.add("init.outpaint.falloff")
+            studio.add("init.outpaint.colour_variation")
+        with gr.Row():
+            studio.add("init.outpaint.content")
+            studio.add("init.outpaint.tile_width")
+            studio.add("init.outpaint.tile_height")
 
 
 def _wire_sides(studio: Studio) -> None:

@@ -98,10 +98,14 @@ def seed_rows(studio: Studio) -> None:
         studio.add("seed")
         studio.button("random_seed", "Random seed for every job", "icon", "dice")
         studio.button("reuse_seed", "Reuse the seed of the picture shown", "icon", "recycle")
-    with gr.Accordion("Extra: variations of a seed", open=False, elem_id=f"{studio.name}_subseed_show"):
+    with gr.Accordion("Extra: variations of a seed, tiling", open=False, elem_id=f"{studio.name}_subseed_show"):
         with gr.Row():
             studio.add("variation_seed")
             studio.add("variation_strength")
+        with gr.Row():
+            studio.add("tiling")
+            studio.add("tile")
+            studio.add("tile_overlap")
         if "seed_resize_width" in TABS[studio.name]:
             with gr.Row():
                 studio.add("seed_resize_width")
@@ -116,6 +120,29 @@ def sampler_option_rows(studio: Studio) -> None:
             with gr.Row():
                 for name in SAMPLING[i : i + 3]:
                     studio.add(name)
+
+
+def hires_rows(studio: Studio) -> None:
+    with gr.Accordion("Hires fix", open=False, elem_id=f"{studio.name}_hr"):
+        with gr.Row():
+            studio.add("hires.enabled")
+            studio.add("hires.upscaler")
+        with gr.Row():
+            studio.add("hires.steps")
+            studio.add("hires.denoising_strength")
+        with gr.Row():
+            studio.add("hires.scale")
+            studio.add("hires.width")
+            studio.add("hires.height")
+        with gr.Row():
+            studio.add("hires.checkpoint")
+            studio.add("hires.sampler")
+            studio.add("hires.schedule_type")
+        with gr.Row():
+            studio.add("hires.cfg_scale")
+            studio.add("hires.extra_noise")
+        studio.add("hires.prompt")
+        studio.add("hires.negative_prompt")
 
 
 def aesthetic_rows(studio: Studio) -> None:
@@ -155,7 +182,7 @@ def result_area(studio: Studio) -> None:
             js_on_load=f"easel.resultView(element.querySelector('.result'), '{studio.name}')",
             elem_id=f"{studio.name}_results",
         )
-        studio.bridge = bridge(studio.name, "fill", "image", "sides")
+        studio.bridge = bridge(studio.name, "fill", "image", "sides", "upscale")
 
 
 def canvas(studio: Studio, kind: str) -> None:
@@ -182,9 +209,14 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
         updates, problems = actions.fill(service, studio.name, text, dict(zip(names, values, strict=True)))
         return {shared[name]: value for name, value in updates.items()} | {studio.bridge: _said(problems)}
 
+    def on_upscale(event: gr.EventData, *values: Any) -> Any:
+        return _said(actions.upscale(service, event._data, dict(zip(names, values, strict=True))))
+
     collected = f"(...values) => easel.collect('{studio.name}', values)"
     studio.buttons["generate"].click(on_generate, [studio.bridge, *widgets], studio.bridge, js=collected, trigger_mode="multiple", **QUIET)
     studio.bridge.fill(on_fill, widgets, [*widgets, studio.bridge], **QUIET)
+    if "hires.enabled" in studio.widgets:
+        studio.bridge.upscale(on_upscale, widgets, studio.bridge, **QUIET)
     for action in ("interrupt", "skip", "paste"):
         press(action, f"() => easel.{action}('{studio.name}')")
     press("clear_prompt", "(...now) => now.some(Boolean) && confirm('Clear both prompts?') ? ['', ''] : now", "prompt", "negative_prompt")

@@ -18,6 +18,7 @@ def build() -> Studio:
             studio.add("cfg_scale")
             parts.guidance_rows(studio)
             parts.seed_rows(studio)
+            parts.hires_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
     return studio

@@ -36,6 +36,12 @@ class ResultView {
       button.id = `${this.tab}_send_to_${target}`;
       return button;
     });
+    if (this.tab === "txt2img") {
+      const title = "Make this picture larger with the settings of hires fix";
+      const button = easel.iconButton("send", title, () => this.upscale().catch((error) => easel.toast(error.message)), "Upscale");
+      button.id = `${this.tab}_upscale`;
+      buttons.push(button);
+    }
     this.save = easel.make("a", { class: "tool download", title: "Save the file", "aria-label": "Save the file", download: "picture.png" },
       easel.make("i", { "aria-hidden": "true" }), "Save");
     return [...buttons, this.save];
@@ -172,6 +178,15 @@ class ResultView {
     if (!this.shown) return;
     const text = target === "png_info" ? "" : this.shown.infotext;
     easel.sendTo(target, text, this.address(this.shown)).catch((error) => easel.toast(error.message));
+  }
+
+  async upscale() {
+    const shown = this.shown;
+    if (!shown) return;
+    const kept = await easel.sendFile("internal/inputs", await (await fetch(this.address(shown))).blob());
+    easel.fire(this.tab, "upscale", {
+      client: easel.client, text: shown.infotext, image: kept.input, width: shown.width, height: shown.height,
+    });
   }
 
   async copyInfo() {

@@ -1,0 +1,187 @@
+"""Hires fix as a part of a request, and in infotext under the names that A1111 gave: a second pass over the first one's picture."""
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from webui.core.choices import SAMPLERS, UPSCALERS, find_sampler, find_schedule_type
+from webui.core.errors import BadRequest
+from webui.core.key_values import Values, short, written
+from webui.core.limits import MAX_PROMPT, MAX_SIDE, MAX_STEPS
+
+ENDING = ".safetensors"  # left out of "Hires checkpoint"
+SAME = "Use same"  # how the values begin that mean: as in the first pass
+SAME_CHECKPOINT = "Use same checkpoint"
+Found = TypeVar("Found")
+Size = tuple[int, int]  # width, height
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiresFix:
+    """A second pass over the picture of the first, made larger. Empty texts and zeros mean: as in the first pass."""
+
+    denoising_strength: float = 0.7  # 0 keeps the first pass, 1 repaints it
+    scale: float = 2.0  # of width and height, 1 .. 4; counts where neither `width` nor `height` is set
+    width: int = 0  # pixels of the finished picture; one of them alone keeps the proportions, both cut off what is too much
+    height: int = 0
+    upscaler: str = "Latent"  # one of UPSCALERS
+    steps: int = 0
+    sampler: str = ""
+    schedule_type: str = ""
+    cfg_scale: float = 0.0
+    checkpoint: str = ""  # name in the catalog
+    checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256
+    prompt: str = ""
+    negative_prompt: str = ""
+    extra_noise: float = 0.0  # 0 .. 1: noise beyond what the second pass's sampler expects
+    image: str = ""  # sha256 of a finished picture in the input store, which takes the place of the first pass's
+
+    def validate(self, first: Size) -> None:
+        """Raise BadRequest, naming the value, the limit and the way out. first: width and height of the first pass."""
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:  # NaN fails too
+                raise BadRequest(f"hires {name.replace('_', ' ')} {value} is out of range: use {least} to {most}")
+        if self.upscaler not in UPSCALERS:
+            raise BadRequest(f"hires upscaler {self.upscaler!r} is not known; choose one of: {', '.join(UPSCALERS)}")
+        find_schedule_type(self.schedule_type)
+        if self.sampler:
+            find_sampler(self.sampler)
+        for name, text in (("hires prompt", self.prompt), ("hires negative prompt", self.negative_prompt)):
+            if len(text) > MAX_PROMPT:
+                raise BadRequest(f"the {name} has {len(text)} characters; at most {MAX_PROMPT} are taken: shorten it")
+        size = self.size(first)
+        if min(size) < 64 or max(self.scaled(first)) > MAX_SIDE:
+            raise BadRequest(
+                f"hires fix would make a picture of {size[0]}x{size[1]}; sides of 64 to {MAX_SIDE} pixels can be made: "
+                "use another scale or size"
+            )
+
+    def scaled(self, first: Size) -> Size:
+        """What a first pass of this size is scaled to, in pixels. Where both sides are asked for, it covers them."""
+        width, height = first
+        if not self.width and not self.height:
+            return int(width * self.scale), int(height * self.scale)
+        by_width = (self.width, self.width * height // width)
+        by_height = (self.height * width // height, self.height)
+        if not self.width or not self.height:
+            return by_width if self.width else by_height
+        return by_width if width * self.height < height * self.width else by_height
+
+    def size(self, first: Size) -> Size:
+        """Of the finished picture: whole latents, without what is cut off where both sides are asked for."""
+        scaled = self.scaled(first)
+        cut = self.cut(first)
+        return (scaled[0] // 8 - cut[0]) * 8, (scaled[1] // 8 - cut[1]) * 8
+
+    def cut(self, first: Size) -> Size:
+        """How many columns and rows of latents are cut off of what is scaled, half of them on either side."""
+        if not (self.width and self.height):
+            return 0, 0
+        scaled = self.scaled(first)
+        return (scaled[0] - self.width) // 8, (scaled[1] - self.height) // 8
+
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "denoising_strength": (0, 1),
+    "scale": (1, 4),
+    "width": (0, MAX_SIDE),
+    "height": (0, MAX_SIDE),
+    "steps": (0, MAX_STEPS),
+    "cfg_scale": (0, 100),
+    "extra_noise": (0, 1),
+}
+
+
+def hires_items(hires: HiresFix) -> Iterator[tuple[str, str]]:
+    """What stands in the infotext, in A1111's order; the denoising strength has its place among the settings of the whole."""
+    if hires.width or hires.height:
+        yield "Hires resize", f"{hires.width}x{hires.height}"
+    else:
+        yield "Hires upscale", written(hires.scale)
+    if hires.checkpoint:
+        digits = f" [{hires.checkpoint_hash}]" if hires.checkpoint_hash else ""
+        text = hires.checkpoint.removesuffix(ENDING) + digits
+        yield "Hires checkpoint", text
+        if _checkpoint(text) != (hires.checkpoint, hires.checkpoint_hash):
+            yield "Hires checkpoint file", hires.checkpoint
+    if hires.sampler:
+        yield "Hires sampler", hires.sampler
+    if hires.prompt:
+        yield "Hires prompt", hires.prompt
+    if hires.negative_prompt:
+        yield "Hires negative prompt", hires.negative_prompt
+    if hires.cfg_scale:
+        yield "Hires CFG Scale", written(hires.cfg_scale)
+    if hires.schedule_type:
+        yield "Hires schedule type", hires.schedule_type
+    if hires.steps:
+        yield "Hires steps", str(hires.steps)
+    yield "Hires upscaler", hires.upscaler
+    if hires.extra_noise:
+        yield "Extra noise", written(hires.extra_noise)
+    if hires.image:
+        yield "Hires image hash", hires.image  # the sha256 under which the input store has it
+
+
+def _checkpoint(text: str) -> tuple[str, str]:
+    """(name in the catalog, hash) of "name [hash]"."""
+    name, bracket, rest = text.rpartition(" [")
+    digits = rest[:-1] if bracket and rest.endswith("]") else ""
+    name = name if digits else text
+    return (name if name.lower().endswith((ENDING, ".ckpt")) else name + ENDING), digits
+
+
+def find_second_sampler(name: str) -> tuple[str, str]:
+    """(sampler, schedule type) of a second pass's sampler, ("", "") for none; the latter where it is joined to the name. BadRequest."""
+    if not name or name.startswith(SAME):
+        return "", ""
+    sampler, schedule_type = find_sampler(name)
+    choice = SAMPLERS[sampler]
+    alone = name.strip().casefold() in (sampler.casefold(), *(alias.casefold() for alias in choice.aliases))
+    return sampler, "" if alone else schedule_type
+
+
+def tells_hires(keys: Container[str]) -> bool:
+    """Whether an infotext with these keys is of a picture made in two passes."""
+    return any(key in keys for key in ("Hires upscale", "Hires resize-1", "Hires upscaler"))
+
+
+def read_hires(values: Values, ours: bool) -> HiresFix | None:
+    """What an infotext says of hires fix; its keys and the denoising strength are taken. ours: whether Easel wrote it."""
+    if not tells_hires(values.left()):
+        return None
+    width, height = values.size("Hires resize", (0, 0), MAX_SIDE)
+    text, file = values.text("Hires checkpoint"), values.text("Hires checkpoint file")
+    checkpoint, digits = _checkpoint(text) if ours and text else (text.removeprefix(SAME_CHECKPOINT), "")
+    sampler, joined = _known(values, "Hires sampler", find_second_sampler, ("", ""))
+    schedule_type = _known(values, "Hires schedule type", find_schedule_type, "")
+    return HiresFix(
+        denoising_strength=values.number("Denoising strength", HiresFix.denoising_strength, 0, 1),
+        scale=values.number("Hires upscale", HiresFix.scale, 1, 4),
+        width=width,
+        height=height,
+        upscaler=values.choice("Hires upscaler", UPSCALERS, HiresFix.upscaler),
+        steps=values.whole("Hires steps", 0, 0, MAX_STEPS),
+        sampler=sampler,
+        schedule_type=schedule_type or joined,
+        cfg_scale=values.number("Hires CFG Scale", 0, 0, 100),
+        checkpoint=file or checkpoint,
+        checkpoint_hash=digits,
+        prompt=values.text("Hires prompt"),
+        negative_prompt=values.text("Hires negative prompt"),
+        extra_noise=values.number("Extra noise", 0, 0, 1),
+        image=values.text("Hires image hash"),
+    )
+
+
+def _known(values: Values, key: str, find: Callable[[str], Found], absent: Found) -> Found:
+    """What the key names; `absent` where it is absent, or says that nothing changes."""
+    name = values.text(key)
+    if not name or name.startswith(SAME):
+        return absent
+    try:
+        return find(name)
+    except BadRequest as error:
+        values.problems.append(f"{key} {short(name)} is not used: {error}")
+        return absent
