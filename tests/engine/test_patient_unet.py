@@ -15,6 +15,7 @@ from tests.engine.test_placement import REQUEST, Control, placed, weights
 from tests.tiny import CPU, tiny_checkpoint
 from webui.core.errors import EngineError, OutOfMemory
 from webui.core.event import Event, Notice, Pictures
+from webui.core.hires import HiresFix
 from webui.engine import patient_unet, placement
 from webui.engine.checkpoint import load_checkpoint
 from webui.engine.generate import generate
@@ -77,6 +78,15 @@ def test_a_unet_that_overflows_in_fp16_makes_the_picture_of_fp32_and_says_so(pat
     assert "overflowed in 16-bit arithmetic and works in 32 bits for this job" in text
     assert weights(half) == before
     assert {weight.dtype for weight in half.unet.parameters()} == {torch.float16}
+
+
+def test_both_passes_of_hires_fix_are_made_in_fp32_after_an_overflow(path: Path) -> None:
+    half = overflowing(path, torch.float16)
+    hires = HiresFix(scale=1, denoising_strength=0.5)
+    told = events(half, hires=hires, steps=1)
+    (made,), (expected,) = pixels(told), pixels(events(with_unet_in_fp32(half), hires=hires, steps=1))
+    assert np.array_equal(made, expected)
+    assert len(notices(told)) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

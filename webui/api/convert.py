@@ -12,12 +12,12 @@ from typing import Any
 from webui import __version__
 from webui.api.hires import with_hires
 from webui.api.options import with_guidance
-from webui.api.repainting import SOFT, init_options, soft_inpainting
+from webui.api.repainting import SOFT, chosen, init_options, inpaint
 from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, SkippedEmbedding, Txt2Img
 from webui.core import image_metadata, infotext
 from webui.core.aesthetic import Aesthetic
 from webui.core.catalog import Catalog, ModelFile
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, find_sampler
+from webui.core.choices import RESIZE_MODES, SAMPLERS, find_sampler
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.guidance_options import GUIDANCE
 from webui.core.hires import hires_items, tells_hires
@@ -245,8 +245,8 @@ def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddI
         told,
         image=add_input(decode_picture("init_images", body.init_images[0])),
         denoising_strength=body.denoising_strength if "denoising_strength" in sent else told.denoising_strength,
-        resize_mode=_choice("resize_mode", body.resize_mode, RESIZE_MODES) if "resize_mode" in sent else told.resize_mode,
-        inpaint=_inpaint(body, told.inpaint if _tells_mask(body) else None, add_input),
+        resize_mode=chosen("resize_mode", body.resize_mode, RESIZE_MODES) if "resize_mode" in sent else told.resize_mode,
+        inpaint=inpaint(body, told.inpaint if _tells_mask(body) else None, lambda name, text: add_input(decode_picture(name, text))),
         outpaint=None,
         **init_options(body.override_settings, body.initial_noise_multiplier),
     )
@@ -260,43 +260,6 @@ def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddI
 def _tells_mask(body: Img2Img) -> bool:
     """Whether the infotext is of an inpainted picture."""
     return any(key in infotext.read(body.infotext or "").params for key in INPAINT_KEYS)
-
-
-def _inpaint(body: Img2Img, told: Inpaint | None, add_input: AddInput) -> Inpaint | None:
-    """What the client says of the mask; what it does not send is taken from `told`, where there is one."""
-    if not body.mask:
-        return None
-    values: dict[str, Any] = {
-        "blur_x": body.mask_blur_x if body.mask_blur is None else body.mask_blur,
-        "blur_y": body.mask_blur_y if body.mask_blur is None else body.mask_blur,
-        "invert": bool(body.inpainting_mask_invert),
-        "content": _choice("inpainting_fill", body.inpainting_fill, MASKED_CONTENT),
-        "only_masked": body.inpaint_full_res,
-        "padding": body.inpaint_full_res_padding,
-        "greys": not body.mask_round,
-    }
-    if told is not None:
-        values = {name: value if MASK_FIELDS[name] & body.model_fields_set else getattr(told, name) for name, value in values.items()}
-    values["soft"] = soft_inpainting(body) or (told.soft if told else None)
-    return Inpaint(mask=add_input(decode_picture("mask", body.mask)), **values)
-
-
-MASK_FIELDS = {  # of Inpaint -> the wire names that say it
-    "blur_x": {"mask_blur", "mask_blur_x"},
-    "blur_y": {"mask_blur", "mask_blur_y"},
-    "invert": {"inpainting_mask_invert"},
-    "content": {"inpainting_fill"},
-    "only_masked": {"inpaint_full_res"},
-    "padding": {"inpaint_full_res_padding"},
-    "greys": {"mask_round"},
-}
-
-
-def _choice(name: str, index: int, choices: Sequence[str]) -> str:
-    if not 0 <= index < len(choices):
-        listed = ", ".join(f"{i} ({choice})" for i, choice in enumerate(choices))
-        raise BadRequest(f"{name} {index} is not known; use one of: {listed}")
-    return choices[index]
 
 
 def decode_picture(name: str, text: str) -> bytes:
