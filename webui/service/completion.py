@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from PIL import Image
@@ -13,6 +14,9 @@ from webui.core.errors import BadModelFile, BadRequest
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.scripts.plan import PREVIOUS, Step
+from webui.core.scripts.request import ScriptRequest
+from webui.core.scripts.table import find_script
 
 SMALLEST_SIDE = 64  # pixels
 SEEDS = 2**32  # drawn seeds lie below
@@ -50,6 +54,39 @@ def complete(
     )
     done.validate()
     return done
+
+
+def complete_script(
+    request: ScriptRequest,
+    catalog: Catalog,
+    preferences: Mapping[str, Any],
+    open_input: Callable[[str], Image.Image],
+) -> ScriptRequest:
+    """The script with each of its requests complete. Raises BadRequest, MissingModel, naming the one that cannot be carried out."""
+    script = find_script(request.script)
+    plan = script.plan(request.base, request.arguments, lambda: _seed(-1))
+    opened = cache(open_input)  # all steps begin with the same picture
+    steps = tuple(replace(step, request=_complete_step(step, request.base, catalog, preferences, opened)) for step in plan.steps)
+    return replace(request, script=script.title).planned(replace(plan, steps=steps))
+
+
+def _complete_step(
+    step: Step, base: GenerationRequest, catalog: Catalog, preferences: Mapping[str, Any], open_input: Callable[[str], Image.Image]
+) -> GenerationRequest:
+    """A step's request with nothing left open but its init image, where that is the picture of the step before."""
+    request = step.request
+    follows = request.init is not None and base.init is not None and request.init.image == PREVIOUS
+    if follows:
+        request = _with_image(request, base.init.image if base.init else "")
+    try:
+        done = complete(request, catalog, preferences, open_input)
+    except BadRequest as error:
+        raise type(error)(f"{step.name}: {error}") from None
+    return _with_image(done, PREVIOUS) if follows else done
+
+
+def _with_image(request: GenerationRequest, image: str) -> GenerationRequest:
+    return replace(request, init=replace(request.init, image=image)) if request.init else request
 
 
 def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRecipe | SaveOrder:
