@@ -17,6 +17,7 @@ from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
+from webui.core.scripts.request import ScriptRequest
 from webui.service.service import Job, SavedPicture
 
 AddInput = Callable[[bytes], str]  # picture bytes -> sha256 in the input store
@@ -58,8 +59,6 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
 
 def _refuse_what_is_missing(body: Generation) -> None:
     """Refuse what Easel cannot do rather than answer with another picture than the one asked for."""
-    if body.script_name:
-        raise BadRequest(f"Script '{_short(body.script_name)}' not found; send no script_name")
     for name in body.alwayson_scripts:
         raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
     wanted = {
@@ -279,9 +278,12 @@ def to_answer(body: Generation, request: GenerationRequest, jobs: Sequence[Job],
 
 
 def encode_picture(picture: SavedPicture, wanted: str, quality: int) -> str:
-    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes; infotext inside."""
+    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes; infotext inside.
+
+    Sheets stay PNG: they may be larger than the other formats can be.
+    """
     data = picture.path.read_bytes()
-    if wanted in ("png", "jpg", "webp") and picture.path.suffix != f".{wanted}":
+    if wanted in ("png", "jpg", "webp") and picture.path.suffix != f".{wanted}" and not picture.sheet:
         data = image_metadata.encode(image_metadata.open_image(data), picture.infotext, wanted, quality)
     return base64.b64encode(data).decode("ascii")
 
@@ -302,15 +304,14 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
     """Facts about the pictures, with one entry for each picture in every all_* list and in infotexts."""
     texts = [picture.infotext for picture in pictures]
     parsed = infotext.read(texts[0]).params if texts else {}
+    each = _told_singly(texts, request) if isinstance(job.request, ScriptRequest) else _told_at_once(pictures, request)
     return {
         "prompt": request.prompt,
-        "all_prompts": [request.prompt] * len(pictures),
         "negative_prompt": request.negative_prompt,
-        "all_negative_prompts": [request.negative_prompt] * len(pictures),
         "seed": request.seed,
         "all_seeds": [picture.seed for picture in pictures],
         "subseed": request.variation_seed,
-        "all_subseeds": [request.variation_seed + _place(picture, i, request) for i, picture in enumerate(pictures)],
+        **each,
         "subseed_strength": request.variation_strength,
         "width": request.width,
         "height": request.height,
@@ -328,13 +329,32 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
         "seed_resize_from_h": request.seed_resize_height or -1,
         "denoising_strength": request.init.denoising_strength if request.init else None,
         "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA},
-        "index_of_first_image": 0,
+        "index_of_first_image": sum(picture.sheet for picture in pictures),
         "infotexts": texts,
         "styles": [],
         "job_timestamp": datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),
         "clip_skip": request.clip_skip,
         "is_using_inpainting_conditioning": False,
         "version": f"Easel {__version__}",
+    }
+
+
+def _told_at_once(pictures: Sequence[SavedPicture], request: GenerationRequest) -> dict[str, Any]:
+    """The lists of a job whose pictures differ in their seeds alone."""
+    return {
+        "all_prompts": [request.prompt] * len(pictures),
+        "all_negative_prompts": [request.negative_prompt] * len(pictures),
+        "all_subseeds": [request.variation_seed + _place(picture, i, request) for i, picture in enumerate(pictures)],
+    }
+
+
+def _told_singly(texts: Sequence[str], request: GenerationRequest) -> dict[str, Any]:
+    """The lists of a script's job, as each picture's infotext says."""
+    told = [infotext.read(text) for text in texts]
+    return {
+        "all_prompts": [each.prompt for each in told],
+        "all_negative_prompts": [each.negative_prompt for each in told],
+        "all_subseeds": [int(each.params.get("Variation seed", request.variation_seed)) for each in told],
     }
 
 

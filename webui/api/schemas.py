@@ -285,3 +285,28 @@ class Hypernetwork(BaseModel):
 class Memory(BaseModel):
     ram: dict[str, Any]
     cuda: dict[str, Any]
+
+
+class Scripts(BaseModel):
+    """Titles in lower case."""
+
+    txt2img: list[str]
+    img2img: list[str]
+
+
+class ScriptArgument(BaseModel):
+    label: str
+    value: Any
+    minimum: float | None
+    maximum: float | None
+    step: float | None
+    choices: list[str] | None
+
+
+class ScriptInfo(BaseModel):
+    """args: in the order of `script_args`."""
+
+    name: str
+    is_alwayson: bool
+    is_img2img: bool
+    args: list[ScriptArgument]

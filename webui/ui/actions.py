@@ -11,17 +11,21 @@ from webui.core.errors import BadRequest, EaselError, MissingModel
 from webui.core.lora_hash import DIGITS, read_lora_hashes
 from webui.core.model_listing import without_ending
 from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.scripts.request import ScriptRequest
 from webui.service.service import Service
+from webui.ui import scripts
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, TABS, collect, spread
+from webui.ui.scripts import chosen_script, filled
 
 SOME_PICTURE = "shown"  # stands for a picture or a mask where only the settings beside it matter
+NO_SCRIPT: Mapping[str, Any] = {}
 MOST_TOLD = 5  # problems of one infotext that are shown
 
 
-def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any]) -> list[str]:
+def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], script: Mapping[str, Any] = NO_SCRIPT) -> list[str]:
     """Queue what tab `tab` shows; returns what is wrong with it, [] if nothing.
 
-    sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints.
+    sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints. script: the widgets of the scripts.
     """
     page = sent if isinstance(sent, dict) else {}
     try:
@@ -32,7 +36,10 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any]) -
             raise BadRequest("there is no picture to start from yet: drop one on the canvas, or send one here from another tab")
         if page.get("inpaint") and not mask:
             raise BadRequest("nothing is painted yet: paint over what shall change, or switch from Inpaint to img2img")
-        service.submit(collect(values, image=image, mask=mask), owner=str(page.get("client", "")))
+        request = collect(values, image=image, mask=mask)
+        title, arguments = chosen_script(script)
+        asked = ScriptRequest(base=request, script=title, arguments=arguments) if title else request
+        service.submit(asked, owner=str(page.get("client", "")))
     except EaselError as error:
         return [str(error)]
     return []
@@ -54,6 +61,11 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
         updates["aesthetic.embedding"] = NO_AESTHETIC
         problems.append(f"the aesthetic embedding {drawn} is not here, so it was left out; it belongs into models/aesthetic_embeddings")
     return {name: value for name, value in updates.items() if value != values[name]}, problems[:MOST_TOLD]
+
+
+def fill_script(tab: str, text: str) -> dict[str, Any]:
+    """New values of the scripts' widgets after reading infotext `text`: those of the sheet that it belongs to, {} for other pictures."""
+    return filled(infotext.read(text), tab)
 
 
 def _tells_outpaint(told: infotext.Infotext) -> bool:
@@ -186,6 +198,7 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
     for tab, fields in TABS.items():
         native = {"width": side, "height": side} if "width" in fields else {}
         start[tab] = native | _still_good(tab, kept)
+        start[f"{tab}_script"] = scripts.still_good(tab, kept.get(f"{tab}_script"))
         if "aesthetic.embedding" in fields:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
             start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)

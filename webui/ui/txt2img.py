@@ -19,4 +19,5 @@ def build() -> Studio:
             parts.seed_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
+            parts.scripts(studio)
     return studio

@@ -7,6 +7,7 @@ from typing import Any
 
 from webui.core.errors import BadRequest
 from webui.core.key_values import short
+from webui.core.scripts.values import texts
 
 MAX_TEXT = 1_000_000  # characters
 
@@ -33,6 +34,8 @@ class Argument:
         if isinstance(self.default, int | float):
             return self._number(value)
         if isinstance(self.default, list):
+            if isinstance(value, str):  # clients send "" for an empty list
+                return texts(value)
             if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
                 return [str(item) for item in value]
             raise BadRequest(f"{self.label} should be a list of texts")

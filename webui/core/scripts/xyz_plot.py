@@ -101,7 +101,7 @@ def _chosen(name: str, request: GenerationRequest, told: Mapping[str, Any], draw
     axis = find_axis(told[f"{low}_type"], "img2img" if request.init else "txt2img")
     listed, typed = told[f"{low}_values_dropdown"], told[f"{low}_values"]
     if axis.choices is not None and listed and not told["csv_mode"]:
-        typed = ", ".join(_quoted(value) for value in listed)
+        typed = csv_line(listed)
     try:
         found = list(axis.read(typed))
     except BadRequest as error:
@@ -115,9 +115,10 @@ def _chosen(name: str, request: GenerationRequest, told: Mapping[str, Any], draw
     return Chosen(name, axis, found, typed, bool(told[f"vary_seeds_{low}"]))
 
 
-def _quoted(value: str) -> str:
-    """One value of a CSV line."""
-    return '"' + value.replace('"', '""') + '"' if any(char in value for char in ',"\n') else value
+def csv_line(values: Sequence[str]) -> str:
+    """Values as they are typed: those with a comma or a quotation mark in quotes."""
+    quoted = ['"' + value.replace('"', '""') + '"' if any(char in value for char in ',"\n') else value for value in values]
+    return ", ".join(quoted)
 
 
 def _reach(axis: Chosen) -> int:
