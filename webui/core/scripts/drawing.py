@@ -1,8 +1,10 @@
 """Draws sheets: pictures in columns and rows with their labels, on a white ground, with Pillow alone."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -15,6 +17,7 @@ LINE_HEIGHT = 1.35  # of the font's size
 PLAIN = 0x250  # characters below are in the font that comes with Pillow
 OTHER_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "msyh.ttc", "PingFang.ttc", "arial.ttf")
 Size = tuple[int, int]  # width, height
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_sheet(sheet: Sheet, pictures: Mapping[int, Image.Image]) -> list[Image.Image]:
@@ -59,7 +62,7 @@ class Look:
     scale: float  # of the pictures
     cell: Size
     margin: int
-    font: "ImageFont.FreeTypeFont | ImageFont.ImageFont"
+    font: Font
     line: int  # from one line of text to the next
     left: int
     top: int
@@ -102,7 +105,7 @@ def _reach(count: int, side: int, margin: int) -> int:
     return count * side + (count - 1) * margin
 
 
-def _label_height(labels: Sequence[Label], font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", line: int, room: Size) -> int:
+def _label_height(labels: Sequence[Label], font: Font, line: int, room: Size) -> int:
     """Pixels for the tallest label within `room`, with air around it; 0 where there are none."""
     most = max(len(_wrapped(label, font, line, room)) for label in labels)
     return most * line + line if most else 0
@@ -149,33 +152,40 @@ def _write(image: Image.Image, label: Label, look: Look, at: Size, room: Size) -
             pen.line((x - half, middle, x + half, middle), fill=FAINT, width=max(look.line // 14, 1))
 
 
-def _wrapped(label: Label, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", line: int, room: Size) -> list[Line]:
+def _wrapped(label: Label, font: Font, line: int, room: Size) -> list[Line]:
     """The label's lines broken to the width of the room, as many as there is height for; the last one tells when there are more."""
-    lines = [Line(text, each.counts) for each in label for text in _broken(each.text, font, room[0] * 0.94)]
+    broken = (Line(text, each.counts) for each in label for text in _broken(each.text, font, room[0] * 0.94))
     most = max(room[1] // line, 1)
+    lines = list(islice(broken, most + 1))
     return lines if len(lines) <= most else [*lines[: most - 1], Line("…", lines[most - 1].counts)]
 
 
-def _broken(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: float) -> Iterator[str]:
+def _broken(text: str, font: Font, width: float) -> Iterator[str]:
     """`text` at its blanks, and within words that are too long."""
     row = ""
-    for word in text[:2000].split():
+    for word in text.split():
         longer = f"{row} {word}" if row else word
-        if font.getlength(longer) <= width:
+        if len(longer) <= width and font.getlength(longer) <= width:
             row = longer
             continue
         if row:
             yield row
         row = word
-        while len(row) > 1 and font.getlength(row) > width:
-            fitting = max(next((n for n in range(len(row) - 1, 1, -1) if font.getlength(row[:n]) <= width), 1), 1)
+        while len(row) > 1 and (len(row) > width or font.getlength(row) > width):
+            fitting = _fitting_part(row, font, width)
             yield row[:fitting]
             row = row[fitting:]
     if row:
         yield row
 
 
-def _font(points: int, text: str) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
+def _fitting_part(word: str, font: Font, width: float) -> int:
+    """How many characters of a word fit, at least one; no character is narrower than a pixel."""
+    counts = range(1, min(len(word), int(width) + 1) + 1)
+    return max(bisect_right(counts, width, key=lambda count: font.getlength(word[:count])), 1)
+
+
+def _font(points: int, text: str) -> Font:
     """Pillow's own font; for other scripts than Latin one of the system's, where there is one."""
     if any(ord(char) >= PLAIN for char in text if char != "…"):
         for name in OTHER_FONTS:

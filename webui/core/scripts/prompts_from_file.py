@@ -110,6 +110,10 @@ def _switch(name: str, value: str) -> dict[str, Any]:
     return {}
 
 
+def _styles(name: str, value: str) -> dict[str, Any]:
+    raise BadRequest(f"--{name} is not supported by this version of Easel; write what the style says into the prompt")
+
+
 def _idle(name: str, value: str) -> dict[str, Any]:
     """Changes no picture: where files go is the server's affair."""
     return {}
@@ -122,6 +126,7 @@ OPTIONS: dict[str, Option] = {
     "prompt_for_display": _idle,
     "prompt": _text("prompt"),
     "negative_prompt": _text("negative_prompt"),
+    "styles": _styles,
     "seed": _number("seed", int),
     "subseed_strength": _number("variation_strength", float),
     "subseed": _number("variation_seed", int),
