@@ -28,6 +28,8 @@ from webui.core.model_listing import model_at
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.recipe import used_files
 from webui.core.request import GenerationRequest
+from webui.core.scripts.request import ScriptRequest
+from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
 from webui.service.database import DatabaseReader
 from webui.service.hashing import HashReader
@@ -145,6 +147,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     folder = settings.checkpoint_dirs[0]
     return {
         GenerationRequest: make,
+        ScriptRequest: lambda request, control: run_script(request, control, make=make, add_input=inputs.add),
         MergeRecipe: lambda recipe, control: merge(
             recipe, control, find_checkpoint=catalog.find_checkpoint, find_vae=catalog.find_vae, folder=folder
         ),

@@ -9,7 +9,10 @@ from PIL import Image
 from webui.core.errors import BadRequest
 from webui.core.event import Control, Event, Finished, Picture, Pictures, Preview, Progress
 from webui.core.request import GenerationRequest
+from webui.core.scripts.request import ScriptRequest
+from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
+from webui.service.inputs import InputStore, inputs_folder
 from webui.service.worker import Handler
 
 LONG = 20.0  # seconds after which a held job goes on by itself
@@ -35,7 +38,10 @@ def make(settings: Settings) -> dict[type, Handler]:
                 yield Pictures(tuple(picture(request.single(first + i)) for i in range(request.batch_size)))
         yield Finished(interrupted=control.interrupted)
 
-    return {GenerationRequest: draw}
+    def run(request: ScriptRequest, control: Control) -> Iterator[Event]:
+        return run_script(request, control, make=draw, add_input=InputStore(inputs_folder(settings.data_dir)).add)
+
+    return {GenerationRequest: draw, ScriptRequest: run}
 
 
 def hold(settings: Settings, control: Control) -> Iterator[Event]:

@@ -20,6 +20,7 @@ from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions
+from webui.core.scripts.request import ScriptRequest
 from webui.core.soft_inpainting import SoftInpainting
 from webui.service.service import Service
 
@@ -533,33 +534,17 @@ def test_tiling_is_a_truth_value_or_an_axis(convert: Any, fields: dict[str, Any]
 # scripts
 
 
-def test_scripts_are_listed_by_their_titles_in_lower_case(http: TestClient) -> None:
-    answer = http.get("/sdapi/v1/scripts").json()
-    assert answer == {
-        "txt2img": [],
-        "img2img": ["outpainting mk2", "poor man's outpainting", "sd upscale", "loopback", "soft inpainting"],
-    }
-
-
 def test_a_script_is_run_by_its_title_with_its_arguments(http: TestClient, service: Service) -> None:
     body = {**SMALL, "init_images": [png()], "script_name": "outpainting MK2", "script_args": [None, 64, 4, ["right"], 1, 0.05]}
     reply = http.post("/sdapi/v1/img2img", json=body)
     assert reply.status_code == 200, reply.text
     job = service.jobs(active_only=False)[-1]
-    assert job.request.init.outpaint.way == "Outpainting mk2"
-    assert (job.request.init.outpaint.tile_width, job.request.width % 64) == (64, 0)
-
-
-def test_loopback_begins_with_the_picture_before(http: TestClient, service: Service) -> None:
-    body = {**SMALL, "init_images": [png()], "seed": 5, "script_name": "Loopback", "script_args": [3, 0.25]}
-    reply = http.post("/sdapi/v1/img2img", json=body)
-    assert reply.status_code == 200, reply.text
-    assert json.loads(reply.json()["info"])["all_seeds"] == [5, 6, 7]
-    jobs = service.jobs(active_only=False)[-3:]
-    inits = [job.request.init for job in jobs]
-    assert [init.denoising_strength for init in inits] == [0.75, 0.5, 0.25]
-    made = [job.pictures[0].path.read_bytes() for job in jobs]
-    assert [service.input_path(init.image).read_bytes() for init in inits[1:]] == made[:2]
+    assert isinstance(job.request, ScriptRequest)
+    made = job.request.plan.steps[0].request
+    assert made.init is not None
+    assert made.init.outpaint is not None
+    assert made.init.outpaint.way == "Outpainting mk2"
+    assert (made.init.outpaint.tile_width, made.width % 64) == (64, 0)
 
 
 @pytest.mark.parametrize(

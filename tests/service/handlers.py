@@ -16,7 +16,10 @@ from webui.core.errors import BadRequest
 from webui.core.event import Control, Event, Failed, Finished, Loading, Picture, Pictures, Preview, Progress
 from webui.core.model_orders import SaveOrder
 from webui.core.request import GenerationRequest
+from webui.core.scripts.request import ScriptRequest
+from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
+from webui.service.inputs import InputStore, inputs_folder
 from webui.service.worker import Handler, MemoryQuestion
 
 LONG = 60.0  # seconds after which a job that waits for the test gives up
@@ -54,7 +57,10 @@ def make(settings: Settings) -> dict[type, Handler]:
             shutil.copy(settings.builtin_checkpoint, folder / order.file_name)
         yield Finished(interrupted=control.interrupted)
 
-    return {GenerationRequest: draw, SaveOrder: write, MemoryQuestion: memory}
+    def run(request: ScriptRequest, control: Control) -> Iterator[Event]:
+        return run_script(request, control, make=draw, add_input=InputStore(inputs_folder(settings.data_dir)).add)
+
+    return {GenerationRequest: draw, ScriptRequest: run, SaveOrder: write, MemoryQuestion: memory}
 
 
 def batches(settings: Settings, request: GenerationRequest, control: Control, words: list[str]) -> Iterator[Event]:

@@ -24,7 +24,7 @@ from webui.core.hires import hires_items, tells_hires
 from webui.core.infotext_init import INIT_KEYS, INPAINT_KEYS
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
-from webui.core.scripts import find_script
+from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import PREFERENCES
 from webui.service.service import Job, SavedPicture
 
@@ -71,17 +71,8 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     return [with_hires(replace(request, init=None), body, lambda name, text: add_input(decode_picture(name, text)))]
 
 
-def scripted(body: Generation, requests: list[GenerationRequest]) -> list[GenerationRequest]:
-    """What the script that `body` names makes of the completed requests; they themselves, where it names none. Raises BadRequest."""
-    script = find_script(body.script_name) if body.script_name else None
-    return requests if script is None else [made for request in requests for made in script(request, body.script_args)]
-
-
 def _refuse_what_is_missing(body: Generation) -> None:
     """Refuse what Easel cannot do rather than answer with another picture than the one asked for."""
-    script = find_script(body.script_name) if body.script_name else None
-    if body.script_name and (script is None or not (script.in_img2img if isinstance(body, Img2Img) else script.in_txt2img)):
-        raise BadRequest(f"Script '{_short(body.script_name)}' not found; send no script_name")
     for name in body.alwayson_scripts:
         if name.strip().lower() != SOFT:
             raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
@@ -293,9 +284,12 @@ def to_answer(body: Generation, request: GenerationRequest, jobs: Sequence[Job],
 
 
 def encode_picture(picture: SavedPicture, wanted: str, quality: int) -> str:
-    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes; infotext inside."""
+    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes; infotext inside.
+
+    Sheets stay PNG: they may be larger than the other formats can be.
+    """
     data = picture.path.read_bytes()
-    if wanted in ("png", "jpg", "webp") and picture.path.suffix != f".{wanted}":
+    if wanted in ("png", "jpg", "webp") and picture.path.suffix != f".{wanted}" and not picture.sheet:
         data = image_metadata.encode(image_metadata.open_image(data), picture.infotext, wanted, quality)
     return base64.b64encode(data).decode("ascii")
 
@@ -317,15 +311,14 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
     texts = [picture.infotext for picture in pictures]
     parsed = infotext.read(texts[0]).params if texts else {}
     repainting = request.init or request.hires
+    each = _told_singly(texts, request) if isinstance(job.request, ScriptRequest) else _told_at_once(pictures, request)
     return {
         "prompt": request.prompt,
-        "all_prompts": [request.prompt] * len(pictures),
         "negative_prompt": request.negative_prompt,
-        "all_negative_prompts": [request.negative_prompt] * len(pictures),
         "seed": request.seed,
         "all_seeds": [picture.seed for picture in pictures],
         "subseed": request.variation_seed,
-        "all_subseeds": [request.variation_seed + _place(picture, i, request) for i, picture in enumerate(pictures)],
+        **each,
         "subseed_strength": request.variation_strength,
         "width": request.width,
         "height": request.height,
@@ -344,12 +337,31 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
         "denoising_strength": repainting.denoising_strength if repainting else None,
         "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA}
         | dict(hires_items(request.hires) if request.hires else ()),
-        "index_of_first_image": 0,
+        "index_of_first_image": sum(picture.sheet for picture in pictures),
         "infotexts": texts,
         "job_timestamp": datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),
         "clip_skip": request.clip_skip,
         "is_using_inpainting_conditioning": False,
         "version": f"Easel {__version__}",
+    }
+
+
+def _told_at_once(pictures: Sequence[SavedPicture], request: GenerationRequest) -> dict[str, Any]:
+    """The lists of a job whose pictures differ in their seeds alone."""
+    return {
+        "all_prompts": [request.prompt] * len(pictures),
+        "all_negative_prompts": [request.negative_prompt] * len(pictures),
+        "all_subseeds": [request.variation_seed + _place(picture, i, request) for i, picture in enumerate(pictures)],
+    }
+
+
+def _told_singly(texts: Sequence[str], request: GenerationRequest) -> dict[str, Any]:
+    """The lists of a script's job, as each picture's infotext says."""
+    told = [infotext.read(text) for text in texts]
+    return {
+        "all_prompts": [each.prompt for each in told],
+        "all_negative_prompts": [each.negative_prompt for each in told],
+        "all_subseeds": [int(each.params.get("Variation seed", request.variation_seed)) for each in told],
     }
 
 

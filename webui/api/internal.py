@@ -17,6 +17,7 @@ from webui.api.models import add_model_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.image_metadata import RECIPE
+from webui.core.job_request import shown_request
 from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
 from webui.service.job import Job
@@ -174,7 +175,7 @@ class _PageChannel:
         self.changed = asyncio.Event()
         self.active: set[str] = set()  # ids of jobs that had not ended when last told
         self.touched: set[str] = set()  # ids of this page's jobs that changed since; some may have begun and ended
-        self.sent: dict[str, int] = {}  # job id -> pictures told of
+        self.sent: dict[str, list[int]] = {}  # job id -> ids of the pictures told of
         self.last: dict[str, dict[str, Any]] = {}  # job id -> last snapshot
         self.worker = ""
 
@@ -271,13 +272,15 @@ class _PageChannel:
             "batch": progress.batch if progress else 0,
             "batches": progress.batches if progress else 0,
         }
-        if self.sent.get(job.id) != len(job.pictures):
-            self.sent[job.id] = len(job.pictures)
+        shown = [each.id for each in job.pictures]
+        if self.sent.get(job.id) != shown:
+            self.sent[job.id] = shown
             snapshot["pictures"] = [
                 {
                     "id": each.id,
                     "version": f"{each.created:.6f}",  # in its address: another database may have another picture of this id
                     "ending": each.path.suffix,
+                    "sheet": each.sheet,
                     "infotext": each.infotext,
                     "seed": str(each.seed),
                     "width": each.width,
@@ -289,9 +292,10 @@ class _PageChannel:
 
 
 def _tab(job: Job) -> str:
-    if not isinstance(job.request, GenerationRequest):
+    request = shown_request(job.request)
+    if request is None:
         return "merger"
-    init = job.request.init
+    init = request.init
     if init is None:
         return "txt2img"
     return "img2img" if init.outpaint is None else "outpaint"

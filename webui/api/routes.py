@@ -10,15 +10,14 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from webui.api import convert
+from webui.api import convert, scripts
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
-from webui.api.repainting import SOFT
 from webui.core import errors
 from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
+from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
-from webui.core.scripts import PREVIOUS, SCRIPTS
 from webui.core.settings import Settings
 from webui.service.service import Job, Service
 
@@ -61,18 +60,16 @@ def _add_generation(router: APIRouter, service: Service) -> None:
 def generate(service: Service, body: wire.Generation) -> Response:
     """Submit the jobs of `body` one after another, wait for each, and answer with all their pictures. Blocks for as long."""
     requests = convert.to_requests(body, service.add_input, service.catalog, service.preferences())
+    script = scripts.to_script(body, requests)
     first = service.complete(requests[0])
-    several = [replace(first.single(i), init=request.init) for i, request in enumerate(requests)]
+    several: list[JobRequest] = [replace(first.single(i), init=request.init) for i, request in enumerate(requests)]
+    asked: list[JobRequest] = [script] if script else several if len(requests) > 1 else [first]
     if not body.override_settings_restore_afterwards:
         known = service.preferences()
         service.set_preferences({key: value for key, value in body.override_settings.items() if key in known and value is not None})
     jobs: list[Job] = []
-    for request in convert.scripted(body, several if len(requests) > 1 else [first]):
+    for request in asked:
         task = body.force_task_id if not jobs else None
-        if request.init is not None and request.init.image == PREVIOUS:
-            if not jobs[-1].pictures:
-                break
-            request = replace(request, init=replace(request.init, image=service.add_input(jobs[-1].pictures[-1].path.read_bytes())))
         jobs.append(service.wait(service.submit(request, job_id=task or None, save=body.save_images)))
         if jobs[-1].status == "failed":
             raise _failure(jobs[-1])
@@ -80,7 +77,8 @@ def generate(service: Service, body: wire.Generation) -> Response:
             break
         if not jobs[-1].ended:
             raise Busy("Easel is being stopped; the job goes on after the next start")
-    return JSONResponse(convert.to_answer(body, first, jobs, service.preferences()["jpeg_quality"]))
+    made = shown_request(jobs[0].request) if script else None
+    return JSONResponse(convert.to_answer(body, made or first, jobs, service.preferences()["jpeg_quality"]))
 
 
 def _failure(job: Job) -> EaselError:
@@ -116,12 +114,12 @@ def _add_running(router: APIRouter, service: Service) -> None:
 
 def _progress(job: Job, preview: bytes | None) -> wire.ProgressAnswer:
     done = job.progress
-    asked = job.request if isinstance(job.request, GenerationRequest) else GenerationRequest(steps=1)  # others are done in one go
+    asked = shown_request(job.request) or GenerationRequest(steps=1)  # others are done in one go
     state = wire.State(
         skipped=job.skips_asked > 0,
         interrupted=job.interrupt_asked,
         job=_job_text(job),
-        job_count=asked.batch_count,
+        job_count=done.batches if done else asked.batch_count,
         job_timestamp=datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),
         job_no=done.batch - 1 if done else 0,
         sampling_step=done.step if done else 0,
@@ -231,12 +229,14 @@ def _add_lists(router: APIRouter, service: Service) -> None:
         return [wire.PromptStyle(**vars(style)) for style in service.phrases.styles()]
 
     @router.get("/scripts")
-    def scripts() -> wire.Scripts:
-        """The scripts, by their titles in lower case."""
-        return wire.Scripts(
-            txt2img=[name for name, script in SCRIPTS.items() if script.in_txt2img],
-            img2img=[name for name, script in SCRIPTS.items() if script.in_img2img] + [SOFT],
-        )
+    def script_titles() -> wire.Scripts:
+        """The scripts of each tab, by their titles in lower case."""
+        return scripts.script_lists()
+
+    @router.get("/script-info")
+    def script_info() -> list[wire.ScriptInfo]:
+        """The scripts with their arguments, in the order of `script_args`."""
+        return scripts.script_infos()
 
     @router.get("/upscalers")
     def upscalers() -> list[wire.Upscaler]:

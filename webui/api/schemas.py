@@ -240,11 +240,6 @@ class Scheduler(BaseModel):
     need_inner_model: bool
 
 
-class Scripts(BaseModel):
-    txt2img: list[str]
-    img2img: list[str]
-
-
 class Upscaler(BaseModel):
     """scale: by which an upscaler's model enlarges; those without a model enlarge by any."""
 
@@ -315,3 +310,28 @@ class Hypernetwork(BaseModel):
 class Memory(BaseModel):
     ram: dict[str, Any]
     cuda: dict[str, Any]
+
+
+class Scripts(BaseModel):
+    """Titles in lower case."""
+
+    txt2img: list[str]
+    img2img: list[str]
+
+
+class ScriptArgument(BaseModel):
+    label: str
+    value: Any
+    minimum: float | None
+    maximum: float | None
+    step: float | None
+    choices: list[str] | None
+
+
+class ScriptInfo(BaseModel):
+    """args: in the order of `script_args`."""
+
+    name: str
+    is_alwayson: bool
+    is_img2img: bool
+    args: list[ScriptArgument]

@@ -38,10 +38,13 @@ class Progress:
     step: int
     steps: int
     text: str = ""  # what is done, for people, where it is not sampling
+    whole: float | None = None  # how much of the whole job is done, 0 .. 1, where batches differ; None: all take as long
 
     @property
     def fraction(self) -> float:
         """How much of the whole job is done, 0 .. 1."""
+        if self.whole is not None:
+            return self.whole
         return (self.batch - 1 + self.step / max(self.steps, 1)) / max(self.batches, 1)
 
 
@@ -55,12 +58,15 @@ class Preview:
 @dataclass(frozen=True)
 class Picture:
     """One finished picture: RGB; `request` makes this picture alone; `infotext` is what its file carries; `facts`: "files" and
-    "environment" of its recipe, where they are known."""
+    "environment" of its recipe, where they are known. A sheet shows pictures of its job, the first of which has `request`; it carries no
+    recipe. `place`: where it stands among the job's pictures, or among its sheets; equal places: as they come."""
 
     image: Image.Image
     request: GenerationRequest
     infotext: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    sheet: bool = False
+    place: int = 0
 
 
 @dataclass(frozen=True)

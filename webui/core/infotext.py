@@ -94,6 +94,12 @@ def _templates(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Negative Template", request.negative_template
 
 
+def with_facts(text: str, facts: Mapping[str, str]) -> str:
+    """An infotext of ours that says more: `facts` before the version, as in Facts.extra."""
+    settings, mark, version = text.rpartition(", Version: ")
+    return f"{settings}, {joined(facts.items())}{mark}{version}" if mark else f"{text}, {joined(facts.items())}"
+
+
 def _is_ambiguous(request: GenerationRequest) -> bool:
     return any(line.startswith(NEGATIVE) for line in request.prompt.split("\n"))
 
@@ -286,7 +292,8 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
 # Keys that change no pixel, or only say again what others say.
 SILENT = (
     *("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG"),
-    *("Interrupted", "Lora hashes", "TI hashes", "Hashes", "Template", "Negative Template"),
+    *("Interrupted", "Lora hashes", "TI hashes", "Hashes", "Template", "Negative Template", "Script"),
+    *(f"{fixed}{axis} {what}" for axis in "XYZ" for fixed, what in (("", "Type"), ("", "Values"), ("Fixed ", "Values"))),
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (

@@ -2,10 +2,12 @@
 
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.request import GenerationRequest
+from webui.core.scripts.request import ScriptRequest
 
-JobRequest = GenerationRequest | MergeRecipe | SaveOrder
-KINDS: dict[str, type[GenerationRequest] | type[MergeRecipe] | type[SaveOrder]] = {
+JobRequest = GenerationRequest | ScriptRequest | MergeRecipe | SaveOrder
+KINDS: dict[str, type[GenerationRequest] | type[ScriptRequest] | type[MergeRecipe] | type[SaveOrder]] = {
     "pictures": GenerationRequest,
+    "script": ScriptRequest,
     "merge": MergeRecipe,
     "save": SaveOrder,
 }
@@ -14,3 +16,19 @@ KINDS: dict[str, type[GenerationRequest] | type[MergeRecipe] | type[SaveOrder]] 
 def kind_of(request: JobRequest) -> str:
     """The name of a request's kind in KINDS."""
     return next(name for name, kind in KINDS.items() if type(request) is kind)
+
+
+def shown_request(request: JobRequest) -> GenerationRequest | None:
+    """The request whose pictures a job is for; of a script the first one; None for work on model files."""
+    if isinstance(request, ScriptRequest):
+        return request.base
+    return request if isinstance(request, GenerationRequest) else None
+
+
+def last_models(request: JobRequest) -> tuple[str, str] | None:
+    """Checkpoint and VAE that a worker has in hand after the job; None where it loads none."""
+    if isinstance(request, MergeRecipe):
+        return None
+    if isinstance(request, ScriptRequest):
+        return request.last_models
+    return request.checkpoint, request.vae

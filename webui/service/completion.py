@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -20,6 +21,9 @@ from webui.core.prompt import pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.sampler_options import preferred_options
+from webui.core.scripts.plan import PREVIOUS, Step
+from webui.core.scripts.request import ScriptRequest
+from webui.core.scripts.table import find_script
 from webui.core.styles import with_styles
 from webui.service.phrases import Phrases
 
@@ -65,7 +69,48 @@ def complete(
     )
     done.validate()
     _check_prompts(done)
+    if done.hires is not None:
+        _check_prompts(done.second_pass(), first_pass=_calls(done))
     return done
+
+
+def complete_script(
+    request: ScriptRequest,
+    catalog: Catalog,
+    preferences: Mapping[str, Any],
+    open_input: Callable[[str], Image.Image],
+    phrases: Phrases,
+) -> ScriptRequest:
+    """The script with each of its requests complete. Raises BadRequest, MissingModel, naming the one that cannot be carried out."""
+    script = find_script(request.script)
+    plan = script.plan(request.base, request.arguments, lambda: _seed(-1))
+    opened = cache(open_input)  # all steps begin with the same picture
+    steps = tuple(replace(step, request=_complete_step(step, request.base, catalog, preferences, opened, phrases)) for step in plan.steps)
+    return replace(request, script=script.title).planned(replace(plan, steps=steps))
+
+
+def _complete_step(
+    step: Step,
+    base: GenerationRequest,
+    catalog: Catalog,
+    preferences: Mapping[str, Any],
+    open_input: Callable[[str], Image.Image],
+    phrases: Phrases,
+) -> GenerationRequest:
+    """A step's request with nothing left open but its init image, where that is the picture of the step before."""
+    request = step.request
+    follows = request.init is not None and base.init is not None and request.init.image == PREVIOUS
+    if follows:
+        request = _with_image(request, base.init.image if base.init else "")
+    try:
+        done = complete(request, catalog, preferences, open_input, phrases)
+    except BadRequest as error:
+        raise type(error)(f"{step.name}: {error}") from None
+    return _with_image(done, PREVIOUS) if follows else done
+
+
+def _with_image(request: GenerationRequest, image: str) -> GenerationRequest:
+    return replace(request, init=replace(request.init, image=image)) if request.init else request
 
 
 def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRecipe | SaveOrder:
@@ -84,14 +129,18 @@ def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRec
     return replace(order, **names, bake_in_vae=vae(order.bake_in_vae))
 
 
-def _check_prompts(request: GenerationRequest) -> None:
+def _check_prompts(request: GenerationRequest, first_pass: int | None = None) -> None:
     """Tell now that a prompt nests too deeply, weighs too much, or changes too often for its length."""
-    calls = request.steps * SAMPLERS[request.sampler].calls_per_step
-    options = request.guidance or GuidanceOptions()
-    schedules = [part.schedule for part in parse_prompt(extract_networks(request.prompt)[0], calls, old=options.old_timelines)]
-    schedules.append(parse_schedule(request.negative_prompt, calls, old=options.old_timelines))
+    calls, options = _calls(request), request.guidance or GuidanceOptions()
+    schedules = [part.schedule for part in parse_prompt(extract_networks(request.prompt)[0], calls, first_pass, options.old_timelines)]
+    schedules.append(parse_schedule(request.negative_prompt, calls, first_pass, options.old_timelines))
     for text in {until.text for schedule in schedules for until in schedule}:
         pieces_of(text, options.emphasis)
+
+
+def _calls(request: GenerationRequest) -> int:
+    """Network calls of a full run."""
+    return request.steps * SAMPLERS[request.sampler].calls_per_step
 
 
 def _decided(request: GenerationRequest, phrases: Phrases, comments: bool) -> GenerationRequest:
@@ -109,8 +158,15 @@ def _decided(request: GenerationRequest, phrases: Phrases, comments: bool) -> Ge
         return request  # has been decided before
     chance = Random(request.seed)
     prompt, negative_prompt = (clean(resolve(text, chance, phrases.lines)) for text in texts)
+    hires = request.hires
+    if hires is not None:  # styles are for its own prompts, too, where it has some
+        own = with_styles(hires.prompt, [style.prompt for style in chosen]) if hires.prompt else ""
+        negative = with_styles(hires.negative_prompt, [style.negative_prompt for style in chosen]) if hires.negative_prompt else ""
+        own, negative = (clean(resolve(clean(text), chance, phrases.lines)) for text in (own, negative))
+        hires = replace(hires, prompt=own, negative_prompt=negative)
     return replace(
         request,
+        hires=hires,
         prompt=prompt,
         negative_prompt=negative_prompt,
         template=texts[0] if prompt != texts[0] else "",

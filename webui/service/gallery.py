@@ -39,6 +39,7 @@ class SavedPicture:
     job: str = ""
     owner: str = ""
     created: float = 0.0  # unix seconds
+    sheet: bool = False  # it shows others of its job
 
 
 class Gallery:
@@ -55,18 +56,19 @@ class Gallery:
 
         Raises StorageError; what was written before the failure is kept.
         """
-        known = self._requests_of(job.id) if again else []
+        known = self._known(job.id) if again else []
         folder = self._outputs / date.today().isoformat() if job.save else self._temporary
         rows: dict[Path, tuple[object, ...]] = {}
         try:
             for picture in pictures:
                 request = json.dumps(picture.request.to_json())
-                if request in known:
-                    known.remove(request)
+                if (request, picture.sheet, picture.place) in known:
+                    known.remove((request, picture.sheet, picture.place))
                     continue
-                recipe = Recipe(picture.request, **picture.facts, pixels=pixel_hash(picture.image))
-                data = encode(picture.image, picture.infotext, picture_format, quality, recipe.to_json())
-                path = self._write(folder, f"{job.number:05d}-{picture.request.seed}", picture_format, data, rows)
+                ending = "png" if picture.sheet else picture_format  # sheets may be larger than the others can be
+                data = _encoded(picture, ending, quality)
+                name = f"{job.number:05d}-{'grid' if picture.sheet else picture.request.seed}"
+                path = self._write(folder, name, ending, data, rows)
                 rows[path] = self._values(job, picture, path, request)
         finally:
             if rows:
@@ -76,8 +78,8 @@ class Gallery:
             self._prune(job.id)
 
     def of_job(self, job_id: str) -> tuple[SavedPicture, ...]:
-        """A job's pictures, in the order they were made."""
-        return self._find("SELECT * FROM pictures WHERE job = ? ORDER BY id", (job_id,))
+        """A job's pictures: sheets first, then the others by their place, else in the order they were made."""
+        return self._find("SELECT * FROM pictures WHERE job = ? ORDER BY sheet DESC, place, id", (job_id,))
 
     def get(self, picture_id: int) -> SavedPicture:
         """Raises MissingModel when there is no such picture."""
@@ -122,7 +124,7 @@ class Gallery:
         recipe = read_recipe(found.items.get(RECIPE, ""))
         request = json.dumps(recipe.request.to_json()) if recipe else "{}"
         number = int(seed) if seed.isdecimal() and len(seed) < 19 else 0
-        return ("", "", *self._stored_path(path), found.text, request, number, width, height, path.stat().st_mtime)
+        return ("", "", *self._stored_path(path), found.text, request, number, width, height, path.stat().st_mtime, False, 0)
 
     def _write(self, folder: Path, stem: str, ending: str, data: bytes, taken: Container[Path]) -> Path:
         """Put `data` under a name that nobody has; a file with the very same bytes that no row names is taken as it is."""
@@ -159,16 +161,18 @@ class Gallery:
 
     def _values(self, job: JobRow, picture: Picture, path: Path, request: str) -> tuple[object, ...]:
         width, height = picture.image.size
-        return (job.id, job.owner, *self._stored_path(path), picture.infotext, request, picture.request.seed, width, height, time.time())
+        seed, stored = picture.request.seed, self._stored_path(path)
+        return (job.id, job.owner, *stored, picture.infotext, request, seed, width, height, time.time(), picture.sheet, picture.place)
 
     def _insert(self, rows: Iterable[tuple[object, ...]]) -> None:
-        names = "job, owner, temporary, path, infotext, request, seed, width, height, created"
+        names = "job, owner, temporary, path, infotext, request, seed, width, height, created, sheet, place"
         with self._database.write() as connection:
-            connection.executemany(f"INSERT INTO pictures ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(f"INSERT INTO pictures ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def _requests_of(self, job_id: str) -> list[str]:
-        rows = self._database.read("SELECT request FROM pictures WHERE job = ?", (job_id,))
-        return [row["request"] for row in rows]
+    def _known(self, job_id: str) -> list[tuple[str, bool, int]]:
+        """What tells a job's stored pictures apart: request, whether it is a sheet, place."""
+        rows = self._database.read("SELECT request, sheet, place FROM pictures WHERE job = ?", (job_id,))
+        return [(row["request"], bool(row["sheet"]), row["place"]) for row in rows]
 
     def _prune(self, job_id: str) -> None:
         """Forget the oldest temporary pictures, those of this job excepted."""
@@ -196,4 +200,11 @@ class Gallery:
             job=row["job"],
             owner=row["owner"],
             created=row["created"],
+            sheet=bool(row["sheet"]),
         )
+
+
+def _encoded(picture: Picture, ending: str, quality: int) -> bytes:
+    """The bytes of a picture's file, with its recipe; a sheet has none, for no request alone makes it."""
+    recipe = None if picture.sheet else Recipe(picture.request, **picture.facts, pixels=pixel_hash(picture.image)).to_json()
+    return encode(picture.image, picture.infotext, ending, quality, recipe)

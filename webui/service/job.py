@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from webui.core.event import Event, Loading, Notice, Preview, Progress
 from webui.core.job_request import JobRequest
+from webui.core.scripts.request import ScriptRequest
 from webui.service.gallery import SavedPicture
 from webui.service.queue import ENDED, JobRow
 
@@ -178,6 +179,12 @@ def stored_job(row: JobRow, pictures: tuple[SavedPicture, ...], ahead: int, work
         notices=row.notices,
         seq=row.seq,
     )
+
+
+def shown_pictures(request: JobRequest, pictures: tuple[SavedPicture, ...]) -> tuple[SavedPicture, ...]:
+    """A job's pictures without those that its sheets show, where a script wants it so."""
+    sheets = tuple(picture for picture in pictures if picture.sheet)
+    return sheets if sheets and isinstance(request, ScriptRequest) and not request.lone else pictures
 
 
 def ended_text(status: str) -> str:

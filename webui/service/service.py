@@ -14,15 +14,16 @@ import psutil
 from webui.core.catalog import Catalog
 from webui.core.errors import BadRequest, EngineError, NotAllowed
 from webui.core.image_metadata import open_image
-from webui.core.job_request import JobRequest
+from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
+from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
-from webui.service.completion import complete, complete_order
+from webui.service.completion import complete, complete_order, complete_script
 from webui.service.database import Database, open_database
 from webui.service.gallery import Gallery, SavedPicture
 from webui.service.hashing import Hasher, HashRows
 from webui.service.inputs import InputStore, inputs_folder
-from webui.service.job import Job, LiveJob, stored_job
+from webui.service.job import Job, LiveJob, shown_pictures, stored_job
 from webui.service.model_rows import ModelRows
 from webui.service.models import Models
 from webui.service.phrases import Phrases
@@ -131,6 +132,13 @@ class Service:
         """The request with nothing left open: checkpoint, VAE, size, seeds. Raises BadRequest, MissingModel."""
         return complete(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
 
+    def _completed(self, request: JobRequest) -> JobRequest:
+        if isinstance(request, GenerationRequest):
+            return self.complete(request)
+        if isinstance(request, ScriptRequest):
+            return complete_script(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
+        return complete_order(request, self.catalog)
+
     def submit(self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
         """Put a job into the queue; when this returns, it outlives a power cut. Returns its id.
 
@@ -140,8 +148,7 @@ class Service:
             job_id = secrets.token_hex(8)
         elif not JOB_ID.fullmatch(job_id):
             raise BadRequest("a job id has 1 to 100 letters, digits or one of . : ( ) _ -")
-        done = self.complete(request) if isinstance(request, GenerationRequest) else complete_order(request, self.catalog)
-        self._queue.add(job_id, owner, done, save)
+        self._queue.add(job_id, owner, self._completed(request), save)
         for supervisor in self._supervisors:
             supervisor.wake()
         self._notify([(owner, job_id)])
@@ -285,7 +292,7 @@ class Service:
         return {live.row.id: live for live in lives if live is not None}
 
     def _seen(self, row: JobRow, lives: Mapping[str, LiveJob]) -> Job:
-        pictures = self._gallery.of_job(row.id)
+        pictures = shown_pictures(row.request, self._gallery.of_job(row.id))
         if row.status == "running" and row.id in lives:
             return lives[row.id].seen(pictures)
         return stored_job(row, pictures, self._queue.ahead(row), self.worker_state())
@@ -315,7 +322,7 @@ class Service:
             supervisor.signal(job_id, "previews")
 
     def _job_changed(self, live: LiveJob) -> None:
-        if live.status == "done" and not isinstance(live.row.request, GenerationRequest):
+        if live.status == "done" and shown_request(live.row.request) is None:
             self.refresh_models()  # there is a new file
         self._notify([(live.row.owner, live.row.id)])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from webui.core.errors import EaselError, EngineError, StorageError
 from webui.core.event import Event, Failed, Finished, Pictures
-from webui.core.model_orders import MergeRecipe
+from webui.core.job_request import last_models
 from webui.core.settings import Settings
 from webui.service.gallery import Gallery
 from webui.service.job import LiveJob
@@ -159,8 +159,7 @@ class Supervisor:
                 row = self._queue.take(self._loaded)
                 if row is not None:
                     self._live = LiveJob(row)
-                    if not isinstance(row.request, MergeRecipe):  # which loads no model
-                        self._loaded = (row.request.checkpoint, row.request.vae)
+                    self._loaded = last_models(row.request) or self._loaded
                     every = int(preferences["show_progress_every_n_steps"])
                     previews = bool(preferences["live_previews_enable"]) and self._looked_at()
                     process.send("run", row.id, row.request, previews, every)

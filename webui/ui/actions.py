@@ -13,18 +13,22 @@ from webui.core.hires import SAME_CHECKPOINT
 from webui.core.lora_hash import DIGITS, read_lora_hashes
 from webui.core.model_listing import without_ending
 from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.scripts.request import ScriptRequest
 from webui.service.service import Service
+from webui.ui import scripts
 from webui.ui.fields import FIELDS, GUIDANCE, NO_AESTHETIC, QUICK, SAMPLING, TABS, collect, spread
+from webui.ui.scripts import chosen_script, filled
 
 SOME_PICTURE = "shown"  # stands for a picture or a mask where only the settings beside it matter
+NO_SCRIPT: Mapping[str, Any] = {}
 MOST_TOLD = 5  # problems of one infotext that are shown
 
 
-def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any]) -> list[str]:
+def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], script: Mapping[str, Any] = NO_SCRIPT) -> list[str]:
     """Queue what tab `tab` shows; returns what is wrong with it, [] if nothing.
 
     sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints; of a batch the images, and whether
-    each brings its own prompts.
+    each brings its own prompts. script: the widgets of the scripts.
     """
     page = sent if isinstance(sent, dict) else {}
     try:
@@ -38,8 +42,10 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any]) -
         requests = [collect(values, image=str(each), mask=mask) for each in page.get("images") or [image]]
         if page.get("own"):
             requests = [_with_own_prompts(service, request) for request in requests]
+        title, arguments = chosen_script(script)
         for request in requests:
-            service.submit(request, owner=str(page.get("client", "")))
+            asked = ScriptRequest(base=request, script=title, arguments=arguments) if title else request
+            service.submit(asked, owner=str(page.get("client", "")))
     except EaselError as error:
         return [str(error)]
     return []
@@ -95,6 +101,11 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
         updates["aesthetic.embedding"] = NO_AESTHETIC
         problems.append(f"the aesthetic embedding {drawn} is not here, so it was left out; it belongs into models/aesthetic_embeddings")
     return {name: value for name, value in updates.items() if value != values[name]}, problems[:MOST_TOLD]
+
+
+def fill_script(tab: str, text: str) -> dict[str, Any]:
+    """New values of the scripts' widgets after reading infotext `text`: those of the sheet that it belongs to, {} for other pictures."""
+    return filled(infotext.read(text), tab)
 
 
 def _tells_outpaint(told: infotext.Infotext) -> bool:
@@ -246,6 +257,7 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
             chosen = start[tab].get("hires.checkpoint", SAME_CHECKPOINT)
             others = [(SAME_CHECKPOINT, SAME_CHECKPOINT), *checkpoints]
             start[tab]["hires.checkpoint"] = gr.Dropdown(choices=others, value=chosen if chosen in names else SAME_CHECKPOINT)
+        start[f"{tab}_script"] = scripts.still_good(tab, kept.get(f"{tab}_script"))
         if "aesthetic.embedding" in fields:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
             start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)

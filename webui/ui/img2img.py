@@ -35,6 +35,7 @@ def build() -> Studio:
             parts.seed_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
+            parts.scripts(studio)
     mode.change(None, [mode], None, js="mode => easel.setMode(mode)", **QUIET)
     sizes = [studio.widgets["width"], studio.widgets["height"]]
     studio.buttons["detect_image_size"].click(None, sizes, sizes, js="(...now) => easel.pictureSize('img2img', now)", **QUIET)

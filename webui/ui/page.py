@@ -178,12 +178,13 @@ def _wire_cards(studios: list[Studio], quick: dict[str, Component], service: Ser
 def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Component], merging: merger.Merger, service: Service) -> None:
     """On every visit: today's models, the browser's drafts, the checkpoint's native size."""
     groups = {"quick": quick} | {each.name: each.widgets for each in studios}
+    groups |= {each.scripts.group: each.scripts.widgets for each in studios if each.scripts}
     first = studios[0].bridge
     assert first is not None
 
     def on_load(drafts: Any) -> dict[Component, Any]:
         start = actions.start_values(service, drafts)
-        filled = {groups[tab][name]: value for tab, values in start.items() for name, value in values.items()}
+        filled = {groups[tab][name]: value for tab, values in start.items() if tab in groups for name, value in values.items()}
         return filled | merging.choices(service) | {first: {"started": True}}
 
     outputs = [widget for widgets in groups.values() for widget in widgets.values()] + [*merging.checkpoints, *merging.vaes, first]

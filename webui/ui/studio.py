@@ -10,9 +10,9 @@ from gradio.components import Component
 
 from webui.service.service import Service
 from webui.ui import actions
+from webui.ui.events import QUIET as QUIET
 from webui.ui.fields import FIELDS, GUIDANCE, SAMPLING, TABS
-
-QUIET = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # for events: short, unseen, no public endpoint
+from webui.ui.scripts import ScriptPanel, script_rows, wire_scripts
 
 
 class Studio:
@@ -23,6 +23,7 @@ class Studio:
         self.widgets: dict[str, Component] = {}
         self.buttons: dict[str, gr.Button] = {}
         self.bridge: gr.HTML | None = None
+        self.scripts: ScriptPanel | None = None
 
     def add(self, name: str, **changes: Any) -> Component:
         self.widgets[name] = FIELDS[name].make(self.name, **changes)
@@ -175,6 +176,11 @@ def guidance_rows(studio: Studio) -> None:
                     studio.add(name)
 
 
+def scripts(studio: Studio) -> None:
+    """At the end of the settings."""
+    studio.scripts = script_rows(studio.name)
+
+
 def result_area(studio: Studio) -> None:
     with gr.Column(elem_classes=["area-result"]):
         gr.HTML(
@@ -197,24 +203,30 @@ def canvas(studio: Studio, kind: str) -> None:
 def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
     """Connect a tab's buttons, its bridge and its draft. `quick` are the widgets of the top row, which every request takes along."""
     shared = {**studio.widgets, **quick}
+    scripted = studio.scripts.widgets if studio.scripts else {}
     names, widgets = list(shared), list(shared.values())
     press = _presser(studio)
     assert studio.bridge is not None
 
     def on_generate(sent: Any, *values: Any) -> Any:
-        return _said(actions.generate(service, studio.name, sent, dict(zip(names, values, strict=True))))
+        script = dict(zip(scripted, values[len(names) :], strict=True))
+        return _said(actions.generate(service, studio.name, sent, dict(zip(names, values, strict=False)), script))
 
     def on_fill(event: gr.EventData, *values: Any) -> dict[Any, Any]:
         text = str(event._data.get("text", ""))
         updates, problems = actions.fill(service, studio.name, text, dict(zip(names, values, strict=True)))
-        return {shared[name]: value for name, value in updates.items()} | {studio.bridge: _said(problems)}
+        script = {scripted[key]: value for key, value in actions.fill_script(studio.name, text).items() if key in scripted}
+        return {shared[name]: value for name, value in updates.items()} | script | {studio.bridge: _said(problems)}
 
     def on_upscale(event: gr.EventData, *values: Any) -> Any:
         return _said(actions.upscale(service, event._data, dict(zip(names, values, strict=True))))
 
     collected = f"(...values) => easel.collect('{studio.name}', values)"
-    studio.buttons["generate"].click(on_generate, [studio.bridge, *widgets], studio.bridge, js=collected, trigger_mode="multiple", **QUIET)
-    studio.bridge.fill(on_fill, widgets, [*widgets, studio.bridge], **QUIET)
+    sent = [studio.bridge, *widgets, *scripted.values()]
+    studio.buttons["generate"].click(on_generate, sent, studio.bridge, js=collected, trigger_mode="multiple", **QUIET)
+    studio.bridge.fill(on_fill, widgets, [*widgets, *scripted.values(), studio.bridge], **QUIET)
+    if studio.scripts:
+        wire_scripts(studio.scripts, service)
     if "hires.enabled" in studio.widgets:
         studio.bridge.upscale(on_upscale, widgets, studio.bridge, **QUIET)
     for action in ("interrupt", "skip", "paste"):

@@ -21,4 +21,5 @@ def build() -> Studio:
             parts.hires_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
+            parts.scripts(studio)
     return studio

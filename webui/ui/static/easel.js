@@ -213,6 +213,21 @@ easel.applyTheme = (theme) => {
   document.documentElement.style.colorScheme = theme;
 };
 
+// --- Scripts: the chosen one shows its widgets; an axis with known values shows them as a list --------------------------
+
+easel.showScript = (panels, title) => {
+  for (const [name, id] of Object.entries(panels)) document.getElementById(id)?.classList.toggle("chosen", name === title);
+};
+easel.showAxes = (rows, listed, now) => {
+  const asText = now[rows.length];
+  rows.forEach((id, i) => {
+    const row = document.getElementById(id)?.classList;
+    row?.toggle("listed", listed.includes(now[i]) && !asText);
+    row?.toggle("known", listed.includes(now[i]));
+    row?.toggle("idle", now[i] === "Nothing");
+  });
+};
+
 // --- Sending pictures and parameters between tabs ----------------------------------------------------------------------
 
 // `text`: infotext or ""; `source`: address or File of the picture; `target`: a tab's name or "inpaint" or "png_info".

@@ -63,7 +63,7 @@ class ResultView {
     if (before && job.seq < before.seq) return;
     const merged = { ...known, ...job };
     this.jobs.set(job.id, merged);
-    if (merged.pictures.length > known.pictures.length) this.addPictures(merged, known.pictures.length);
+    if (job.pictures && String(merged.pictures.map((each) => each.id)) !== String(known.pictures.map((each) => each.id))) this.setPictures(merged);
     const fresh = !past || before; // of the past only what this page saw beginning is news
     if (fresh) for (const sentence of job.notices.slice(known.notices?.length ?? 0)) easel.toast(sentence);
     const ended = ["done", "failed", "interrupted"].includes(job.status);
@@ -80,22 +80,24 @@ class ResultView {
     this.showProgress();
   }
 
-  addPictures(job, from) {
-    const news = job.pictures.slice(from);
-    const at = this.pictures.findIndex((picture) => picture.job === job.id);
-    const count = this.pictures.filter((picture) => picture.job === job.id).length;
-    const entries = news.map((picture) => ({ ...picture, job: job.id }));
-    this.pictures.splice(at < 0 ? 0 : at + count, 0, ...entries);
+  // A job's pictures as the server lists them. A script's sheet comes last, stands first, and may take the single pictures' place.
+  setPictures(job) {
+    const old = new Map(this.pictures.filter((picture) => picture.job === job.id).map((picture) => [picture.id, picture]));
+    const entries = job.pictures.map((picture) => old.get(picture.id) ?? { ...picture, job: job.id });
+    const news = entries.filter((picture) => !old.has(picture.id));
+    const at = Math.max(this.pictures.findIndex((picture) => picture.job === job.id), 0);
+    this.pictures = this.pictures.filter((picture) => picture.job !== job.id);
+    this.pictures.splice(at, 0, ...entries);
     const newest = this.pictures.filter((picture) => picture.job === this.pictures[0].job).length;
     this.pictures = this.pictures.slice(0, Math.max(48, newest));
-    for (const picture of entries) picture.thumb = this.thumb(picture);
+    for (const picture of news) picture.thumb = this.thumb(picture);
     this.strip.replaceChildren(...this.pictures.map((picture) => picture.thumb));
-    if (from === 0) this.select(entries[0]);
+    if (!old.size || news[0]?.sheet) this.select(entries[0]);
   }
 
   thumb(picture) {
     const image = easel.make("img", { src: this.address(picture), alt: "", loading: "lazy" });
-    const label = `Picture with seed ${picture.seed}, ${picture.width} by ${picture.height}`;
+    const label = picture.sheet ? `Sheet of pictures, ${picture.width} by ${picture.height}` : `Picture with seed ${picture.seed}, ${picture.width} by ${picture.height}`;
     return easel.make("button", { type: "button", class: "thumb", "aria-label": label, title: label, onclick: () => this.select(picture) }, image);
   }
 

@@ -1,0 +1,55 @@
+"""Scripts on the wire: by title and positional arguments in requests, as lists in /sdapi/v1/scripts and script-info."""
+
+from collections.abc import Sequence
+
+from webui.api.repainting import SOFT
+from webui.api.schemas import Generation, Img2Img, ScriptArgument, ScriptInfo, Scripts
+from webui.core.errors import BadRequest
+from webui.core.request import GenerationRequest
+from webui.core.scripts.arguments import by_position
+from webui.core.scripts.request import ScriptRequest
+from webui.core.scripts.table import SCRIPTS, Script, find_script
+
+TABS = ("txt2img", "img2img")
+
+
+def to_script(body: Generation, requests: Sequence[GenerationRequest]) -> ScriptRequest | None:
+    """The script that `body` names, over the request that it asks for; None where it names none. Raises BadRequest."""
+    if not (body.script_name or "").strip():
+        return None
+    tab = "img2img" if isinstance(body, Img2Img) else "txt2img"
+    script = find_script(body.script_name or "", tab)
+    if len(requests) > 1:
+        raise BadRequest(f"{script.title} begins with one picture, and init_images holds several; send one")
+    arguments = by_position(script.title, script.arguments(tab), body.script_args)
+    return ScriptRequest(base=requests[0], script=script.title, arguments=arguments)
+
+
+def script_lists() -> Scripts:
+    """The titles in lower case, for each tab; soft inpainting is one that is always on."""
+    titles = {tab: [script.title.lower() for script in SCRIPTS.values() if tab in script.tabs] for tab in TABS}
+    return Scripts(txt2img=titles["txt2img"], img2img=[*titles["img2img"], SOFT])
+
+
+def script_infos() -> list[ScriptInfo]:
+    """Every script in every tab where it is offered, with its arguments in the order of `script_args`."""
+    return [
+        ScriptInfo(name=script.title.lower(), is_alwayson=False, is_img2img=tab == "img2img", args=_script_args(script, tab))
+        for tab in TABS
+        for script in SCRIPTS.values()
+        if tab in script.tabs
+    ]
+
+
+def _script_args(script: Script, tab: str) -> list[ScriptArgument]:
+    return [
+        ScriptArgument(
+            label=each.label,
+            value=each.default,
+            minimum=each.minimum,
+            maximum=each.maximum,
+            step=each.step,
+            choices=list(each.choices) or None,
+        )
+        for each in script.arguments(tab)
+    ]

@@ -1,0 +1,194 @@
+"""The axes of X/Y/Z plot: one row for each, by the request field that it changes."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from webui.core.catalog import Catalog
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.errors import BadRequest
+from webui.core.family import PREDICTION_TYPES
+from webui.core.key_values import short
+from webui.core.request import GenerationRequest
+from webui.core.scripts import values
+from webui.core.scripts.values import MAX_VALUES
+
+Read = Callable[[str], Sequence[Any]]  # what is typed -> values
+Apply = Callable[[GenerationRequest, Any, Sequence[Any]], GenerationRequest]  # request, value, all values of the axis -> request
+Choices = Callable[[Catalog], list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis. bare: its labels are the value alone; draws: -1 among its values is a random seed."""
+
+    label: str
+    read: Read
+    apply: Apply
+    bare: bool = False
+    draws: bool = False
+    choices: Choices | None = None
+    tab: str = ""  # "txt2img" or "img2img" where it is for one of them alone
+
+    def title(self, value: Any) -> str:
+        """What a column or row says."""
+        if isinstance(value, tuple):
+            text = "x".join(map(str, value)) if isinstance(value[0], int) else ", ".join(value)
+        else:
+            text = str(round(value, 8) if isinstance(value, float) else value)
+        return text if self.bare else f"{self.label}: {text}"
+
+
+def _field(label: str, paths: str, read: Read, **options: Any) -> Axis:
+    """An axis over one field of the request, or over several that get the same value; `paths` with blanks between them."""
+
+    def apply(request: GenerationRequest, value: Any, every: Sequence[Any]) -> GenerationRequest:
+        for path in paths.split():
+            request = _changed(request, path.split("."), value, label)
+        return request
+
+    return Axis(label=label, read=read, apply=apply, **options)
+
+
+def _changed(part: Any, path: Sequence[str], value: Any, label: str) -> Any:
+    """`part`, a dataclass, with the field at `path` changed."""
+    name, *rest = path
+    if not rest:
+        return replace(part, **{name: value})
+    inner = getattr(part, name)
+    if inner is None:
+        raise BadRequest(
+            f"the axis {label} changes a part that this request does not have ({name}): switch that on, or choose another axis"
+        )
+    return replace(part, **{name: _changed(inner, rest, value, label)})
+
+
+def _checkpoint(request: GenerationRequest, value: str, every: Sequence[Any]) -> GenerationRequest:
+    return replace(request, checkpoint=value, checkpoint_hash="")
+
+
+def _vae(request: GenerationRequest, value: str, every: Sequence[Any]) -> GenerationRequest:
+    return replace(request, vae=value, vae_hash="")
+
+
+def _size(request: GenerationRequest, value: tuple[int, int], every: Sequence[Any]) -> GenerationRequest:
+    return replace(request, width=value[0], height=value[1])
+
+
+def _search_and_replace(request: GenerationRequest, value: str, every: Sequence[str]) -> GenerationRequest:
+    """The first value is what is looked for, in both prompts."""
+    wanted = every[0]
+    if not wanted or (wanted not in request.prompt and wanted not in request.negative_prompt):
+        raise BadRequest(f"Prompt S/R did not find {short(wanted)!r} in prompt or negative prompt; its first value is what is replaced")
+    prompt, negative = (text.replace(wanted, value) for text in (request.prompt, request.negative_prompt))
+    return replace(request, prompt=prompt, negative_prompt=negative)
+
+
+def _orders(typed: str) -> list[tuple[str, ...]]:
+    """All orders of the words that are typed."""
+    words = values.texts(typed)
+    if math.factorial(min(len(words), 20)) > MAX_VALUES:
+        raise BadRequest(f"Prompt order of {len(words)} words has more than {MAX_VALUES} orders; use fewer words")
+    return list(itertools.permutations(words)) if words else []
+
+
+def _ordered(request: GenerationRequest, value: tuple[str, ...], every: Sequence[Any]) -> GenerationRequest:
+    """The words that `value` lists, put into its order at the places where they stand in the prompt."""
+    places: list[tuple[int, str]] = []
+    for word in value:
+        at = request.prompt.find(word) if word else -1
+        if at < 0:
+            raise BadRequest(f"Prompt order did not find {short(word)!r} in the prompt; use words that stand there")
+        places.append((at, word))
+    prompt, end = "", 0
+    for (at, old), new in zip(sorted(places), value, strict=True):
+        if at < end:
+            raise BadRequest(f"Prompt order: {short(old)!r} lies within another of its words; use words apart from each other")
+        prompt, end = prompt + request.prompt[end:at] + new, at + len(old)
+    return replace(request, prompt=prompt + request.prompt[end:])
+
+
+def _checkpoints(catalog: Catalog) -> list[str]:
+    return [file.name for file in catalog.checkpoints()]
+
+
+def _vaes(catalog: Catalog) -> list[str]:
+    return ["Automatic", "None", *(file.name for file in catalog.vaes())]
+
+
+def _aesthetics(catalog: Catalog) -> list[str]:
+    return [file.stem for file in catalog.aesthetic_embeddings()]
+
+
+def _of(names: Sequence[str]) -> Choices:
+    return lambda catalog: list(names)
+
+
+def _nothing(request: GenerationRequest, value: Any, every: Sequence[Any]) -> GenerationRequest:
+    return request
+
+
+NOTHING = Axis(label="Nothing", read=lambda typed: [""], apply=_nothing, bare=True)
+AXES: dict[str, Axis] = {
+    axis.label: axis
+    for axis in (
+        NOTHING,
+        _field("Seed", "seed", values.wholes, draws=True),
+        _field("Var. seed", "variation_seed", values.wholes, draws=True),
+        _field("Var. strength", "variation_strength", values.decimals),
+        _field("Steps", "steps", values.wholes),
+        _field("CFG Scale", "cfg_scale", values.decimals),
+        Axis(label="Prompt S/R", read=values.texts, apply=_search_and_replace, bare=True),
+        Axis(label="Prompt order", read=_orders, apply=_ordered, bare=True),
+        _field("Sampler", "sampler", values.texts, bare=True, choices=_of(list(SAMPLERS))),
+        Axis(label="Checkpoint name", read=values.texts, apply=_checkpoint, bare=True, choices=_checkpoints),
+        _field("Schedule type", "schedule_type", values.texts, choices=_of(list(SCHEDULE_TYPES))),
+        _field("Clip skip", "clip_skip", values.wholes),
+        _field("Denoising", "init.denoising_strength", values.decimals, tab="img2img"),
+        Axis(label="VAE", read=values.texts, apply=_vae, choices=_vaes),
+        Axis(label="Size", read=values.sizes, apply=_size, bare=True),
+        _field("Resize mode", "init.resize_mode", values.texts, choices=_of(RESIZE_MODES), tab="img2img"),
+        _field("Mask blur", "init.inpaint.blur_x init.inpaint.blur_y", values.wholes, tab="img2img"),
+        _field("Masked content", "init.inpaint.content", values.texts, choices=_of(MASKED_CONTENT), tab="img2img"),
+        _field("Masked area padding", "init.inpaint.padding", values.wholes, tab="img2img"),
+        _field("Prediction type", "prediction_type", values.texts, choices=_of(["Automatic", *PREDICTION_TYPES])),
+        _field("Aesthetic embedding", "aesthetic.embedding", values.texts, choices=_aesthetics),
+        _field("Aesthetic weight", "aesthetic.weight", values.decimals),
+        _field("Aesthetic steps", "aesthetic.steps", values.wholes),
+        _field("Aesthetic LR", "aesthetic.learning_rate", values.decimals),
+        _field("Aesthetic slerp angle", "aesthetic.slerp_angle", values.decimals),
+    )
+}
+# A1111's axes in the order by which its API counts them, whether or not they exist here; "": in both tabs.
+FIELD_ORDER: tuple[tuple[str, str], ...] = (
+    *(("Nothing", ""), ("Seed", ""), ("Var. seed", ""), ("Var. strength", ""), ("Steps", ""), ("Hires steps", "txt2img")),
+    *(("CFG Scale", ""), ("Image CFG Scale", "img2img"), ("Prompt S/R", ""), ("Prompt order", ""), ("Sampler", "")),
+    *(("Hires sampler", "txt2img"), ("Checkpoint name", ""), ("Negative Guidance minimum sigma", ""), ("Sigma Churn", "")),
+    *(("Sigma min", ""), ("Sigma max", ""), ("Sigma noise", ""), ("Schedule type", ""), ("Schedule min sigma", "")),
+    *(("Schedule max sigma", ""), ("Schedule rho", ""), ("Beta schedule alpha", ""), ("Beta schedule beta", ""), ("Eta", "")),
+    *(("Clip skip", ""), ("Denoising", ""), ("Initial noise multiplier", ""), ("Extra noise", ""), ("Hires upscaler", "txt2img")),
+    *(("Cond. Image Mask Weight", "img2img"), ("VAE", ""), ("Styles", ""), ("UniPC Order", ""), ("Face restore", "")),
+    *(("Token merging ratio", ""), ("Token merging ratio high-res", ""), ("Always discard next-to-last sigma", "")),
+    *(("SGM noise multiplier", ""), ("Refiner checkpoint", ""), ("Refiner switch at", ""), ("RNG source", ""), ("FP8 mode", "")),
+    ("Size", ""),
+)
+
+
+def wire_labels(tab: str) -> tuple[str, ...]:
+    """The labels in the order by which the API counts: the field's, then those that only Easel has."""
+    theirs = [label for label, only in FIELD_ORDER if only in ("", tab)]
+    return (*theirs, *(label for label in offered(tab) if label not in theirs))
+
+
+def offered(tab: str) -> list[str]:
+    """The labels of the axes that there are in a tab."""
+    return [axis.label for axis in AXES.values() if axis.tab in ("", tab)]
+
+
+def find_axis(label: str, tab: str) -> Axis:
+    """Raises BadRequest for an axis that A1111 has and Easel, or this tab, has not."""
+    if label not in offered(tab):
+        raise BadRequest(f"the axis {label} is not offered in {tab}; use one of: {', '.join(offered(tab))}")
+    return AXES[label]
