@@ -100,8 +100,21 @@ def test_what_is_no_complete_form_is_text(text):
     assert schedule(text) == [(CALLS, text)]
 
 
-def test_a_complete_form_beside_an_unbalanced_bracket_counts():
-    assert schedule("((a][:b:c [d:3]") == [(3, "((a][:b:c "), (10, "((a][:b:c d")]
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("((a][:b:c [d:3]", [(3, "((a][:b:c "), (10, "((a][:b:c d")]),
+        ("[a:b:3])", [(3, "a)"), (10, "b)")]),
+        ("[a:b:3]:)", [(10, "[a:b:3]:)")]),
+        ("[a:b:3]) )", [(3, "a) )"), (10, "b) )")]),
+        ("[[a:b:2] c:3]((x", [(2, "[a c:3]((x"), (10, "[b c:3]((x")]),
+        ("([a:b:3])[", [(10, "([a:b:3])[")]),
+        ("(([a:b:3]))", [(3, "((a))"), (10, "((b))")]),
+    ],
+)
+def test_complete_forms_beside_unbalanced_brackets_count_but_for_those_right_before_two(text, expected):
+    """As the field's parser has it, which was tried on thousands of prompts."""
+    assert schedule(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -260,5 +260,5 @@ def test_pictures_use_the_embeddings_that_they_are_given_and_name_them(model):
     events = generate(request, Alone(), load=lambda asked: model, open_input={}.__getitem__, embeddings=lambda: folder)
     text, single = next((event.pictures[0].infotext, event.pictures[0].request) for event in events if isinstance(event, Pictures))
     assert infotext.read(text).params["TI hashes"] == "mine: 0123456789ab, bad: ffffffffffff"
-    assert infotext.to_request(infotext.read(text), single) == (replace(single, variation_seed=-1), [])
+    assert infotext.to_request(infotext.read(text), single) == (replace(single, variation_seed=-1, guidance=GuidanceOptions()), [])
     assert set(folder.read) == {"mine", "bad", "unhashed"}

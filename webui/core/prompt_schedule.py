@@ -80,11 +80,14 @@ def _too_long(text: str, ends: Sequence[int]) -> BadRequest:
 
 @dataclass(frozen=True)
 class _Change:
-    """[before:after:when]"""
+    """[before:after:when]; before None: [after:when]"""
 
-    before: "_Cell"
+    before: "_Cell | None"
     after: "_Cell"
     when: str
+
+    def as_text(self) -> "_Cell":
+        return ["[", *([] if self.before is None else [*self.before, ":"]), *self.after, ":", self.when, "]"]
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,7 @@ class _Frame:
 
     def as_text(self) -> Iterator[_Piece]:
         """What it is if it is nothing but text with more elaborate pieces in it."""
-        yield self.bracket
-        for mark, cell in zip(["", *self.marks], self.cells, strict=True):
+        for mark, cell in zip([self.bracket, *self.marks], self.cells, strict=True):
             yield mark
             yield from cell
 
@@ -124,7 +126,7 @@ class _Frame:
             return _Alternation(self.cells)
         if marks in (":", "::"):
             when = "".join(piece if isinstance(piece, str) else "x" for piece in self.cells[-1])
-            return _Change(self.cells[0] if len(self.cells) == 3 else [], self.cells[-2], when) if NUMBER.fullmatch(when) else None
+            return _Change(self.cells[0] if len(self.cells) == 3 else None, self.cells[-2], when) if NUMBER.fullmatch(when) else None
         return None
 
 
@@ -149,7 +151,7 @@ class _Reader:
                 self._cell.append(self._text[at:end])
                 at = end
         self._break()
-        return None if self._literal else self._done
+        return None if self._literal else _without_crowded(self._done)
 
     @property
     def _cell(self) -> _Cell:
@@ -194,6 +196,26 @@ class _Reader:
         self._open.clear()
 
 
+def _without_crowded(cell: _Cell) -> _Cell:
+    """`cell`, the whole prompt; changes right before an even number of loose brackets and colons are text, as the field's parser has it.
+
+    A group that is no more than text counts as loose brackets where another one stands right behind it.
+    """
+    left = cell.copy()  # to look at, the next one last
+    done: _Cell = []  # from behind
+    loose = 0  # brackets and colons right behind
+    while left:
+        piece = left.pop()
+        if isinstance(piece, list) and loose >= 1:
+            left += piece
+        elif isinstance(piece, _Change) and loose and loose % 2 == 0:
+            left += piece.as_text()
+        else:
+            loose = loose + 1 if isinstance(piece, str) and piece in MARKS else 0
+            done.append(piece)
+    return done[::-1]
+
+
 @dataclass(frozen=True)
 class _Clock:
     """calls: of this run; number, share: what lies before it; old: see `parse_prompt`."""
@@ -223,7 +245,7 @@ def _changes(cell: Sequence[_Piece], clock: _Clock) -> Iterator[int]:
             call = clock.call(piece.when)
             if call:
                 yield call
-            yield from _changes(piece.before, clock)
+            yield from _changes(piece.before or (), clock)
             yield from _changes(piece.after, clock)
 
 
@@ -235,7 +257,7 @@ def _spelled(cell: Sequence[_Piece], call: int, clock: _Clock) -> Iterator[str]:
         elif isinstance(piece, list):
             yield from _spelled(piece, call, clock)
         elif isinstance(piece, _Change):
-            yield from _spelled(piece.before if call <= clock.call(piece.when) else piece.after, call, clock)
+            yield from _spelled(piece.before or () if call <= clock.call(piece.when) else piece.after, call, clock)
         else:
             yield from _spelled(piece.options[(call - 1) % len(piece.options)], call, clock)
 
