@@ -128,6 +128,11 @@ def test_three_quick_ctrl_enters_make_three_pictures_in_order(person: Person) ->
     assert person.page.evaluate("easel.results.txt2img.pictures.map((picture) => picture.seed)") == ["3", "2", "1"]
 
 
+def test_the_top_row_shows_three_settings_and_no_more(person: Person) -> None:
+    labels = person.page.locator("#quicksettings [data-testid=block-info]").all_inner_texts()
+    assert labels == ["Checkpoint", "VAE", "CLIP skip"]
+
+
 def test_bad_input_is_told_in_a_toast_and_the_page_goes_on(person: Person) -> None:
     person.write("txt2img_width", 100)
     person.page.click("#txt2img_generate")

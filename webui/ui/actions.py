@@ -240,7 +240,7 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
     quick = {"checkpoint": preferred.checkpoint, "vae": "Automatic", "clip_skip": preferred.clip_skip} | _still_good("quick", kept)
     names = [name for _, name in checkpoints]
     if quick["checkpoint"] not in names:
-        quick["checkpoint"] = preferred.checkpoint if preferred.checkpoint in names else (names or [""])[0]
+        quick["checkpoint"] = _first(preferred, names)
     if quick["vae"] not in vaes:
         quick["vae"] = "Automatic"
     side = native_size(service, quick["checkpoint"])
@@ -268,6 +268,15 @@ def _styles(names: list[str], kept: Any) -> gr.Dropdown:
     """The widget of the styles: those that are there, and those of a draft that still are."""
     chosen = [name for name in kept if name in names] if isinstance(kept, list) else []
     return gr.Dropdown(choices=names, value=chosen, multiselect=True)
+
+
+def first_checkpoint(service: Service) -> str:
+    """The name of the one that is chosen on a first visit, "" where there is none."""
+    return _first(_preferred(service), [file.name for file in service.catalog.checkpoints()])
+
+
+def _first(preferred: GenerationRequest, names: list[str]) -> str:
+    return preferred.checkpoint if preferred.checkpoint in names else (names or [""])[0]
 
 
 def _preferred(service: Service) -> GenerationRequest:

@@ -29,7 +29,7 @@ def build() -> Studio:
             with gr.Row():
                 studio.add("init.resize_mode")
                 studio.add("cfg_scale")
-                parts.guidance_rows(studio)
+            parts.guidance_rows(studio)
             _repaint_rows(studio)
             _upscale_rows(studio)
             parts.seed_rows(studio)

@@ -31,9 +31,9 @@ def build() -> Studio:
             parts.sampling_rows(studio)
             with gr.Row():
                 studio.add("cfg_scale")
-                parts.guidance_rows(studio)
                 studio.add("batch_count")
                 studio.add("batch_size")
+            parts.guidance_rows(studio)
             parts.seed_rows(studio)
             parts.rare_rows(studio)
     _wire_sides(studio)

@@ -125,7 +125,7 @@ def _top_row(service: Service) -> tuple[dict[str, Component], gr.Button]:
     with gr.Row(elem_id="quicksettings"):
         gr.HTML(f"<div class='brand'>{mark}<span>Easel</span></div>", elem_id="brand")
         checkpoints = actions.checkpoint_choices(service)
-        first = actions.start_values(service, {})["quick"]["checkpoint"].value
+        first = actions.first_checkpoint(service)
         quick = {"checkpoint": FIELDS["checkpoint"].make("setting", choices=checkpoints, value=first, scale=4, min_width=220)}
         refresh = gr.Button("Look for new model files", elem_id="refresh_checkpoints", elem_classes=["icon", "refresh"])
         quick["vae"] = FIELDS["vae"].make("setting", choices=actions.vae_choices(service), scale=2, min_width=140)
