@@ -322,6 +322,13 @@ def test_ddim_cfgpp_at_scale_12_5_steps_by_what_is_seen_without_the_prompt(model
     assert relative(decoded_latents(model, replace(same, sampler="DDIM CFG++"), monkeypatch), theirs) < 1e-4
 
 
+def test_cfgpp_asks_without_the_prompt_at_scale_one_too(model, monkeypatch):
+    at_one = replace(REQUEST, sampler="Euler CFG++", cfg_scale=1.0)
+    usual = decoded_latents(model, at_one, monkeypatch)
+    skipped = decoded_latents(model, replace(at_one, guidance=GuidanceOptions(skip_uncond=True)), monkeypatch)
+    assert torch.equal(skipped, usual)
+
+
 def test_single_requests_of_a_batch_are_told_with_its_pictures(model):
     made = pictures(model, replace(REQUEST, batch_size=2, batch_count=2))
     assert [picture.request.seed for picture in made] == [7, 8, 9, 10]

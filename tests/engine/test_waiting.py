@@ -9,8 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.sampler_options import SamplerOptions
+from webui.engine.conditioning import Scheduled
 from webui.engine.denoiser import denoiser, keep_unmasked, lcm_denoiser, show_unmasked
-from webui.engine.guidance import guided
+from webui.engine.guidance import Guidance, guided
 from webui.engine.model import alphas_cumprod
 from webui.engine.samplers import SAMPLERS
 from webui.engine.schedules import NoiseSchedule, make_plan
@@ -31,8 +32,9 @@ def steps(name, denoise, x, plan, options=OPTIONS):
 def whole_denoise(name):
     """Network, guidance and mask on the meta device."""
     kind, row = CHOICES[name].kind, SAMPLERS[name]
-    conds = [Conditioning(torch.zeros(77, 8, device=META)) for _ in range(2)]
-    predict = guided(lambda x, t, context: torch.tanh(x) + context.states.mean(), *conds, 7.0, 2, unguided_too=row.cfgpp)
+    cond, uncond = (Scheduled(((10, Conditioning(torch.zeros(77, 8, device=META))),), weight) for weight in (0.7, 1.0))
+    guidance = Guidance(7.0, rescale=0.5)
+    predict = guided(lambda x, t, context: torch.tanh(x) + context.states.mean(), [cond, cond], uncond, guidance, 2, row.cfgpp)
     denoise = lcm_denoiser(predict, SCHEDULE.for_lcm(), "epsilon") if kind == "lcm" else denoiser(predict, SCHEDULE, "v_prediction")
     mask, init = torch.zeros(1, 1, 8, 8, device=META), torch.zeros(2, 4, 8, 8, device=META)
     return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, mask, init)

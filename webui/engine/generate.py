@@ -153,7 +153,8 @@ class Job:
         if self.request.init and not self.request.init.exact_steps:  # the calls of such a run, as the field counts them
             calls = (int(min(self.request.init.denoising_strength, 0.999) * self.request.steps) + 1) * choice.calls_per_step
         low = options.ngms if choice.kind == "timestep" else self.schedule.t_above(options.ngms)  # the field's sigma of these is t
-        no_push = options.skip_uncond and math.isclose(self.request.cfg_scale * sum(cond.weight for cond in self.conds), 1)
+        no_push = math.isclose(self.request.cfg_scale * sum(cond.weight for cond in self.conds), 1)
+        no_push = no_push and options.skip_uncond and not SAMPLERS[self.sampler].cfgpp  # these need the answer without the prompt
         alone = always if no_push else left_out(options, calls, low)
         padding = self.encoder.empty() if options.pad_conds else None
         return Guidance(scale, options.rescale, alone, padding, options.pad_conds_v0)

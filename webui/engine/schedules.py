@@ -292,8 +292,11 @@ def _own_levels(schedule: NoiseSchedule, sigmas: Tensor, whole: bool) -> Tensor:
 
     whole: from noise alone, down to the model's lowest level; else to the last of `sigmas` that is not 0.
     """
+    high = float(sigmas[0])
     low = schedule.sigma_min if whole or len(sigmas) < 3 else float(sigmas[-2])
-    return torch.linspace(math.log(float(sigmas[0])), math.log(low), len(sigmas)).exp()
+    if low > 0.999 * high:
+        low = high / 2  # a tail of the lowest level alone: there is a step all the same
+    return torch.linspace(math.log(high), math.log(low), len(sigmas)).exp()
 
 
 def _tcd_plan(schedule: NoiseSchedule, steps: int, tail: int | None) -> Plan:
