@@ -15,8 +15,8 @@ from webui.api.routes import sdapi_router
 from webui.core.settings import parse_flags
 from webui.service.service import open_service
 
-SIDE = 128
-FIELDS = {"prompt": "a red circle on a blue background", "width": SIDE, "height": SIDE, "steps": 4, "seed": 7, "sampler_name": "Euler"}
+SIDE = 64
+FIELDS = {"prompt": "a red circle on a blue background", "width": SIDE, "height": SIDE, "steps": 2, "seed": 7, "sampler_name": "Euler"}
 Ask = Any
 
 

@@ -98,6 +98,20 @@ def test_a_script_goes_on_after_its_worker_died(service: Service, settings: Sett
     assert [(picture.sheet, picture.seed) for picture in job.pictures] == [(True, 5), (False, 5), (False, 6), (False, 7)]
 
 
+def test_what_a_worker_made_before_it_died_is_not_made_again(service: Service, settings: Settings) -> None:
+    request = replace(
+        plot("die-once", x_type="Seed", x_values="5-7", include_lone_images=True), base=small(prompt="die-once", batch_size=2)
+    )
+    job = done(service, request)
+    assert [line.partition("|")[2] for line in ran(settings.data_dir)] == ["5", "6", "7"]
+    assert [picture.seed for picture in job.pictures] == [5, 5, 6, 6, 7, 7, 8]
+    assert read_infotext(job.pictures[0].path).text.startswith("die-once")
+    (settings.data_dir / "died").unlink()
+    service.set_preferences({"samples_format": "jpg"})  # with loss: they cannot stand for those that were made
+    done(service, plot("die-once", x_type="Seed", x_values="5-7", y_type="Steps", y_values="1"))
+    assert [line.partition("|")[2] for line in ran(settings.data_dir)] == ["5", "6", "7", "5", "5", "6", "7"]
+
+
 def test_a_script_survives_a_restart_of_the_server(make_service: Callable[..., Service], settings: Settings) -> None:
     first = make_service()
     job_id = first.submit(plot("hold", x_type="Seed", x_values="5-7", include_lone_images=True))

@@ -135,6 +135,17 @@ def test_a_job_in_hand_at_stop_is_done_after_the_next_start(make_service: Make) 
     assert again.job(first).seq > before.seq
 
 
+def test_what_a_stopped_job_had_stored_is_not_stored_twice(make_service: Make) -> None:
+    first = make_service()
+    job_id = first.submit(small(prompt="hold", batch_count=2, seed=5, steps=1))
+    while len(first.job(job_id).pictures) < 1:
+        (first.settings.data_dir / "step").touch()
+        time.sleep(0.05)
+    first.stop()
+    (first.settings.data_dir / "go").touch()
+    assert [picture.seed for picture in make_service().wait(job_id, PATIENCE).pictures] == [5, 6]
+
+
 def test_stopping_often_is_never_held_against_a_job(make_service: Make) -> None:
     service = make_service()
     job_id = service.submit(small(prompt="hold"))

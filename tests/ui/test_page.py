@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from webui.core.scripts.axes import offered
+from webui.core.scripts.table import SCRIPTS as SCRIPT_TABLE
 from webui.service.service import Service
 from webui.ui.fields import FIELDS, TABS
 from webui.ui.page import SCRIPTS, STATIC, STYLES, build_page, mount_arguments
@@ -36,6 +38,17 @@ def test_every_field_has_its_widget_in_its_tab(service: Service) -> None:
         for name in names:
             assert made[f"{tab}_{FIELDS[name].element}"]["props"]["interactive"] is True
     assert set(SAVED) <= set(made)
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_every_argument_of_a_script_has_its_widget(service: Service, tab: str) -> None:
+    made = components(service)
+    for script in SCRIPT_TABLE.values():
+        if tab in script.tabs:
+            stem = f"script_{tab}_{script.title.lower().replace(' ', '_').replace('/', '')}"
+            assert all(made[f"{stem}_{argument.name}"]["props"]["interactive"] for argument in script.arguments(tab))
+    choices = made[f"script_{tab}_xyz_plot_x_type"]["props"]["choices"]
+    assert [value for _, value in choices] == offered(tab)
 
 
 def test_no_event_is_a_public_endpoint_or_waits_in_gradios_queue(service: Service) -> None:

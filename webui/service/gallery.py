@@ -81,6 +81,15 @@ class Gallery:
         """A job's pictures: sheets first, then the others by their place, else in the order they were made."""
         return self._find("SELECT * FROM pictures WHERE job = ? ORDER BY sheet DESC, place, id", (job_id,))
 
+    def exact_files(self, job_id: str) -> dict[int, tuple[Path, ...]]:
+        """The files of a job's pictures by their place, sheets and files with loss left out."""
+        files: dict[int, tuple[Path, ...]] = {}
+        for row in self._database.read("SELECT * FROM pictures WHERE job = ? AND sheet = 0 ORDER BY place, id", (job_id,)):
+            path = self._picture(row).path
+            if path.suffix == ".png":
+                files[row["place"]] = (*files.get(row["place"], ()), path)
+        return files
+
     def get(self, picture_id: int) -> SavedPicture:
         """Raises MissingModel when there is no such picture."""
         found = () if picture_id.bit_length() > 63 else self._find("SELECT * FROM pictures WHERE id = ?", (picture_id,))

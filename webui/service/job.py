@@ -44,8 +44,10 @@ class Job:
 class LiveJob:
     """A job in a worker's hands: heard by one supervisor thread, seen by any thread."""
 
-    def __init__(self, row: JobRow):
+    def __init__(self, row: JobRow, again: bool = False):
+        """again: an earlier try has stored pictures of it."""
         self.row = row
+        self.again = again
         self._lock = threading.Lock()
         self._status = "running"
         self._text = "Starting"

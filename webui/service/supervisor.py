@@ -10,7 +10,8 @@ from typing import Any
 
 from webui.core.errors import EaselError, EngineError, StorageError
 from webui.core.event import Event, Failed, Finished, Pictures
-from webui.core.job_request import last_models
+from webui.core.job_request import JobRequest, last_models
+from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
 from webui.service.gallery import Gallery
 from webui.service.job import LiveJob
@@ -158,11 +159,11 @@ class Supervisor:
             with self._lock:
                 row = self._queue.take(self._loaded)
                 if row is not None:
-                    self._live = LiveJob(row)
+                    self._live = LiveJob(row, again=bool(self._gallery.of_job(row.id)))
                     self._loaded = last_models(row.request) or self._loaded
                     every = int(preferences["show_progress_every_n_steps"])
                     previews = bool(preferences["live_previews_enable"]) and self._looked_at()
-                    process.send("run", row.id, row.request, previews, every)
+                    process.send("run", row.id, self._resumed(row), previews, every)
         except StorageError as error:
             self._say(f"paused: {error}")
             return RETRY
@@ -171,6 +172,12 @@ class Supervisor:
             self._changed(self._live)
             self._moved()
         return None
+
+    def _resumed(self, row: JobRow) -> JobRequest:
+        """The job's request; of a script without what an earlier try has made."""
+        if not isinstance(row.request, ScriptRequest):
+            return row.request
+        return row.request.resumed(self._gallery.exact_files(row.id))
 
     def _hear(self, message: Message) -> str:
         """Act on a message; returns why this process must end, "" if it need not."""
@@ -203,9 +210,8 @@ class Supervisor:
     def _save(self, live: LiveJob, event: Pictures) -> None:
         live.saving()
         self._changed(live)
-        again = live.row.deaths + live.row.restarts > 0
         try:
-            self._store(live.row, event, again)
+            self._store(live.row, event, live.again)
         except Exception as error:
             failed = (
                 error

@@ -79,7 +79,7 @@ def _widget(tab: str, title: str, argument: Argument) -> Component:
 def _plain_rows(panel: ScriptPanel, script: Script) -> None:
     """Short arguments in a row, long texts below."""
     arguments = script.arguments(panel.tab)
-    with gr.Row():
+    with gr.Row(elem_classes=["switches"]):
         for argument in arguments:
             if argument.lines == 1:
                 panel.add(script, argument)
@@ -103,7 +103,7 @@ def _xyz_rows(panel: ScriptPanel, script: Script) -> None:
             widgets = [widget for letter in pair for widget in panel.axis(letter)]
             swapped = "(...now) => [...now.slice(3), ...now.slice(0, 3)]"
             gr.Button(label, size="sm", elem_id=element, elem_classes=["small"]).click(None, widgets, widgets, js=swapped, **QUIET)
-    with gr.Row():
+    with gr.Row(elem_classes=["switches"]):
         for argument in arguments.values():
             panel.add(script, argument)
 
@@ -147,7 +147,7 @@ def chosen_script(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     title = str(values.get("script") or NONE)
     if title == NONE:
         return "", {}
-    return title, {key.partition("/")[2]: value for key, value in values.items() if key.startswith(f"{title}/")}
+    return title, {key.removeprefix(f"{title}/"): value for key, value in values.items() if key.startswith(f"{title}/")}
 
 
 def filled(told: Infotext, tab: str) -> dict[str, Any]:

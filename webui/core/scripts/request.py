@@ -1,7 +1,8 @@
 """A script as a job: what it varies, and, once it is complete, every request that it makes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from webui.core.request import GenerationRequest, known_fields
@@ -13,6 +14,7 @@ class ScriptRequest:
     """base: what the script varies; after completion its first request, and nothing is left open.
 
     changes: after completion, for each step its name and the fields in which its request is not `base`, as plain data.
+    made: step -> the files of its pictures, where an earlier try has made them; it is not stored.
     """
 
     base: GenerationRequest
@@ -20,6 +22,7 @@ class ScriptRequest:
     arguments: Mapping[str, Any] = field(default_factory=dict)  # by name
     changes: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     sheet: Sheet | None = None
+    made: Mapping[int, tuple[Path, ...]] = field(default_factory=dict)
 
     def planned(self, plan: Plan) -> "ScriptRequest":
         """This script with a plan of complete requests, of which there is at least one."""
@@ -33,6 +36,12 @@ class ScriptRequest:
         """What `planned` was given."""
         ground = self.base.to_json()
         return Plan(tuple(Step(name, GenerationRequest.from_json({**ground, **told})) for name, told in self.changes), self.sheet)
+
+    def resumed(self, files: Mapping[int, tuple[Path, ...]]) -> "ScriptRequest":
+        """This script without the steps all of whose pictures are in `files`, by step."""
+        steps = self.plan.steps
+        counts = [step.request.batch_size * step.request.batch_count for step in steps]
+        return replace(self, made={index: files[index] for index in range(len(steps)) if len(files.get(index, ())) == counts[index]})
 
     @property
     def title(self) -> str:

@@ -1,21 +1,23 @@
 """Carries a script's plan out: its requests one after the other, each as if it were alone, and at the end the sheet of their pictures."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from webui.core.errors import EaselError
+from webui.core.errors import BadRequest, EaselError
 from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Progress
-from webui.core.image_metadata import encode
+from webui.core.image_metadata import encode, open_image, read_infotext
 from webui.core.infotext import with_facts
 from webui.core.request import GenerationRequest
 from webui.core.scripts.drawing import draw_sheet, small_enough, tiled
 from webui.core.scripts.plan import PREVIOUS, Sheet, Step, making_order
 from webui.core.scripts.request import ScriptRequest
 
+Files = Mapping[int, tuple[Path, ...]]  # step -> its pictures, made by an earlier try
 Make = Callable[[GenerationRequest, Control], Iterator[Any]]  # request -> events, Finished last
 
 
@@ -26,7 +28,7 @@ def run_script(request: ScriptRequest, control: Control, *, make: Make, add_inpu
     told; only where nothing can be made, the first step's error is raised. An interrupted script lays out what there is.
     """
     plan = request.plan
-    run = _Run(plan.steps, plan.sheet, make, add_input)
+    run = _Run(plan.steps, plan.sheet, request.made, make, add_input)
     interrupted = False
     for index in making_order([step.request for step in plan.steps]):
         interrupted = control.interrupted or (yield from run.step(index, control))
@@ -42,7 +44,8 @@ def run_script(request: ScriptRequest, control: Control, *, make: Make, add_inpu
 class _Run:
     """What is known while a script runs."""
 
-    def __init__(self, steps: tuple[Step, ...], sheet: Sheet | None, make: Make, add_input: Callable[[bytes], str]) -> None:
+    def __init__(self, steps: tuple[Step, ...], sheet: Sheet | None, files: Files, make: Make, add_input: Callable[[bytes], str]) -> None:
+        self._files = files
         self.first: dict[int, Picture] = {}  # of each step its first picture
         self.error: EaselError | None = None  # the first one
         self._steps = steps
@@ -60,9 +63,9 @@ class _Run:
     def step(self, index: int, control: Control) -> Generator[Event, None, bool]:
         """Carry out one step; returns whether it was interrupted."""
         step = self._steps[index]
-        made: list[Image.Image] = []
+        made = self._made_before(index)
         interrupted = False
-        request = self._settled(step.request)
+        request = None if made else self._settled(step.request)
         try:
             if request is not None:
                 interrupted = yield from self._events(index, request, control, made)
@@ -77,6 +80,17 @@ class _Run:
         self._batches += step.request.batch_count
         self._done += _cost(step)
         return interrupted
+
+    def _made_before(self, index: int) -> list[Image.Image]:
+        """The pictures of a step that an earlier try has made; none where their files are gone."""
+        try:
+            data = [path.read_bytes() for path in self._files.get(index, ())]
+            images = [open_image(each) for each in data]
+        except (OSError, BadRequest):
+            return []
+        if images:
+            self.first[index] = Picture(images[0], self._steps[index].request.single(0), read_infotext(data[0]).text)
+        return images
 
     def _events(self, index: int, request: GenerationRequest, control: Control, made: list[Image.Image]) -> Generator[Event, None, bool]:
         interrupted = False
