@@ -20,8 +20,8 @@ from webui.core.choices import RESIZE_MODES, find_sampler
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.hires import hires_items, tells_hires
 from webui.core.infotext_init import INIT_KEYS, INPAINT_KEYS
+from webui.core.picture_scripts import find_script
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
-from webui.core.scripts import find_script
 from webui.service.service import Job, SavedPicture
 
 AddInput = Callable[[bytes], str]  # picture bytes -> sha256 in the input store

@@ -17,8 +17,8 @@ from webui.api.repainting import SOFT
 from webui.core import errors
 from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
+from webui.core.picture_scripts import PREVIOUS, SCRIPTS
 from webui.core.request import GenerationRequest
-from webui.core.scripts import PREVIOUS, SCRIPTS
 from webui.core.settings import Settings
 from webui.service.service import Job, Service
 

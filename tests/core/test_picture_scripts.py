@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from webui.core.errors import BadRequest
+from webui.core.picture_scripts import PREVIOUS, SCRIPTS, find_script
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
-from webui.core.scripts import PREVIOUS, SCRIPTS, find_script
 
 REQUEST = GenerationRequest(seed=5, variation_seed=0, width=512, height=384, init=InitImage(image="a" * 64, denoising_strength=0.8))
 
