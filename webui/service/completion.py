@@ -47,14 +47,11 @@ def complete(
     vae = _vae(request, checkpoint, catalog, preferences)
     size = _size(request, catalog.native_size(checkpoint), open_input)
     sampler, schedule_type = _sampler(request.sampler, request.schedule_type)
-    if request.sampler_options is None:
-        rng = str(preferences.get("randn_source", request.rng))
-        request = replace(request, rng=rng, sampler_options=preferred_options(preferences))
+    request = _with_options(request, preferences)
     done = replace(
         request,
         prompt=_storable(request.prompt),
         negative_prompt=_storable(request.negative_prompt),
-        guidance=request.guidance or preferred_guidance(preferences),
         checkpoint=checkpoint.name,
         checkpoint_hash=checkpoint.short_hash,
         vae=vae.name if vae else "None",
@@ -83,9 +80,10 @@ def complete_script(
 ) -> ScriptRequest:
     """The script with each of its requests complete. Raises BadRequest, MissingModel, naming the one that cannot be carried out."""
     script = find_script(request.script)
-    plan = script.plan(request.base, request.arguments, lambda: _seed(-1))
+    base = _with_options(request.base, preferences)  # so that an axis may change one of them
+    plan = script.plan(base, request.arguments, lambda: _seed(-1))
     opened = cache(open_input)  # all steps begin with the same picture
-    steps = tuple(replace(step, request=_complete_step(step, request.base, catalog, preferences, opened, phrases)) for step in plan.steps)
+    steps = tuple(replace(step, request=_complete_step(step, base, catalog, preferences, opened, phrases)) for step in plan.steps)
     return replace(request, script=script.title).planned(replace(plan, steps=steps))
 
 
@@ -141,6 +139,14 @@ def _check_prompts(request: GenerationRequest, first_pass: int | None = None) ->
 def _calls(request: GenerationRequest) -> int:
     """Network calls of a full run."""
     return request.steps * SAMPLERS[request.sampler].calls_per_step
+
+
+def _with_options(request: GenerationRequest, preferences: Mapping[str, Any]) -> GenerationRequest:
+    """The preferred options of samplers and guidance where the request leaves them open."""
+    if request.sampler_options is None:
+        rng = str(preferences.get("randn_source", request.rng))
+        request = replace(request, rng=rng, sampler_options=preferred_options(preferences))
+    return replace(request, guidance=request.guidance or preferred_guidance(preferences))
 
 
 def _decided(request: GenerationRequest, phrases: Phrases, comments: bool) -> GenerationRequest:

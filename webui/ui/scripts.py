@@ -68,6 +68,8 @@ def _widget(tab: str, title: str, argument: Argument) -> Component:
         return gr.Checkbox(min_width=200, **options)
     if isinstance(argument.default, int | float):
         return gr.Slider(argument.minimum or 0, argument.maximum or 0, step=argument.step, **options)
+    if isinstance(argument.default, list) and argument.choices:
+        return gr.CheckboxGroup(list(argument.choices), min_width=220, **options)
     if isinstance(argument.default, list):
         return gr.Dropdown([], multiselect=True, allow_custom_value=True, min_width=220, elem_classes=["as-list"], **options)
     if argument.choices:
@@ -78,7 +80,7 @@ def _widget(tab: str, title: str, argument: Argument) -> Component:
 
 def _plain_rows(panel: ScriptPanel, script: Script) -> None:
     """Short arguments in a row, long texts below."""
-    arguments = script.arguments(panel.tab)
+    arguments = [argument for argument in script.arguments(panel.tab) if argument.shown]
     with gr.Row(elem_classes=["switches"]):
         for argument in arguments:
             if argument.lines == 1:

@@ -5,13 +5,26 @@ from typing import Any
 import pytest
 
 from webui.core.errors import BadRequest
+from webui.core.guidance_options import GuidanceOptions
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint
+from webui.core.sampler_options import SamplerOptions
 from webui.core.scripts.axes import AXES, FIELD_ORDER, offered, wire_labels
 from webui.core.scripts.plan import Plan, making_order
 from webui.core.scripts.table import find_script
 
-BASE = GenerationRequest(prompt="a red cat, a blue dog", negative_prompt="red", seed=10, variation_seed=3, width=64, height=64)
-PICTURE = replace(BASE, init=InitImage(image="0" * 64, inpaint=Inpaint(mask="1" * 64)))
+BASE = GenerationRequest(
+    prompt="a red cat, a blue dog",
+    negative_prompt="red",
+    seed=10,
+    variation_seed=3,
+    width=64,
+    height=64,
+    hires=HiresFix(),
+    guidance=GuidanceOptions(),
+    sampler_options=SamplerOptions(),
+)
+PICTURE = replace(BASE, hires=None, init=InitImage(image="0" * 64, inpaint=Inpaint(mask="1" * 64)))
 
 
 def plot(base: GenerationRequest = BASE, **arguments: Any) -> Plan:
@@ -50,6 +63,15 @@ def test_nothing_on_all_axes_is_one_picture() -> None:
         ("Clip skip", "2", [{"clip_skip": 2}]),
         ("Size", "128x256", [{"width": 128, "height": 256}]),
         ("Prediction type", "epsilon", [{"prediction_type": "epsilon"}]),
+        ("RNG source", "NV", [{"rng": "NV"}]),
+        ("Seamless tiling", "Both", [{"tiling": "Both"}]),
+        ("Styles", "ink", [{"styles": ("ink",)}]),
+        ("Hires steps", "3, 4", [{"hires": HiresFix(steps=3)}, {"hires": HiresFix(steps=4)}]),
+        ("Hires upscaler", "Lanczos", [{"hires": HiresFix(upscaler="Lanczos")}]),
+        ("Negative Guidance minimum sigma", "1.5", [{"guidance": GuidanceOptions(ngms=1.5)}]),
+        ("Eta", "0.5", [{"sampler_options": SamplerOptions(eta=0.5, eta_ddim=0.5)}]),
+        ("Sigma Churn", "2", [{"sampler_options": SamplerOptions(s_churn=2.0)}]),
+        ("SGM noise multiplier", "True", [{"sampler_options": SamplerOptions(sgm_noise_multiplier=True)}]),
         ("Prompt S/R", "red, green", [{}, {"prompt": "a green cat, a blue dog", "negative_prompt": "green"}]),
         ("Prompt order", "red,blue", [{}, {"prompt": "a blue cat, a red dog"}]),
     ],

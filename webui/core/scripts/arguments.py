@@ -24,6 +24,7 @@ class Argument:
     step: float | None = None
     choices: tuple[str, ...] = ()  # the index is the wire number
     lines: int = 1  # of a text box
+    shown: bool = True  # False: a place on the wire alone, where A1111 has a note
 
     def read(self, value: Any) -> Any:
         """`value` as what the argument holds; None is the default. Raises BadRequest."""

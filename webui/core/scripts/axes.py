@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from webui.core.catalog import Catalog
-from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import MASKED_CONTENT, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.key_values import short
+from webui.core.prompt import EMPHASIS
 from webui.core.request import GenerationRequest
+from webui.core.sampler_options import NOISE_SOURCES
 from webui.core.scripts import values
 from webui.core.scripts.values import MAX_VALUES
 
@@ -110,6 +112,10 @@ def _ordered(request: GenerationRequest, value: tuple[str, ...], every: Sequence
     return replace(request, prompt=prompt + request.prompt[end:])
 
 
+def _with_style(request: GenerationRequest, value: str, every: Sequence[str]) -> GenerationRequest:
+    return replace(request, styles=(*request.styles, *filter(None, value.split(","))))
+
+
 def _checkpoints(catalog: Catalog) -> list[str]:
     return [file.name for file in catalog.checkpoints()]
 
@@ -154,6 +160,35 @@ AXES: dict[str, Axis] = {
         _field("Masked content", "init.inpaint.content", values.texts, choices=_of(MASKED_CONTENT), tab="img2img"),
         _field("Masked area padding", "init.inpaint.padding", values.wholes, tab="img2img"),
         _field("Prediction type", "prediction_type", values.texts, choices=_of(["Automatic", *PREDICTION_TYPES])),
+        _field("Hires steps", "hires.steps", values.wholes, tab="txt2img"),
+        _field("Hires sampler", "hires.sampler", values.texts, choices=_of(list(SAMPLERS)), tab="txt2img"),
+        _field("Hires upscaler", "hires.upscaler", values.texts, choices=_of(UPSCALERS), tab="txt2img"),
+        _field("Hires denoising", "hires.denoising_strength", values.decimals, tab="txt2img"),
+        _field("Hires scale", "hires.scale", values.decimals, tab="txt2img"),
+        _field("Negative Guidance minimum sigma", "guidance.ngms", values.decimals),
+        _field("Emphasis", "guidance.emphasis", values.texts, choices=_of(EMPHASIS)),
+        _field("CFG Rescale", "guidance.rescale", values.decimals),
+        _field("Skip Early CFG", "guidance.skip_early", values.decimals),
+        _field("Sigma Churn", "sampler_options.s_churn", values.decimals),
+        _field("Sigma min", "sampler_options.s_tmin", values.decimals),
+        _field("Sigma max", "sampler_options.s_tmax", values.decimals),
+        _field("Sigma noise", "sampler_options.s_noise", values.decimals),
+        _field("Schedule min sigma", "sampler_options.sigma_min", values.decimals),
+        _field("Schedule max sigma", "sampler_options.sigma_max", values.decimals),
+        _field("Schedule rho", "sampler_options.rho", values.decimals),
+        _field("Beta schedule alpha", "sampler_options.beta_alpha", values.decimals),
+        _field("Beta schedule beta", "sampler_options.beta_beta", values.decimals),
+        _field("Eta", "sampler_options.eta sampler_options.eta_ddim", values.decimals),
+        _field("ENSD", "sampler_options.ensd", values.wholes),
+        _field("UniPC Order", "sampler_options.unipc_order", values.wholes),
+        _field("Always discard next-to-last sigma", "sampler_options.discard_penultimate_sigma", values.truths),
+        _field("SGM noise multiplier", "sampler_options.sgm_noise_multiplier", values.truths),
+        _field("RNG source", "rng", values.texts, choices=_of(NOISE_SOURCES)),
+        _field("Seamless tiling", "tiling", values.texts, choices=_of(TILINGS)),
+        Axis(label="Styles", read=values.texts, apply=_with_style),
+        _field("Initial noise multiplier", "init.noise_multiplier", values.decimals, tab="img2img"),
+        _field("Extra noise", "init.extra_noise", values.decimals, tab="img2img"),
+        _field("Cond. Image Mask Weight", "init.mask_weight", values.decimals, tab="img2img"),
         _field("Aesthetic embedding", "aesthetic.embedding", values.texts, choices=_aesthetics),
         _field("Aesthetic weight", "aesthetic.weight", values.decimals),
         _field("Aesthetic steps", "aesthetic.steps", values.wholes),

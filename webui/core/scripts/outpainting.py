@@ -18,7 +18,7 @@ DIRECTIONS = ("left", "right", "up", "down")
 def mk2_arguments(tab: str) -> tuple[Argument, ...]:
     """Those of A1111's script, in its order; the first one is a note there."""
     return (
-        Argument(name="info", label="Recommended settings", default=""),
+        Argument(name="info", label="Recommended settings", default="", shown=False),
         _pixels(),
         Argument(name="mask_blur", label="Mask blur", default=8, minimum=0, maximum=64, step=1),
         _directions(),
