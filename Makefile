@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow lint judge bench bench-models miniature
+.PHONY: run setup dev test test-slow lint judge bench bench-models bench-outpaint miniature
 
 run: setup
 	$(PY) app.py $(ARGS)
@@ -38,6 +38,9 @@ judge: dev
 
 bench: dev
 	$(PY) -m benchmarks.bench
+
+bench-outpaint: dev
+	$(PY) -m benchmarks.bench_outpaint
 
 bench-models: dev
 	$(PY) -m benchmarks.bench_models
