@@ -93,3 +93,27 @@ def test_a_sheets_parameters_bring_its_script_back(person: Person) -> None:
     person.wait_for_value(f"{XYZ}_x_values", "1-4 (+3)")
     person.wait_for_value(f"{XYZ}_y_type", "Sampler")
     person.page.wait_for_function(f"document.querySelectorAll('#{XYZ}_y_values_dropdown .token').length === 2")
+
+
+def test_prompts_come_out_of_a_file(person: Person) -> None:
+    person.choose("txt2img_script_list", "Prompts from file")
+    with person.page.expect_file_chooser() as chooser:
+        person.page.click("#script_txt2img_prompts_from_file_or_textbox_file")
+    chooser.value.set_files({"name": "prompts.txt", "mimeType": "text/plain", "buffer": b"a star\n--prompt 'a moon' --steps 1"})
+    person.wait_for_value("script_txt2img_prompts_from_file_or_textbox_prompt_txt", "a star\n--prompt 'a moon' --steps 1")
+    for name, value in (("steps", 1), ("width", SIDE), ("height", SIDE)):
+        person.write(f"txt2img_{name}", value)
+    person.make_picture("txt2img")
+    assert person.page.locator("#txt2img_gallery .thumb").count() == 2
+    assert person.page.locator("#txt2img_infotext").inner_text().startswith("a star")
+
+
+def test_on_a_phone_the_last_setting_can_be_scrolled_clear_of_generate(person: Person) -> None:
+    page = person.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(300)
+    page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+    page.wait_for_function(
+        "document.querySelector('#txt2img_script_list').getBoundingClientRect().bottom"
+        " < document.querySelector('#tab_txt2img .go').getBoundingClientRect().top"
+    )

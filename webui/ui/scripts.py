@@ -88,13 +88,17 @@ def _plain_rows(panel: ScriptPanel, script: Script) -> None:
     for argument in arguments:
         if argument.lines > 1:
             panel.add(script, argument)
+            text, element = panel.widgets[f"{script.title}/{argument.name}"], _element(panel.tab, script.title, "file")
+            button = gr.Button("Read a text file into it", size="sm", elem_id=element, elem_classes=["small"])
+            button.click(None, [text], [text], js="now => easel.textOfFile(now)", **QUIET)
 
 
 def _xyz_rows(panel: ScriptPanel, script: Script) -> None:
     """A row for each axis: its kind, its values as text or as a list, a button that takes all there are; then the rest."""
     arguments = {argument.name: argument for argument in script.arguments(panel.tab)}
     for letter in LETTERS:
-        with gr.Row(elem_id=_element(panel.tab, XYZ, letter), elem_classes=["axis"]):
+        idle = [] if letter == "x" else ["idle"]  # as an axis of kind Nothing, until another is chosen
+        with gr.Row(elem_id=_element(panel.tab, XYZ, letter), elem_classes=["axis", *idle]):
             for name in (f"{letter}_type", f"{letter}_values", f"{letter}_values_dropdown"):
                 panel.add(script, arguments.pop(name))
             label, element = f"Take all values of {letter.upper()}", _element(panel.tab, XYZ, f"fill_{letter}")

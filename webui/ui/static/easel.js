@@ -218,6 +218,13 @@ easel.applyTheme = (theme) => {
 easel.showScript = (panels, title) => {
   for (const [name, id] of Object.entries(panels)) document.getElementById(id)?.classList.toggle("chosen", name === title);
 };
+// The text of a file that the user chooses; `now` where none is chosen.
+easel.textOfFile = (now) => new Promise((resolve) => {
+  const input = easel.make("input", { type: "file", accept: ".txt,.csv,text/*" });
+  input.addEventListener("change", async () => resolve(input.files[0] ? await input.files[0].text() : now));
+  input.addEventListener("cancel", () => resolve(now));
+  input.click();
+});
 easel.showAxes = (rows, listed, now) => {
   const asText = now[rows.length];
   rows.forEach((id, i) => {
