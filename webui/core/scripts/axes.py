@@ -54,6 +54,16 @@ def _field(label: str, paths: str, read: Read, **options: Any) -> Axis:
     return Axis(label=label, read=read, apply=apply, **options)
 
 
+def _repainting(label: str, name: str) -> Axis:
+    """An axis over a field of img2img, or of hires fix in txt2img."""
+
+    def apply(request: GenerationRequest, value: Any, every: Sequence[Any]) -> GenerationRequest:
+        changed: GenerationRequest = _changed(request, ["init" if request.init else "hires", name], value, label)
+        return changed
+
+    return Axis(label=label, read=values.decimals, apply=apply)
+
+
 def _changed(part: Any, path: Sequence[str], value: Any, label: str) -> Any:
     """`part`, a dataclass, with the field at `path` changed."""
     name, *rest = path
@@ -152,7 +162,7 @@ AXES: dict[str, Axis] = {
         Axis(label="Checkpoint name", read=values.texts, apply=_checkpoint, bare=True, choices=_checkpoints),
         _field("Schedule type", "schedule_type", values.texts, choices=_of(list(SCHEDULE_TYPES))),
         _field("Clip skip", "clip_skip", values.wholes),
-        _field("Denoising", "init.denoising_strength", values.decimals, tab="img2img"),
+        _repainting("Denoising", "denoising_strength"),
         Axis(label="VAE", read=values.texts, apply=_vae, choices=_vaes),
         Axis(label="Size", read=values.sizes, apply=_size, bare=True),
         _field("Resize mode", "init.resize_mode", values.texts, choices=_of(RESIZE_MODES), tab="img2img"),
@@ -163,7 +173,6 @@ AXES: dict[str, Axis] = {
         _field("Hires steps", "hires.steps", values.wholes, tab="txt2img"),
         _field("Hires sampler", "hires.sampler", values.texts, choices=_of(list(SAMPLERS)), tab="txt2img"),
         _field("Hires upscaler", "hires.upscaler", values.texts, choices=_of(UPSCALERS), tab="txt2img"),
-        _field("Hires denoising", "hires.denoising_strength", values.decimals, tab="txt2img"),
         _field("Hires scale", "hires.scale", values.decimals, tab="txt2img"),
         _field("Negative Guidance minimum sigma", "guidance.ngms", values.decimals),
         _field("Emphasis", "guidance.emphasis", values.texts, choices=_of(EMPHASIS)),
@@ -187,7 +196,7 @@ AXES: dict[str, Axis] = {
         _field("Seamless tiling", "tiling", values.texts, choices=_of(TILINGS)),
         Axis(label="Styles", read=values.texts, apply=_with_style),
         _field("Initial noise multiplier", "init.noise_multiplier", values.decimals, tab="img2img"),
-        _field("Extra noise", "init.extra_noise", values.decimals, tab="img2img"),
+        _repainting("Extra noise", "extra_noise"),
         _field("Cond. Image Mask Weight", "init.mask_weight", values.decimals, tab="img2img"),
         _field("Aesthetic embedding", "aesthetic.embedding", values.texts, choices=_aesthetics),
         _field("Aesthetic weight", "aesthetic.weight", values.decimals),
