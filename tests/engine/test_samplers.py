@@ -440,3 +440,12 @@ def test_one_step_lands_on_something_finite(name):
     assert plan.steps == 1
     ended = flow(name, plan.start(noise(), None), plan.sigmas)
     assert np.isfinite(ended.numpy()).all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_sampler_takes_a_step_where_there_is_none(name):
+    sampler = SAMPLERS[name]
+    arguments = [lambda x, sigma, call: x.new_full(x.shape, math.nan), torch.ones(1, 4, 2, 2), torch.zeros(1)]
+    arguments += [lambda sigma, sigma_next: torch.ones(1, 4, 2, 2)] if sampler.noise != "none" else []
+    schedule = {"schedule": SCHEDULE} if sampler.on_timesteps else {}
+    assert list(sampler.sample(*arguments, **sampler.options(SamplerOptions()), **schedule)) == []

@@ -26,6 +26,8 @@ THIRD = 1 / 3
 def sample_dpm_fast(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, eta: float = 1.0, s_noise: float = 1.0) -> Steps:
     """len(sigmas) - 1 network calls in even steps of order 3, then lower ones to spend them all (section 4.2, DPM-Solver-fast)."""
     budget = len(sigmas) - 1
+    if not budget:
+        return
     whole, rest = divmod(budget, 3)
     orders = [3] * whole + [rest] if rest else [3] * (whole - 1) + [2, 1]
     times = torch.linspace(float(-sigmas[0].log()), float(-sigmas[-1].log()), len(orders) + 1, dtype=sigmas.dtype)
