@@ -48,7 +48,7 @@ def encoded(model, prompt, *embeddings):
 def chunks(model, prompt, *embeddings):
     """Of each chunk: None for a token of the vocabulary, (name, row) for a vector."""
     found = split_into_chunks(parse_attention(prompt), model, {embedding.name: embedding for embedding in embeddings})
-    return [[token.embedding and (token.embedding.name, token.row) for token in chunk.tokens] for chunk in found]
+    return [[token.embedding and (token.embedding.name, token.row) for token in chunk] for chunk in found]
 
 
 def of(name, count=1, width=768):

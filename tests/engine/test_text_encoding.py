@@ -42,7 +42,7 @@ def lifted(model):
 
 
 def chunks(model, prompt):
-    return [chunk.tokens for chunk in split_into_chunks(parse_attention(prompt), model, {})]
+    return split_into_chunks(parse_attention(prompt), model, {})
 
 
 def states(model, prompt, clip_skip=1):

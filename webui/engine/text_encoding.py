@@ -1,19 +1,18 @@
 """Prompt -> what the UNet attends to: 75-token chunks, attention weights, embeddings, CLIP skip, SDXL's two text encoders."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from webui.core.chunks import CHUNK, Word, split_words
 from webui.core.errors import BadRequest
 from webui.core.prompt import BREAK, pieces_of
 from webui.engine.embeddings import Embedding, EmbeddingNames, spliced
 from webui.engine.model import DiffusionModel
 
-CHUNK = 75  # tokens between begin and end
-COMMA_BACKTRACK = 20  # a comma among the last so many tokens of a full chunk moves what follows into the next
 CHUNKS_AT_ONCE = 16  # encoded in one call
 PLACEHOLDER = 0  # the token id under an embedding's vector; any but those of begin, end and comma
 GOOD_SCORE, BAD_SCORE = 6.0, 2.5  # aesthetic scores that the refiner is told with prompt and negative prompt
@@ -52,14 +51,6 @@ class Token(NamedTuple):
     row: int = 0
 
 
-@dataclass
-class Chunk:
-    """Up to CHUNK tokens, encoded by themselves: positions restart."""
-
-    tokens: list[Token] = field(default_factory=list)
-    after_comma: int = 0  # how many tokens there are up to and with the last comma; 0: no comma
-
-
 @dataclass(frozen=True)
 class Variants:
     """The texts that one prompt has on its way, as tokens; the key under which their conditionings can be found again.
@@ -88,7 +79,7 @@ def read_variants(
         counts[text] = counts.get(text, 0) + 1
     split = [split_into_chunks(pieces_of(text, emphasis), model, embeddings or {}) for text in counts]
     most = max(map(len, split))
-    chunks = tuple(tuple(tuple(chunk.tokens) for chunk in [*parts, *[Chunk()] * (most - len(parts))]) for parts in split)
+    chunks = tuple(tuple(map(tuple, [*parts, *[[]] * (most - len(parts))])) for parts in split)
     places = {text: place for place, text in enumerate(counts)}
     return Variants(chunks, tuple(counts.values()), emphasis, negative, not any(counts)), [places[text] for text in texts]
 
@@ -139,51 +130,29 @@ def with_sizes(conditioning: Conditioning, model: DiffusionModel, size: tuple[in
     return replace(conditioning, sizes=torch.tensor([*size, 0.0, 0.0, *wanted], device=model.device))
 
 
-def split_into_chunks(pieces: Sequence[tuple[str, float]], model: DiffusionModel, embeddings: Mapping[str, Embedding]) -> list[Chunk]:
+def split_into_chunks(pieces: Sequence[tuple[str, float]], model: DiffusionModel, embeddings: Mapping[str, Embedding]) -> list[list[Token]]:
     """Tokens of all pieces in order, with their weights, in chunks of at most CHUNK; never none. No embedding lies in two chunks."""
+    return split_words(_words(pieces, model, EmbeddingNames(model, embeddings, " ".join(text for text, _ in pieces))))
+
+
+def _words(pieces: Sequence[tuple[str, float]], model: DiffusionModel, names: EmbeddingNames) -> Iterator[Word[Token] | None]:
+    """Single tokens, the vectors of an embedding in place of its name, and None for BREAK."""
     comma = model.tokenizer.convert_tokens_to_ids(",</w>")
-    names = EmbeddingNames(model, embeddings, " ".join(text for text, _ in pieces))
-    chunks = [Chunk()]
     all_ids = model.tokenizer([text for text, _ in pieces], truncation=False, add_special_tokens=False, verbose=False)["input_ids"]
     for piece, ids in zip(pieces, all_ids, strict=True):
         if piece == BREAK:
-            chunks.append(Chunk())
+            yield None
             continue
-        for word in _words(ids, piece[1], names):
-            if len(chunks[-1].tokens) == CHUNK:
-                chunks.append(_overflow(chunks[-1], word[0].id == comma))
-            if len(chunks[-1].tokens) + len(word) > CHUNK:
-                chunks.append(Chunk())
-            chunks[-1].tokens += word
-            if word[0].id == comma:
-                chunks[-1].after_comma = len(chunks[-1].tokens)
-    if len(chunks) > 1 and not chunks[-1].tokens:
-        chunks.pop()
-    return chunks
-
-
-def _words(ids: Sequence[int], weight: float, names: EmbeddingNames) -> Iterator[list[Token]]:
-    """What must not be parted: single tokens, and the vectors of an embedding in place of its name."""
-    at = 0
-    while at < len(ids):
-        found = names.at(ids, at)
-        if found is None:
-            yield [Token(ids[at], weight)]
-            at += 1
-        else:
-            embedding, length = found
-            yield [Token(PLACEHOLDER, weight, embedding, row) for row in range(embedding.count)]
-            at += length
-
-
-def _overflow(full: Chunk, comma_follows: bool) -> Chunk:
-    """The chunk after a full one; it takes the full one's words after its last comma along where that is near enough."""
-    cut = full.after_comma
-    if comma_follows or not cut or CHUNK - (cut - 1) > COMMA_BACKTRACK:
-        return Chunk()
-    moved = Chunk(full.tokens[cut:])
-    del full.tokens[cut:]
-    return moved
+        weight, at = piece[1], 0
+        while at < len(ids):
+            found = names.at(ids, at)
+            if found is None:
+                yield Word([Token(ids[at], weight)], ids[at] == comma)
+                at += 1
+            else:
+                embedding, length = found
+                yield Word([Token(PLACEHOLDER, weight, embedding, row) for row in range(embedding.count)])
+                at += length
 
 
 def _encode_column(

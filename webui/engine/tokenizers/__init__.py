@@ -5,12 +5,11 @@ from pathlib import Path
 from tokenizers import Regex, normalizers
 from transformers import CLIPTokenizer
 
+from webui.core.chunks import FINAL_SIGMA
+
 CLIP_FOLDER = Path(__file__).parent / "clip"
 PAD_WITH_END = "<|endoftext|>"  # id 49407: SD 1.x, and the first text encoder of SDXL
 PAD_WITH_ZERO = "!"  # id 0: SD 2.x, and the second text encoder of SDXL (open_clip pads with zeros)
-
-# Python's str.lower(), with which CLIP was trained, turns a Greek capital sigma at the end of a word into "ς".
-FINAL_SIGMA = r"(?<=[\p{Lu}\p{Ll}\p{Lt}])Σ(?!['’.:·\p{Mn}\p{Cf}]*[\p{Lu}\p{Ll}\p{Lt}])"
 
 
 def load_tokenizer(pad_token: str = PAD_WITH_END) -> CLIPTokenizer:

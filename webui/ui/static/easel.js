@@ -84,17 +84,21 @@ easel.openTab = (tab) => {
   }
 };
 
+easel.stepTab = (step) => {
+  const names = Object.keys(easel.tabNames);
+  easel.openTab(names[(names.indexOf(easel.currentTab()) + step + names.length) % names.length]);
+};
+
 easel.tabsView = (root) => {
   root.setAttribute("role", "tablist");
-  const names = Object.keys(easel.tabNames);
-  for (const tab of names) {
+  for (const tab of Object.keys(easel.tabNames)) {
     root.append(easel.make("button", { type: "button", role: "tab", id: `open_${tab}`, "data-tab": tab, "aria-controls": `tab_${tab}`,
       onclick: () => easel.openTab(tab) }, easel.tabNames[tab]));
   }
   root.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    easel.openTab(names[(names.indexOf(easel.currentTab()) + step + names.length) % names.length]);
+    if (!step || event.altKey || event.ctrlKey) return;
+    easel.stepTab(step);
     root.querySelector("[aria-selected=true]").focus();
   });
   easel.openTab(easel.currentTab());
@@ -114,6 +118,7 @@ easel.keep = (tab, names, values) => {
 // What Generate sends beside the widgets: who asks, and the pictures by hash. It replaces the bridge's own value, the first.
 easel.collect = async (tab, values) => {
   const sent = { client: easel.client };
+  easel.prompt.remember(tab);
   const canvas = easel.canvases[tab];
   try {
     if (canvas) Object.assign(sent, await canvas.collect());
@@ -329,30 +334,12 @@ easel.watchDrops = () => {
   }, true);
 };
 
-// --- Keys: Ctrl+Enter generates, Alt+Enter skips, Esc interrupts -------------------------------------------------------
+// --- Buttons and open lists, for the key map ----------------------------------------------------------------------------
 
 easel.press = (tab, action) => document.getElementById(`${tab}_${action}`)?.click();
 
 // A dialog or a list of choices, which Esc closes.
 easel.somethingIsOpen = () => Array.from(document.querySelectorAll("dialog[open], [role=listbox]")).some((node) => node.checkVisibility());
-
-easel.watchKeys = () => document.addEventListener("keydown", (event) => {
-  if (event.isComposing) return;
-  const tab = easel.currentTab();
-  if (!easel.generators.includes(tab)) return;
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    event.stopPropagation();
-    const field = document.activeElement;
-    if (field?.matches("input")) field.blur(); // number boxes commit when they are left
-    setTimeout(() => { easel.press(tab, "generate"); field?.focus?.(); }, 30);
-  } else if (event.key === "Enter" && event.altKey) {
-    event.preventDefault();
-    easel.skip(tab);
-  } else if (event.key === "Escape" && !easel.somethingIsOpen()) {
-    easel.interrupt(tab);
-  }
-}, true);
 
 // --- Start -------------------------------------------------------------------------------------------------------------
 
@@ -371,7 +358,8 @@ easel.whenStarted = (since, act) => {
 easel.start = (flagTheme) => {
   document.documentElement.dataset.tab = easel.stored("tab", null) in easel.tabNames ? easel.stored("tab", null) : "txt2img";
   easel.watchDrops();
-  easel.watchKeys();
+  easel.keys.watch();
+  easel.prompt.watch();
   easel.watchPrompts();
   const usual = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const wait = setInterval(() => {

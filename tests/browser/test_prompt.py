@@ -1,0 +1,98 @@
+"""Typing prompts: weights and order by keys, history, counter, brackets, an infotext that is pasted."""
+
+from tests.browser.conftest import Person
+
+FIELD = "#txt2img_prompt textarea"
+
+
+def typed(person: Person, text: str, caret: int | None = None, end: int | None = None) -> None:
+    person.page.fill(FIELD, text)
+    place = [caret if caret is not None else len(text)]
+    person.page.locator(FIELD).evaluate(
+        "(area, [from, to]) => { area.focus(); area.setSelectionRange(from, to); }", [*place, end or place[0]]
+    )
+
+
+def text(person: Person) -> str:
+    return person.page.input_value(FIELD)
+
+
+def test_weights_change_by_keys_and_come_back_with_undo(person: Person) -> None:
+    typed(person, "a red circle", 4)
+    person.page.keyboard.press("Control+ArrowUp")
+    assert text(person) == "a (red:1.1) circle"
+    person.page.keyboard.press("Control+ArrowUp")
+    assert text(person) == "a (red:1.2) circle"
+    for _ in range(2):
+        person.page.keyboard.press("Control+ArrowDown")
+    assert text(person) == "a red circle"
+    person.page.keyboard.press("Control+ArrowDown")
+    assert text(person) == "a (red:0.9) circle"
+    person.page.keyboard.press("Control+z")
+    assert text(person) == "a red circle"
+
+
+def test_a_selection_brackets_and_a_networks_strength_are_weighed_as_wholes(person: Person) -> None:
+    typed(person, "a red circle", 2, 12)
+    person.page.keyboard.press("Control+ArrowUp")
+    assert text(person) == "a (red circle:1.1)"
+    typed(person, "(a (red) thing:1.5) x", 5)
+    person.page.keyboard.press("Control+ArrowUp")
+    assert text(person) == "(a (red:1.2) thing:1.5) x"
+    typed(person, "x <lora:ink:0.8> y", 6)
+    person.page.keyboard.press("Control+ArrowDown")
+    assert text(person) == "x <lora:ink:0.75> y"
+
+
+def test_parts_between_commas_move_by_keys(person: Person) -> None:
+    typed(person, "one, (two, three:1.2), four", 8)
+    person.page.keyboard.press("Alt+ArrowRight")
+    assert text(person) == "one, four, (two, three:1.2)"
+    person.page.keyboard.press("Alt+ArrowLeft")
+    person.page.keyboard.press("Alt+ArrowLeft")
+    assert text(person) == "(two, three:1.2), one, four"
+    person.page.keyboard.press("Alt+ArrowLeft")
+    assert text(person) == "(two, three:1.2), one, four"
+
+
+def test_prompts_that_were_generated_come_back_by_keys(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_steps", 1)
+    for prompt in ("a red circle", "a blue square"):
+        typed(person, prompt)
+        page.keyboard.press("Control+Enter")
+        page.wait_for_function("prompt => JSON.parse(localStorage.easel_history_prompt ?? '[]')[0] === prompt", arg=prompt)
+    typed(person, "a draft")
+    page.keyboard.press("Alt+ArrowUp")
+    assert text(person) == "a blue square"
+    page.keyboard.press("Alt+ArrowUp")
+    assert text(person) == "a red circle"
+    page.keyboard.press("Alt+ArrowDown")
+    page.keyboard.press("Alt+ArrowDown")
+    assert text(person) == "a draft"
+
+
+def test_the_counter_shows_tokens_and_what_is_never_closed(person: Person) -> None:
+    label = person.page.locator("#txt2img_prompt .tokens")
+    typed(person, "a red circle")
+    person.page.wait_for_function("document.querySelector('#txt2img_prompt .tokens').textContent === '3/75'")
+    typed(person, " ".join(["cat"] * 76))
+    person.page.wait_for_function("document.querySelector('#txt2img_prompt .tokens').textContent === '76/150'")
+    typed(person, "a (red circle")
+    person.page.wait_for_function("document.querySelector('#txt2img_prompt .tokens').textContent.includes('never closed')")
+    assert label.evaluate("node => node.classList.contains('wrong')")
+    typed(person, r"a \(red circle")
+    person.page.wait_for_function("!document.querySelector('#txt2img_prompt .tokens').classList.contains('wrong')")
+
+
+def test_an_infotext_that_is_pasted_is_offered_to_be_read(person: Person) -> None:
+    page = person.page
+    typed(person, "")
+    page.locator(FIELD).evaluate(
+        """area => { area.focus();
+        area.setRangeText('a green star\\nSteps: 7, Sampler: Euler, CFG scale: 4, Seed: 5, Size: 256x256');
+        area.dispatchEvent(new InputEvent('input', { inputType: 'insertFromPaste', bubbles: true })); }"""
+    )
+    page.click("#txt2img_prompt .found button:has-text('Apply')")
+    page.wait_for_function("document.querySelector('#txt2img_prompt textarea').value === 'a green star'")
+    assert person.value("txt2img_steps") == "7"
