@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from webui.api.envelope import EnvelopeRoute
 from webui.api.models import add_model_routes
+from webui.api.preferences import add_preference_routes
 from webui.api.prompts import add_prompt_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
@@ -38,6 +39,7 @@ def internal_router(service: Service) -> APIRouter:
     _add_replay_routes(router, service)
     add_model_routes(router, service)
     add_prompt_routes(router, service)
+    add_preference_routes(router, service)
 
     @router.get("/ping")
     def ping() -> dict[str, str]:

@@ -315,3 +315,12 @@ PREFERENCES: tuple[Preference, ...] = (
     ),
     *map(_preferred, OPTIONS),
 )
+
+# Where the settings tab shows what.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Models": ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers"),
+    "Prompts and guidance": ("enable_prompt_comments", *(option.name for option in GUIDANCE)),
+    "Sampling": ("randn_source", *(option.name for option in OPTIONS)),
+    "Saving": ("samples_format", "jpeg_quality"),
+    "Live previews": ("live_previews_enable", "show_progress_every_n_steps"),
+}

@@ -73,6 +73,7 @@ MIGRATIONS: tuple[str, ...] = (
     "ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'pictures';",
     "DELETE FROM hashes WHERE path LIKE '%/tensors'; UPDATE models SET reader = '', card = '{}', details = '{}';",
     "ALTER TABLE pictures ADD COLUMN sheet INTEGER NOT NULL DEFAULT 0; ALTER TABLE pictures ADD COLUMN place INTEGER NOT NULL DEFAULT 0;",
+    "CREATE TABLE presets (name TEXT PRIMARY KEY, settings TEXT NOT NULL);",
 )
 
 

@@ -28,6 +28,7 @@ from webui.service.model_rows import ModelRows
 from webui.service.models import Models
 from webui.service.phrases import Phrases
 from webui.service.preferences import PreferenceStore
+from webui.service.presets import Presets
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
 from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
 from webui.service.supervisor import Supervisor
@@ -77,6 +78,7 @@ class Service:
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self._inputs = InputStore(inputs_folder(settings.data_dir))
         self._preferences = PreferenceStore(database)
+        self.presets = Presets(database, self._preferences, catalog)
         self._hasher = Hasher(catalog, self.models.take_unhashed)
         self._listeners: dict[int, Listener] = {}
         self._listeners_made = 0

@@ -9,13 +9,28 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, img2img, merger, outpaint, png_info, studio, txt2img
+from webui.ui import actions, img2img, merger, outpaint, png_info, preferences, studio, txt2img
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("easel.js", "result.js", "batch.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "prompt.js", "keys.js", "orders.js")
-STYLES = ("icons.css", "easel.css", "parts.css")
+LANGUAGES = Path(__file__).parent / "languages"  # one file for each but English: its words -> theirs
+SCRIPTS = (
+    "easel.js",
+    "result.js",
+    "batch.js",
+    "canvas.js",
+    "inspector.js",
+    "cards.js",
+    "complete.js",
+    "prompt.js",
+    "keys.js",
+    "habits.js",
+    "language.js",
+    "settings.js",
+    "orders.js",
+)
+STYLES = ("icons.css", "easel.css", "parts.css", "settings.css")
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
@@ -36,6 +51,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             png_info.build()
         with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
             merging = merger.build()
+        with gr.Column(elem_id="tab_settings", elem_classes=["tab-panel"]):
+            preferences.build()
         for each in studios:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
@@ -49,7 +66,9 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
 
 def mount_arguments(settings: Settings) -> dict[str, Any]:
     """Keyword arguments for `gr.mount_gradio_app` that make the page look and work as it should, without the network."""
-    script = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
+    catalogues = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(LANGUAGES.glob("*.json"))}
+    told = json.dumps(catalogues, ensure_ascii=False).replace("</", "<\\/")
+    script = "\n".join([*((STATIC / name).read_text("utf-8") for name in SCRIPTS), f"easel.language.catalogues = {told};"])
     theme = json.dumps(settings.theme or "")
     return {
         "theme": _theme(),

@@ -71,7 +71,7 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 
 // --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
 
-easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", merger: "Checkpoint merger" };
+easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", merger: "Checkpoint merger", settings: "Settings" };
 easel.currentTab = () => document.documentElement.dataset.tab;
 
 easel.openTab = (tab) => {
@@ -81,7 +81,9 @@ easel.openTab = (tab) => {
     const chosen = button.dataset.tab === tab;
     button.setAttribute("aria-selected", String(chosen));
     button.tabIndex = chosen ? 0 : -1;
+    if (chosen) button.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
+  document.dispatchEvent(new Event("easel:tab"));
 };
 
 easel.stepTab = (step) => {
@@ -360,6 +362,8 @@ easel.start = (flagTheme) => {
   easel.watchDrops();
   easel.keys.watch();
   easel.prompt.watch();
+  easel.language.watch();
+  easel.habits.watch();
   easel.watchPrompts();
   const usual = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const wait = setInterval(() => {

@@ -43,7 +43,7 @@ easel.keys.act = {
   generate: (tab) => {
     const field = document.activeElement;
     if (field?.matches("input")) field.blur(); // number boxes commit when they are left
-    setTimeout(() => { easel.press(tab, "generate"); field?.focus?.(); }, 30);
+    setTimeout(() => { easel.habits.generate(tab); field?.focus?.(); }, 30);
   },
   skip: (tab) => easel.skip(tab),
   interrupt: (tab) => easel.interrupt(tab),

@@ -69,7 +69,10 @@ class ResultView {
     const ended = ["done", "failed", "interrupted"].includes(job.status);
     if (job.status === "failed" && fresh && before?.status !== "failed") this.showError(job.error);
     if (!ended && !before) this.error.hidden = true;
-    if (ended && before && !["done", "failed", "interrupted"].includes(before.status)) this.live.textContent = `Job ${job.status}`;
+    if (ended && before && !["done", "failed", "interrupted"].includes(before.status)) {
+      this.live.textContent = `Job ${job.status}`;
+      easel.habits.ended(this.tab, job.status);
+    }
     this.showProgress();
   }
 

@@ -1,0 +1,91 @@
+// What the page does by the user's habits: what Ctrl+Enter does while a job runs, generating for ever, a sound or a notice at the end, the top row.
+easel.habits = { forever: {} };
+
+easel.habits.busy = (tab) => Boolean(easel.results[tab]?.current());
+
+// Ctrl+Enter and the button: beside a job that runs, another is queued, or that one is interrupted first, as the settings say.
+easel.habits.generate = (tab) => {
+  if (easel.stored("while_running", "queue") === "restart" && easel.habits.busy(tab)) easel.interrupt(tab);
+  easel.press(tab, "generate");
+};
+
+easel.habits.setForever = (tab, on) => {
+  easel.habits.forever[tab] = on;
+  document.getElementById(`${tab}_generate`)?.classList.toggle("forever", on);
+  if (on) easel.toast("Generating for ever: the next job begins when one has ended. The menu of Generate ends it.");
+  if (on && !easel.habits.busy(tab)) easel.press(tab, "generate");
+};
+
+// A job of this tab has ended; what failed or was interrupted is not done over and over.
+easel.habits.ended = (tab, status) => {
+  if (easel.habits.forever[tab]) {
+    if (status === "done") setTimeout(() => { if (easel.habits.forever[tab] && !easel.habits.busy(tab)) easel.press(tab, "generate"); }, 100);
+    else easel.habits.setForever(tab, false);
+  }
+  if (document.hidden || !document.hasFocus()) easel.habits.tell(status);
+};
+
+easel.habits.tell = (status) => {
+  const how = easel.stored("at_end", "nothing");
+  if (how === "sound") easel.habits.ring();
+  if (how === "notice" && window.Notification?.permission === "granted") new Notification("Easel", { body: easel.t(`Job ${status}`) });
+};
+
+easel.habits.ring = () => {
+  const context = new AudioContext();
+  const gain = context.createGain();
+  gain.connect(context.destination);
+  gain.gain.setValueAtTime(0.15, context.currentTime);
+  gain.gain.exponentialRampToValueAtTime(0.0001, context.currentTime + 0.8);
+  for (const [pitch, at] of [[660, 0], [880, 0.15]]) {
+    const tone = context.createOscillator();
+    tone.frequency.value = pitch;
+    tone.connect(gain);
+    tone.start(context.currentTime + at);
+    tone.stop(context.currentTime + 0.8);
+  }
+  setTimeout(() => context.close(), 1500);
+};
+
+easel.habits.askForNotices = (how) => {
+  if (how !== "notice") return;
+  if (!window.Notification || !isSecureContext) easel.toast("Browsers show notices of pages on this machine and on https only; a sound works everywhere.");
+  else Notification.requestPermission();
+};
+
+easel.habits.showQuick = (last) => { document.documentElement.dataset.quick = last; };
+
+// The menu of Generate: right click, or the keyboard's menu key.
+easel.habits.menu = (tab, x, y) => {
+  document.querySelector(".menu")?.remove();
+  const on = Boolean(easel.habits.forever[tab]);
+  const item = (text, act) => easel.make("button", { type: "button", role: "menuitem", onclick: () => { close(); act(); } }, text);
+  const menu = easel.make("div", { class: "menu", role: "menu", "aria-label": "Generate" },
+    item(on ? "Stop generating for ever" : "Generate for ever", () => easel.habits.setForever(tab, !on)),
+    item("Generate once", () => easel.press(tab, "generate")));
+  const close = () => { menu.remove(); document.removeEventListener("pointerdown", outside, true); };
+  const outside = (event) => { if (!menu.contains(event.target)) close(); };
+  menu.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const items = Array.from(menu.children);
+    if (step) items[(items.indexOf(document.activeElement) + step + items.length) % items.length].focus();
+    if (event.key === "Escape") { close(); document.getElementById(`${tab}_generate`)?.focus(); }
+    event.stopPropagation();
+  });
+  document.addEventListener("pointerdown", outside, true);
+  document.body.append(menu);
+  menu.style.left = `${Math.min(x, innerWidth - menu.offsetWidth - 8)}px`;
+  menu.style.top = `${Math.min(y, innerHeight - menu.offsetHeight - 8)}px`;
+  menu.firstChild.focus();
+};
+
+easel.habits.watch = () => {
+  easel.habits.showQuick(easel.stored("quick", "clip_skip"));
+  document.addEventListener("contextmenu", (event) => {
+    const button = event.target.closest?.(easel.generators.map((tab) => `#${tab}_generate`).join());
+    if (!button) return;
+    event.preventDefault();
+    const box = button.getBoundingClientRect();
+    easel.habits.menu(button.id.replace("_generate", ""), event.clientX || box.left, event.clientY || box.bottom);
+  });
+};
