@@ -54,18 +54,18 @@ def generate(
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
-    asked = (request, request.second_pass()) if request.hires else (request,)
+    asked = request.passes()
     called = [networks(one.prompt) for one in asked]
     options, cache = request.guidance or GuidanceOptions(), ConditioningCache() if conditionings is None else conditionings
 
-    def make_job(number: int, model: DiffusionModel) -> Job:
+    def make_job(number: int, one: GenerationRequest, model: DiffusionModel) -> Job:
         words = ChainMap(called[number].embeddings, embeddings())  # type: ignore[arg-type]
         draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
         patches = called[number].text_patches
         encoder = Encoder(model, request.clip_skip, options.emphasis, options.old_timelines, words, draw, patches, cache)
-        source = make_source(asked[number], model, open_input)
+        source = make_source(one, model, open_input)
         again = request.hires if number else None
-        return Job(asked[number], model, source, called[number], encoder, free_caches, again, full_calls(request) if number else None)
+        return Job(one, model, source, called[number], encoder, free_caches, again, full_calls(request) if number else None)
 
     with closing(Stage(load, follow)) as stage:
         try:
@@ -115,6 +115,7 @@ def _batch(passes: Passes, control: Control, batch: int, singles: Sequence[Gener
     canvases: list[Image.Image] = []
     yield count.progress
     for number in range(job.source.passes):
+        job = yield from passes.job(0)  # the refiner may have taken its place
         noise = image_noise(job, singles, number * job.source.seed_stride)
         with torch.inference_mode():
             begin = job.source.begin(number, canvases, noise.seeds)
@@ -122,7 +123,7 @@ def _batch(passes: Passes, control: Control, batch: int, singles: Sequence[Gener
         if latents is None:
             return [], False
         with torch.inference_mode():
-            canvases = job.source.end(number, canvases, decode_latents(job.model, latents), latents)
+            canvases = job.source.end(number, canvases, decode_latents(passes.model, latents), latents)
         if stopped:
             return job.source.abandon(number + 1, canvases, noise.seeds), True
     return canvases, False

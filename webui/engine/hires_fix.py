@@ -34,8 +34,8 @@ def two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[G
             return [], False
         with torch.inference_mode():
             if stopped:
-                return decode_latents(first.model, latents), True
-            larger = larger_latents(first.model, latents, hires, size)
+                return decode_latents(passes.model, latents), True
+            larger = larger_latents(passes.model, latents, hires, size)
         second = yield from passes.job(1)
         check_same_latents(first.model, second.model, hires.upscaler)
     noise = image_noise(second, singles)
@@ -45,4 +45,4 @@ def two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[G
     if latents is None:
         return [], False
     with torch.inference_mode():
-        return decode_latents(second.model, latents), stopped
+        return decode_latents(passes.model, latents), stopped

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 from PIL import Image
 
@@ -41,6 +41,7 @@ class Job:
     free_caches: Callable[[], None]
     again: HiresFix | None = None  # whose second pass this is
     first_pass: int | None = None  # the network calls of the pass before that one
+    refine: "Callable[[], Generator[Event, None, Job]] | None" = None  # sets up the refiner in the place of this job's model
 
     @cached_property
     def unet(self) -> PatientUnet:
@@ -83,15 +84,21 @@ class Job:
     def strength(self) -> Guidance:
         """How strongly the prompts pull, and when the negative one does not."""
         options, choice = self.request.guidance or GuidanceOptions(), CHOICES[self.sampler]
-        scale, calls = self.request.cfg_scale / SAMPLERS[self.sampler].cfg_unit, full_calls(self.request)
-        if self.request.init and not self.request.init.exact_steps:  # the calls of such a run, as the field counts them
-            calls = (int(min(self.request.init.denoising_strength, 0.999) * self.request.steps) + 1) * choice.calls_per_step
+        scale = self.request.cfg_scale / SAMPLERS[self.sampler].cfg_unit
         low = options.ngms if choice.kind == "timestep" else self.schedule.t_above(options.ngms)  # the field's sigma of these is t
         no_push = math.isclose(self.request.cfg_scale * sum(cond.weight for cond in self.conds), 1)
         no_push = no_push and options.skip_uncond and not SAMPLERS[self.sampler].cfgpp  # these need the answer without the prompt
-        alone = always if no_push else left_out(options, calls, low)
+        alone = always if no_push else left_out(options, self.run_calls, low)
         padding = self.encoder.empty() if options.pad_conds else None
         return Guidance(scale, options.rescale, alone, padding, options.pad_conds_v0)
+
+    @property
+    def run_calls(self) -> int:
+        """The network calls of a run of its plan, as the field counts them."""
+        init = self.request.init
+        if init is None or init.exact_steps:
+            return full_calls(self.request)
+        return (int(min(init.denoising_strength, 0.999) * self.request.steps) + 1) * CHOICES[self.sampler].calls_per_step
 
     @property
     def facts(self) -> dict[str, str]:
@@ -110,22 +117,32 @@ def full_calls(request: GenerationRequest) -> int:
 
 @dataclass(frozen=True)
 class Passes:
-    """The jobs of a request: one, or two with hires fix. Only one of them can work at a time."""
+    """The jobs of a request: one, or two with hires fix, each with one more where there is a refiner. One of them can work at a time."""
 
     request: GenerationRequest
     asked: Sequence[GenerationRequest]  # of each pass
     networks: Sequence[Networks]
     stage: Stage
-    make_job: Callable[[int, DiffusionModel], Job]
+    make_job: Callable[[int, GenerationRequest, DiffusionModel], Job]
     open_input: Callable[[str], Image.Image]
-    jobs: dict[int, Job] = field(default_factory=dict)
+    jobs: dict[tuple[int, bool], Job] = field(default_factory=dict)
 
-    def job(self, number: int) -> Generator[Event, None, Job]:
-        """The job of a pass, with its model and networks in place."""
-        model = yield from self.stage.set_for(self.asked[number], self.networks[number])
-        if number not in self.jobs or self.jobs[number].model is not model:
-            self.jobs[number] = self.make_job(number, model)
-        return self.jobs[number]
+    def job(self, number: int, refining: bool = False) -> Generator[Event, None, Job]:
+        """The job of a pass, or of its refiner, with its model and networks in place."""
+        asked = self.asked[number].refined() if refining else self.asked[number]
+        model = yield from self.stage.set_for(asked, self.networks[number], only_fitting=refining)
+        place = number, refining
+        if place not in self.jobs or self.jobs[place].model is not model:
+            refines = asked.refiner is not None and asked.refiner.checkpoint != asked.checkpoint
+            job = self.make_job(number, asked, model)
+            self.jobs[place] = replace(job, refine=partial(self.job, number, refining=True) if refines else None)
+        return self.jobs[place]
+
+    @property
+    def model(self) -> DiffusionModel:
+        """The one at work; after a run of the sampler the refiner, if the run came so far."""
+        assert self.stage.model is not None
+        return self.stage.model
 
     def widen(self) -> bool:
         """Let the UNets work in fp32 from now on; False where they do already."""

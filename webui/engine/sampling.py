@@ -17,8 +17,8 @@ from webui.engine.guidance import Network, guided
 from webui.engine.job import Job
 from webui.engine.latents import FACTOR
 from webui.engine.masking import Box
-from webui.engine.patches.text_keys import remembered_text_keys
 from webui.engine.preview import preview_jpeg
+from webui.engine.refining import AtWork
 from webui.engine.rng import ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.soft_inpainting import softly_kept
@@ -50,8 +50,9 @@ def sampled(
     """One run of the sampler: its clean latents, None where it was skipped, and whether the job was told to stop on the way."""
     run = _start(job, begin, noise)
     step, stopped, before = None, False, count.done
-    with closing(run.steps), job.unet.at_work(), remembered_text_keys(job.model.unet):
+    with closing(run.steps), run.models as models:
         for step in run.steps:
+            yield from models.take_notices()
             count.done = before + step.index + 1  # samplers that choose their own steps tell how far they are
             yield count.progress
             if control.previews:
@@ -83,6 +84,7 @@ class Run:
     """One pass over one batch, ready to go. x: what the sampler begins with; init: the clean latents in it, if any."""
 
     steps: Steps
+    models: AtWork
     x: Tensor
     init: Tensor | None
 
@@ -95,14 +97,15 @@ def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
     init = _init_latents(begin, first)
     x = job.plan.start(_multiplied(job, first), init)
     sampler = SAMPLERS[job.sampler]
-    arguments = [_denoise(job, begin, init, len(noise.seeds)), x, job.plan.sigmas]
+    models = AtWork(job, begin, lambda job, begin: _denoise(job, begin, init, len(noise.seeds)))
+    arguments = [models.denoise, x, job.plan.sigmas]
     if sampler.noise == "image":
         arguments.append(lambda sigma, sigma_next: noise.next(shape).to(device))
     elif sampler.noise == "brownian":
         path = BrownianNoise(lambda seed: job.noise_source(seed).randn(shape), noise.seeds, job.plan.span)
         arguments.append(lambda sigma, sigma_next: path(sigma, sigma_next).to(device))
     keywords = sampler.options(job.options) | ({"schedule": job.schedule} if sampler.on_timesteps else {})
-    return Run(sampler.sample(*arguments, **keywords), x, init)
+    return Run(sampler.sample(*arguments, **keywords), models, x, init)
 
 
 def _multiplied(job: Job, noise: Tensor) -> Tensor:
