@@ -127,6 +127,7 @@ def test_a_refiner_makes_the_last_steps_and_comes_back_with_its_picture(person: 
     assert refined != alone
     person.page.uncheck("#txt2img_enable_refiner input")
     person.write("txt2img_refiner_switch_at", 0.9)
+    person.write("txt2img_prompt", "")
     person.page.click("#txt2img_paste")
     person.wait_for_value("txt2img_refiner_switch_at", 0.4)
     assert person.page.is_checked("#txt2img_enable_refiner input")
