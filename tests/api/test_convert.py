@@ -18,6 +18,7 @@ from webui.core.choices import LATENT_UPSCALERS, MASKED_CONTENT, RESIZE_MODES
 from webui.core.errors import BadRequest
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
+from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions
 from webui.core.scripts.request import ScriptRequest
@@ -288,7 +289,13 @@ BAD: list[dict[str, Any]] = [
     {"override_settings": {"eta_noise_seed_delta": "x"}},
     {"override_settings": {"sgm_noise_multiplier": "x"}},
     {"override_settings": {"sigma_min": 3, "sigma_max": 2}},
-    {"refiner_checkpoint": "beta"},
+    {"refiner_checkpoint": "nobody"},
+    {"refiner_checkpoint": 7},
+    {"refiner_checkpoint": "beta", "refiner_switch_at": 2},
+    {"alwayson_scripts": {"Refiner": {"args": [True, "nobody", 0.8]}}},
+    {"alwayson_scripts": {"Refiner": {"args": [True, "beta", "late"]}}},
+    {"alwayson_scripts": {"Refiner": {"args": "beta"}}},
+    {"refiner_checkpoint": "beta", "override_settings": {"hires_fix_refiner_pass": "third"}},
     {"force_task_id": "../../x"},
     {"force_task_id": "x" * 1000},
     {"force_task_id": {}},
@@ -489,6 +496,46 @@ def test_the_answer_tells_hires_fix(http: TestClient) -> None:
     assert told["denoising_strength"] == 0.75
     assert told["extra_generation_params"]["Hires resize"] == "128x0"
     assert told["extra_generation_params"]["Hires upscaler"] == "Latent"
+
+
+# refiner
+
+
+@pytest.mark.parametrize("name", ["", "None", "none"])
+def test_no_name_is_no_refiner(convert: Any, name: str) -> None:
+    text = "x\nSteps: 20, Sampler: Euler, Seed: 1, Refiner: alpha, Refiner switch at: 0.5"
+    assert convert(Txt2Img(refiner_checkpoint=name, infotext=text)).refiner is None
+
+
+def test_the_refiner_reaches_the_request_from_fields_and_as_a_script(convert: Any) -> None:
+    refiner = Refiner(checkpoint="beta", switch_at=0.6)
+    assert convert(Txt2Img(refiner_checkpoint="beta", refiner_switch_at=0.6)).refiner == refiner
+    assert convert(Img2Img(init_images=[png()], alwayson_scripts={"Refiner": {"args": [True, "beta", 0.6]}})).refiner == refiner
+    assert convert(Txt2Img(refiner_checkpoint="beta")).refiner == Refiner(checkpoint="beta")
+    assert convert(Txt2Img(alwayson_scripts={"refiner": {"args": [True, "beta"]}})).refiner == Refiner(checkpoint="beta")
+    for arguments in ([], [False, "beta", 0.6], [True, "None", 0.6]):
+        assert convert(Txt2Img(alwayson_scripts={"Refiner": {"args": arguments}})).refiner is None
+
+
+def test_options_of_the_refiner_are_overridden(convert: Any) -> None:
+    overrides = {"refiner_switch_by_sample_steps": True, "hires_fix_refiner_pass": "both passes"}
+    refiner = Refiner(checkpoint="beta", by_steps=True, hires_pass="both passes")
+    assert convert(Txt2Img(refiner_checkpoint="beta", override_settings=overrides)).refiner == refiner
+
+
+def test_an_infotext_brings_the_refiner_and_what_is_sent_counts_before_it(convert: Any) -> None:
+    text = "x\nSteps: 20, Sampler: Euler, Seed: 1, Refiner: alpha [0123456789], Refiner switch at: 0.5"
+    refiner = Refiner(checkpoint="alpha [0123456789]", switch_at=0.5)
+    assert convert(Txt2Img(infotext=text)).refiner == refiner
+    assert convert(Txt2Img(infotext=text, refiner_switch_at=0.7)).refiner == replace(refiner, switch_at=0.7)
+    assert convert(Txt2Img(infotext=text, refiner_checkpoint="beta")).refiner == Refiner(checkpoint="beta")
+
+
+def test_the_answer_tells_the_refiner(http: TestClient) -> None:
+    reply = http.post("/sdapi/v1/txt2img", json={**SMALL, "refiner_checkpoint": "beta", "refiner_switch_at": 0.7}).json()
+    told = json.loads(reply["info"])["extra_generation_params"]
+    assert told["Refiner"].startswith("people/beta.ckpt [")
+    assert told["Refiner switch at"] == "0.7"
 
 
 # options of img2img

@@ -106,3 +106,30 @@ def test_a_dropped_png_brings_back_checkpoint_vae_clip_skip_and_networks_and_the
     assert newcomer.make_picture("txt2img").tobytes() == picture.tobytes()
     assert newcomer.complaints == []
     newcomer.context.close()
+
+
+def test_a_refiner_makes_the_last_steps_and_comes_back_with_its_picture(person: Person) -> None:
+    refresh(person)
+    person.page.reload()  # the list of refiners is made with the page
+    settings = {"prompt": PROMPT, "steps": 5, "seed": 7}
+    for element, value in settings.items():
+        person.write(f"txt2img_{element}", value)
+    person.make_picture("txt2img")
+    person.page.click("#txt2img_refiner > button")
+    person.page.check("#txt2img_enable_refiner input")
+    person.choose("txt2img_refiner_checkpoint", "other")
+    person.write("txt2img_refiner_switch_at", 0.4)
+    person.make_picture("txt2img")
+    (refined_text, refined), (_, alone) = pictures(person)
+    assert "Model: easel-miniature," in refined_text
+    assert ", Refiner: other" in refined_text
+    assert ", Refiner switch at: 0.4," in refined_text
+    assert refined != alone
+    person.page.uncheck("#txt2img_enable_refiner input")
+    person.write("txt2img_refiner_switch_at", 0.9)
+    person.write("txt2img_prompt", "")
+    person.page.click("#txt2img_paste")
+    person.wait_for_value("txt2img_refiner_switch_at", 0.4)
+    assert person.page.is_checked("#txt2img_enable_refiner input")
+    person.make_picture("txt2img")
+    assert pictures(person)[0][1] == refined

@@ -14,6 +14,7 @@ from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
 from webui.core.infotext import Facts, read, to_request, write
 from webui.core.prompt import EMPHASIS
+from webui.core.refiner import HIRES_PASSES, Refiner
 from webui.core.request import MAX_SEED, GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, SamplerOptions
 from webui.core.soft_inpainting import NUMBERS, SoftInpainting
@@ -111,6 +112,7 @@ HIRES = st.builds(
     ),
     size=HIRES_SIZES,
     checkpoint=NAMES_OF_CHECKPOINTS,
+    prediction_type=st.sampled_from(["", *PREDICTION_TYPES]),
     denoising_strength=FRACTIONS,
     upscaler=st.sampled_from(UPSCALERS),
     steps=st.integers(0, 1000),
@@ -121,6 +123,14 @@ HIRES = st.builds(
     negative_prompt=TEXTS,
     extra_noise=FRACTIONS,
     image=st.just("") | HASHES,
+)
+REFINERS = st.builds(
+    lambda checkpoint, **rest: Refiner(checkpoint=checkpoint[0], checkpoint_hash=checkpoint[1], **rest),
+    checkpoint=NAMES_OF_CHECKPOINTS.filter(lambda named: named[0]),
+    prediction_type=st.sampled_from(["", *PREDICTION_TYPES]),
+    switch_at=FRACTIONS,
+    by_steps=st.booleans(),
+    hires_pass=st.sampled_from(HIRES_PASSES),
 )
 AESTHETICS = st.builds(
     Aesthetic,
@@ -192,6 +202,7 @@ REQUESTS = st.builds(
     tile=st.just((0, 64)) | st.tuples(SIDES, st.integers(0, 4096)),
     init=st.none() | INITS,
     hires=st.none() | HIRES,
+    refiner=st.none() | REFINERS,
     aesthetic=st.none() | AESTHETICS,
     guidance=GUIDANCES,
 )
@@ -265,9 +276,9 @@ def test_an_interrupted_picture_has_no_problems():
 
 
 def test_without_notes_only_what_changes_pictures_is_a_problem():
-    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires refiner: x, Token merging ratio: 0.5, Refiner: y"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires refiner: x, Token merging ratio: 0.5, Noise Schedule: y"
     _, problems = to_request(read(text), GenerationRequest(), notes=False)
-    assert [problem.split(":")[0] for problem in problems] == ["Hires refiner", "Token merging ratio", "Refiner"]
+    assert [problem.split(":")[0] for problem in problems] == ["Hires refiner x is not used", "Token merging ratio", "Noise Schedule"]
     assert len(to_request(read(text), GenerationRequest())[1]) == 4
 
 
@@ -514,3 +525,23 @@ def test_a_script_that_extended_a_picture_is_named():
         "Script: Outpainting mk2, Outpaint left: 0, Outpaint right: 64, Outpaint top: 0, Outpaint bottom: 0, Outpaint blur: 8, "
         "Outpaint falloff: 1.5, Outpaint tile: 512x512, Version"
     ) in told
+
+
+def test_a_refiner_of_a1111s_is_read():
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Refiner: sd_xl_refiner_1.0 [7440042bbd], Refiner switch at: 0.75, Hires refiner: both passes"
+    request, problems = to_request(read(text), GenerationRequest())
+    told = {"checkpoint": "sd_xl_refiner_1.0 [7440042bbd]", "switch_at": 0.75, "hires_pass": "both passes"}
+    assert (request.refiner, problems) == (Refiner(**told), [])
+    by_steps = to_request(read(f"{text}, Refiner switch by sampling steps: True"), GenerationRequest())[0].refiner
+    assert by_steps == Refiner(**told, by_steps=True)
+
+
+@pytest.mark.parametrize("rest", ["", ", Refiner: None", ", Refiner switch at: 0.5"])
+def test_a_text_without_a_refiner_takes_it_away(rest):
+    base = GenerationRequest(refiner=Refiner(checkpoint="r"))
+    assert to_request(read(f"x\nSteps: 5, Seed: 1, Size: 64x64{rest}"), base)[0].refiner is None
+
+
+def test_the_refiner_is_written_as_a1111_does():
+    refiner = Refiner(checkpoint="fine.safetensors", checkpoint_hash="0123456789", switch_at=0.5)
+    assert ", Refiner: fine [0123456789], Refiner switch at: 0.5, Version" in write(GenerationRequest(seed=1, refiner=refiner))

@@ -11,6 +11,7 @@ from webui.core.catalog import Catalog
 from webui.core.hires import HiresFix
 from webui.core.image_metadata import RECIPE, encode, read_infotext
 from webui.core.recipe import Recipe, differences, pixel_hash, read_recipe, used_files
+from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.core.settings import parse_flags
 
@@ -79,5 +80,7 @@ def test_used_files_are_those_of_the_request_and_the_embeddings_that_the_infotex
     files = used_files(request, "x\nSteps: 1, Seed: 1, Size: 64x64, TI hashes: soft: 0123", catalog)
     assert set(files) == {"checkpoint a.safetensors", "vae v.pt", "lora ink", "embedding soft"}
     assert all(len(digest) == 64 for digest in files.values())
+    refined = replace(request, refiner=Refiner(checkpoint="b.safetensors"))
+    assert set(used_files(refined, "", catalog)) == {*files, "checkpoint b.safetensors"} - {"embedding soft"}
     again = replace(request, hires=HiresFix(checkpoint="b.safetensors", prompt="x <lora:wash:1>"))
     assert set(used_files(again, "", catalog)) == {*files, "checkpoint b.safetensors", "lora wash"} - {"embedding soft"}

@@ -225,7 +225,7 @@ def test_img2img_with_an_inpainting_model_shows_it_nothing_of_the_picture(monkey
     model, shown = family_model("sd1", in_channels=9), []
     for init in (None, InitImage(image="photo")):
         with monkeypatch.context() as patch:
-            patch.setattr("webui.engine.generate.unet_network", lambda unet, seen: shown.append(seen) or unet_network(unet, seen))
+            patch.setattr("webui.engine.sampling.unet_network", lambda unet, seen: shown.append(seen) or unet_network(unet, seen))
             final_latents(model, replace(REQUEST, init=init), monkeypatch)
     torch.testing.assert_close(*shown)
     assert bool((shown[0][:, :1] == 1).all())

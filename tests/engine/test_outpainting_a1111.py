@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.engine.test_generate import PHOTO, REQUEST, Script, model, pictures
 from webui.core.request import InitImage, Outpaint
-from webui.engine import generate
+from webui.engine import sampling
 from webui.engine.outpainting_a1111 import lay_in, plan, prepared, spectral_noise
 from webui.training.world import draw_background
 
@@ -86,8 +86,8 @@ def test_what_was_not_made_when_it_was_stopped_holds_what_it_would_have_begun_wi
 
 def test_tiles_take_the_next_seed_each_as_in_the_field(model, monkeypatch):
     seeds = []
-    noise = generate.ImageNoise
-    monkeypatch.setattr(generate, "ImageNoise", lambda given, *rest: seeds.append(given) or noise(given, *rest))
+    noise = sampling.ImageNoise
+    monkeypatch.setattr(sampling, "ImageNoise", lambda given, *rest: seeds.append(given) or noise(given, *rest))
     init = InitImage(image="photo", outpaint=Outpaint(right=64, bottom=64, blur=0, way=POOR))
     pictures(model, replace(REQUEST, steps=1, init=init))
     assert seeds == [[7 + number] for number in range(len(seeds))]

@@ -1,6 +1,7 @@
 """webui/service/completion.py."""
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from webui.core.catalog import Catalog
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
+from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.core.settings import PREFERENCES, Settings
@@ -284,3 +286,31 @@ def test_a_picture_for_hires_fix_gives_the_size(completed: Complete, inputs: Inp
 def test_networks_of_the_hires_prompt_must_be_there(completed: Complete) -> None:
     with pytest.raises(MissingModel, match="nobody"):
         completed(hires=HiresFix(prompt="x <lora:nobody:1>"))
+
+
+def test_the_refiner_gets_its_checkpoint_by_name_and_hash(completed: Complete, settings: Settings) -> None:
+    write_checkpoint(settings.checkpoint_dirs[0] / "large.safetensors")
+    refiner = completed(refiner=Refiner(checkpoint="large", switch_at=0.7)).refiner
+    assert refiner is not None
+    assert (refiner.checkpoint, len(refiner.checkpoint_hash), refiner.switch_at) == ("large.safetensors", 10, 0.7)
+    with pytest.raises(MissingModel, match="gone"):
+        completed(refiner=Refiner(checkpoint="gone"))
+    assert completed(refiner=Refiner(checkpoint="None")).refiner is None
+
+
+def test_a_refiner_that_cannot_go_on_with_the_latents_is_refused_before_queueing(completed: Complete, settings: Settings) -> None:
+    write_checkpoint(settings.checkpoint_dirs[0] / "xl.safetensors", text_width=1280)
+    with pytest.raises(BadRequest, match=r"xl.safetensors \(Stable Diffusion XL refiner\) cannot refine"):
+        completed(refiner=Refiner(checkpoint="xl"))
+
+
+def test_every_checkpoint_predicts_what_its_own_card_says(completed: Complete, settings: Settings) -> None:
+    for name, predicts in (("large", "v_prediction"), ("fine", "epsilon")):
+        write_checkpoint(settings.checkpoint_dirs[0] / f"{name}.safetensors")
+        (settings.checkpoint_dirs[0] / f"{name}.json").write_text(json.dumps({"prediction type": predicts}))
+    done = completed(hires=HiresFix(checkpoint="large"), refiner=Refiner(checkpoint="fine", hires_pass="both passes"))
+    first, second = done.passes()
+    assert (first.prediction_type, first.refined().prediction_type) == ("Automatic", "epsilon")
+    assert (second.prediction_type, second.refined().prediction_type) == ("v_prediction", "epsilon")
+    asked = completed(prediction_type="v_prediction", hires=HiresFix())  # the same checkpoint again
+    assert [one.prediction_type for one in asked.passes()] == ["v_prediction"] * 2

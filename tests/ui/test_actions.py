@@ -163,6 +163,7 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
     start = actions.start_values(service, drafts)
     assert start["txt2img"].pop("styles").value == []
     assert start["txt2img"].pop("hires.checkpoint").value == "Use same checkpoint"
+    assert start["txt2img"].pop("refiner.checkpoint").value == "None"
     assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
     preferred = spread(service.complete(GenerationRequest()), (*SAMPLING, *GUIDANCE))
     assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept", **preferred}
@@ -214,6 +215,22 @@ def test_fill_finds_the_checkpoint_of_hires_fix_or_says_that_it_is_missing(servi
     updates, problems = actions.fill(service, "txt2img", text.format("gone"), shown("txt2img"))
     assert "hires.checkpoint" not in updates
     assert "keeps the checkpoint of the first pass" in problems[0]
+
+
+def test_fill_finds_the_refiner_or_switches_it_off(service: Service) -> None:
+    text = "a fox\nSteps: 5, Sampler: Euler, Seed: 1, Refiner: {}, Refiner switch at: 0.6"
+    updates, problems = actions.fill(service, "img2img", text.format("large [0123456789]"), shown("img2img"))
+    assert (updates["refiner.enabled"], updates["refiner.checkpoint"], updates["refiner.switch_at"]) == (True, "large.safetensors", 0.6)
+    assert problems == []
+    now = shown("img2img") | {"refiner.enabled": True, "refiner.checkpoint": "large.safetensors"}
+    updates, problems = actions.fill(service, "img2img", text.format("gone"), now)
+    assert (updates["refiner.enabled"], updates["refiner.checkpoint"]) == (False, "None")
+    assert problems[0].endswith("the refiner is switched off")
+
+
+def test_a_refiner_without_a_checkpoint_is_refused_at_once(service: Service) -> None:
+    (told,) = actions.generate(service, "txt2img", {}, shown("txt2img") | {"refiner.enabled": True})
+    assert told == "no checkpoint is chosen for the refiner: choose one, or switch the refiner off"
 
 
 def test_a_finished_picture_is_made_larger_with_what_the_tab_shows_and_its_own_seed(service: Service) -> None:

@@ -6,13 +6,27 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.errors import BadRequest
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
+from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.sampler_options import SamplerOptions
 from webui.core.soft_inpainting import SoftInpainting
 from webui.ui.fields import FIELDS, NO_AESTHETIC, QUICK, SWITCHES, TABS, collect, spread
 
 SHA = "a" * 64
-NOT_SHOWN = {"checkpoint_hash", "vae_hash", "init", "image", "inpaint", "outpaint", "mask", "soft", "upscale", "hires", "aesthetic"}
+NOT_SHOWN = {
+    "checkpoint_hash",
+    "vae_hash",
+    "init",
+    "image",
+    "inpaint",
+    "outpaint",
+    "mask",
+    "soft",
+    "upscale",
+    "hires",
+    "refiner",
+    "aesthetic",
+}
 NOT_SHOWN |= {"guidance", "sampler_options", "template", "negative_template"}
 
 
@@ -29,12 +43,14 @@ def test_every_request_field_that_a_person_chooses_has_a_widget() -> None:
         ("init.outpaint.", Outpaint),
         ("init.upscale.", TiledUpscale),
         ("hires.", HiresFix),
+        ("refiner.", Refiner),
         ("aesthetic.", Aesthetic),
         ("guidance.", GuidanceOptions),
         ("sampler_options.", SamplerOptions),
     )
     for prefix, kind in (("", GenerationRequest), *parts):
         wanted |= {prefix + field.name for field in fields(kind) if field.name not in NOT_SHOWN}
+    wanted -= {"hires.prediction_type", "refiner.prediction_type"}  # as their cards say
     covered = {path for entry in FIELDS.values() for path in (entry.name, *entry.also)}
     assert covered == wanted | set(SWITCHES)
 
@@ -122,3 +138,18 @@ def test_what_is_repainted_softly_is_shown_again() -> None:
     assert values["init.inpaint.soft.enabled"] is True
     assert collect(values, image=SHA, mask=SHA) == request
     assert collect(values | {"init.inpaint.soft.enabled": False}, image=SHA, mask=SHA).init.inpaint.soft is None
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_the_refiner_counts_where_it_is_switched_on(tab: str) -> None:
+    told = shown(tab) | {"refiner.checkpoint": "fine.safetensors", "refiner.switch_at": 0.6, "refiner.by_steps": True}
+    assert collect(told).refiner is None
+    request = collect(told | {"refiner.enabled": True})
+    assert request.refiner == Refiner(checkpoint="fine.safetensors", switch_at=0.6, by_steps=True)
+    again = spread(request, TABS[tab])
+    assert {name: again[name] for name in told if name.startswith("refiner.")} == {
+        "refiner.enabled": True,
+        "refiner.checkpoint": "fine.safetensors",
+        "refiner.switch_at": 0.6,
+        "refiner.by_steps": True,
+    } | ({"refiner.hires_pass": "second pass"} if tab == "txt2img" else {})

@@ -12,16 +12,18 @@ from typing import Any
 from webui import __version__
 from webui.api.hires import with_hires
 from webui.api.options import with_guidance
+from webui.api.refiner import TITLE, with_refiner
 from webui.api.repainting import SOFT, chosen, init_options, inpaint
-from webui.api.schemas import Embedding, Embeddings, Generation, Img2Img, SkippedEmbedding, Txt2Img
+from webui.api.schemas import Generation, Img2Img, Txt2Img
 from webui.core import image_metadata, infotext
 from webui.core.aesthetic import Aesthetic
-from webui.core.catalog import Catalog, ModelFile
+from webui.core.catalog import Catalog
 from webui.core.choices import RESIZE_MODES, SAMPLERS, find_sampler
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.guidance_options import GUIDANCE
 from webui.core.hires import hires_items, tells_hires
 from webui.core.infotext_init import INIT_KEYS, INPAINT_KEYS
+from webui.core.refiner import refiner_items
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
 from webui.core.scripts.request import ScriptRequest
@@ -57,7 +59,7 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)
     request = _with_sampler_options(request, body)
     request = replace(request, styles=tuple(body.styles))
-    request = with_guidance(request, body, preferences)
+    request = with_refiner(with_guidance(request, body, preferences), body)
     if body.aesthetic is not None:
         request = replace(request, aesthetic=_aesthetic(body.aesthetic))
     if body.prediction_type is not None:
@@ -74,11 +76,10 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
 def _refuse_what_is_missing(body: Generation) -> None:
     """Refuse what Easel cannot do rather than answer with another picture than the one asked for."""
     for name in body.alwayson_scripts:
-        if name.strip().lower() != SOFT:
+        if name.strip().lower() not in (SOFT, TITLE):
             raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
     wanted = {
         "restore_faces": body.restore_faces,
-        "refiner_checkpoint": (body.refiner_checkpoint or "None") != "None",
         "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
         **{name: body.override_settings.get(name, usual) not in (None, usual) for name, usual in FIXED.items()},
     }
@@ -121,6 +122,8 @@ SENT_INSTEAD = {  # key of an infotext -> the wire names that, all sent, leave i
     "Denoising strength": {"denoising_strength"},
     "Sampler": {"sampler_name"},
     "Schedule type": {"sampler_name"},
+    "Refiner": {"refiner_checkpoint"},
+    "Refiner switch at": {"refiner_checkpoint", "refiner_switch_at"},
     "Sigma churn": {"s_churn"},
     "Sigma tmin": {"s_tmin"},
     "Sigma tmax": {"s_tmax"},
@@ -336,7 +339,8 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
         "seed_resize_from_h": request.seed_resize_height or -1,
         "denoising_strength": repainting.denoising_strength if repainting else None,
         "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA}
-        | dict(hires_items(request.hires) if request.hires else ()),
+        | dict(hires_items(request.hires) if request.hires else ())
+        | dict(refiner_items(request.refiner) if request.refiner else ()),
         "index_of_first_image": sum(picture.sheet for picture in pictures),
         "infotexts": texts,
         "job_timestamp": datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),
@@ -384,51 +388,3 @@ def _stem(name: str) -> str:
 
 def _short(text: str, length: int = 100) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
-
-
-def png_info(text: str) -> dict[str, Any]:
-    """The answer of png-info for a picture sent as base64; "" where a picture carries no infotext. Raises BadRequest."""
-    if not text.strip():
-        return {"info": "", "items": {}, "parameters": {}}
-    found = image_metadata.read_infotext(decode_picture("image", text))
-    items = {key: _readable(value) for key, value in found.items.items()}
-    info = _readable(found.text)
-    return {"info": info, "items": items, "parameters": _parameters(info) if info else {}}
-
-
-def _parameters(text: str) -> dict[str, str]:
-    """The fields of an infotext as A1111 names them: "Size" comes as "Size-1" and "Size-2"."""
-    read = infotext.read(text)
-    fields = {"Prompt": read.prompt, "Negative prompt": read.negative_prompt}
-    for key, value in read.params.items():
-        size = re.fullmatch(r"(\d+)x(\d+)", str(value))
-        fields |= {f"{key}-1": size[1], f"{key}-2": size[2]} if size else {key: str(value)}
-    return fields
-
-
-def _readable(text: Any) -> str:
-    """Text that UTF-8 can carry."""
-    return str(text).encode("utf-8", "replace").decode("utf-8")
-
-
-def embeddings(files: list[tuple[ModelFile, dict[str, Any]]], family: str) -> Embeddings:
-    """The embeddings' list. files: each with its details; family: of the chosen checkpoint, "" where it is not known."""
-    answer = Embeddings(loaded={}, skipped={})
-    for file, told in files:
-        said = dict(told.get("rows", ()))
-        step = said.get("step", "")
-        facts = {
-            "step": int(step) if step.isdecimal() and len(step) < 19 else None,
-            "sd_checkpoint": said.get("sd_checkpoint"),
-            "sd_checkpoint_name": said.get("sd_checkpoint_name"),
-            "shape": told.get("width", 0),
-            "vectors": told.get("vectors", 0),
-        }
-        reason = file.problem
-        if file.family and family and file.family.config != family:
-            reason = f"it is for {file.family.title}; the chosen checkpoint is of another family"
-        if reason:
-            answer.skipped[file.stem] = SkippedEmbedding(**facts, reason=reason)
-        else:
-            answer.loaded[file.stem] = Embedding(**facts)
-    return answer

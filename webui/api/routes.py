@@ -10,7 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from webui.api import convert, scripts
+from webui.api import convert, reading, scripts
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
 from webui.core import errors
@@ -54,7 +54,7 @@ def _add_generation(router: APIRouter, service: Service) -> None:
     @router.post("/png-info")
     def png_info(body: wire.PngInfo) -> wire.PngInfoAnswer:
         """The infotext that a picture carries."""
-        return wire.PngInfoAnswer(**convert.png_info(body.image))
+        return wire.PngInfoAnswer(**reading.png_info(body.image))
 
 
 def generate(service: Service, body: wire.Generation) -> Response:
@@ -279,7 +279,7 @@ def _add_lists(router: APIRouter, service: Service) -> None:
     @router.get("/embeddings")
     def embeddings() -> wire.Embeddings:
         """The embeddings, by whether they fit the chosen checkpoint."""
-        return convert.embeddings(service.models.files("embedding"), _chosen_family(service))
+        return reading.embeddings(service.models.files("embedding"), _chosen_family(service))
 
     @router.get("/hypernetworks")
     def hypernetworks() -> list[wire.Hypernetwork]:

@@ -29,6 +29,11 @@ class Family:
     inpainting: bool = False
     zero_terminal_snr: bool = False
 
+    @property
+    def is_sdxl(self) -> bool:
+        """Whether the UNet also wants a pooled text state and the picture's sizes; its latents are others than those of SD 1.x and 2.x."""
+        return self.config.startswith("sdxl")
+
 
 AnyFamily = TypeVar("AnyFamily", bound=Family)
 FAMILIES: dict[str, Family] = {

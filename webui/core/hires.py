@@ -4,12 +4,13 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from webui.core.checkpoint_text import checkpoint_items, read_checkpoint
 from webui.core.choices import SAMPLERS, UPSCALERS, find_sampler, find_schedule_type
 from webui.core.errors import BadRequest
+from webui.core.family import PREDICTION_TYPES
 from webui.core.key_values import Values, short, written
 from webui.core.limits import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 
-ENDING = ".safetensors"  # left out of "Hires checkpoint"
 SAME = "Use same"  # how the values begin that mean: as in the first pass
 SAME_CHECKPOINT = "Use same checkpoint"
 Found = TypeVar("Found")
@@ -31,6 +32,7 @@ class HiresFix:
     cfg_scale: float = 0.0
     checkpoint: str = ""  # name in the catalog
     checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256
+    prediction_type: str = ""  # of that checkpoint, as in GenerationRequest
     prompt: str = ""
     negative_prompt: str = ""
     extra_noise: float = 0.0  # 0 .. 1: noise beyond what the second pass's sampler expects
@@ -44,6 +46,8 @@ class HiresFix:
                 raise BadRequest(f"hires {name.replace('_', ' ')} {value} is out of range: use {least} to {most}")
         if self.upscaler not in UPSCALERS:
             raise BadRequest(f"hires upscaler {self.upscaler!r} is not known; choose one of: {', '.join(UPSCALERS)}")
+        if self.prediction_type not in ("", "Automatic", *PREDICTION_TYPES):
+            raise BadRequest(f"prediction type {self.prediction_type[:50]!r} of the hires checkpoint is not known")
         find_schedule_type(self.schedule_type)
         if self.sampler:
             find_sampler(self.sampler)
@@ -100,11 +104,9 @@ def hires_items(hires: HiresFix) -> Iterator[tuple[str, str]]:
     else:
         yield "Hires upscale", written(hires.scale)
     if hires.checkpoint:
-        digits = f" [{hires.checkpoint_hash}]" if hires.checkpoint_hash else ""
-        text = hires.checkpoint.removesuffix(ENDING) + digits
-        yield "Hires checkpoint", text
-        if _checkpoint(text) != (hires.checkpoint, hires.checkpoint_hash):
-            yield "Hires checkpoint file", hires.checkpoint
+        yield from checkpoint_items("Hires checkpoint", hires.checkpoint, hires.checkpoint_hash)
+    if hires.prediction_type not in ("", "Automatic"):
+        yield "Hires prediction type", hires.prediction_type
     if hires.sampler:
         yield "Hires sampler", hires.sampler
     if hires.prompt:
@@ -122,14 +124,6 @@ def hires_items(hires: HiresFix) -> Iterator[tuple[str, str]]:
         yield "Extra noise", written(hires.extra_noise)
     if hires.image:
         yield "Hires image hash", hires.image  # the sha256 under which the input store has it
-
-
-def _checkpoint(text: str) -> tuple[str, str]:
-    """(name in the catalog, hash) of "name [hash]"."""
-    name, bracket, rest = text.rpartition(" [")
-    digits = rest[:-1] if bracket and rest.endswith("]") else ""
-    name = name if digits else text
-    return (name if name.lower().endswith((ENDING, ".ckpt")) else name + ENDING), digits
 
 
 def find_second_sampler(name: str) -> tuple[str, str]:
@@ -152,8 +146,7 @@ def read_hires(values: Values, ours: bool) -> HiresFix | None:
     if not tells_hires(values.left()):
         return None
     width, height = values.size("Hires resize", (0, 0), MAX_SIDE)
-    text, file = values.text("Hires checkpoint"), values.text("Hires checkpoint file")
-    checkpoint, digits = _checkpoint(text) if ours and text else (text.removeprefix(SAME_CHECKPOINT), "")
+    checkpoint, digits = read_checkpoint(values, "Hires checkpoint", ours)
     sampler, joined = _known(values, "Hires sampler", find_second_sampler, ("", ""))
     schedule_type = _known(values, "Hires schedule type", find_schedule_type, "")
     return HiresFix(
@@ -166,8 +159,9 @@ def read_hires(values: Values, ours: bool) -> HiresFix | None:
         sampler=sampler,
         schedule_type=schedule_type or joined,
         cfg_scale=values.number("Hires CFG Scale", 0, 0, 100),
-        checkpoint=file or checkpoint,
+        checkpoint=checkpoint.removeprefix(SAME_CHECKPOINT),
         checkpoint_hash=digits,
+        prediction_type=values.choice("Hires prediction type", PREDICTION_TYPES, ""),
         prompt=values.text("Hires prompt"),
         negative_prompt=values.text("Hires negative prompt"),
         extra_noise=values.number("Extra noise", 0, 0, 1),

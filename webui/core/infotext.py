@@ -23,6 +23,7 @@ from webui.core.hires import hires_items, read_hires
 from webui.core.infotext_init import init_items, read_init
 from webui.core.key_values import Values, is_digits, items, joined, short
 from webui.core.key_values import written as _number
+from webui.core.refiner import read_refiner, refiner_items
 from webui.core.request import (
     MAX_BATCH_COUNT,
     MAX_BATCH_SIZE,
@@ -38,7 +39,7 @@ NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
 OURS = "Easel"  # how the value of "Version" begins in our texts
 HIRES_TEXTS = ("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt")
-TEXT_KEYS = ("Model", "Model file", "VAE", "User", *HIRES_TEXTS)  # whose values are never sizes
+TEXT_KEYS = ("Model", "Model file", "VAE", "User", *HIRES_TEXTS, "Refiner", "Refiner file")  # whose values are never sizes
 MODEL_ENDING = ".safetensors"  # left out of "Model"
 MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
 MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
@@ -74,6 +75,7 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
         *_settings(request),
         *init_items(request.init),
         *larger,
+        *(refiner_items(request.refiner) if request.refiner else ()),
         *options,
         *guidance_items(request.guidance),
         *drawn,
@@ -281,6 +283,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         tile_overlap=values.whole("Tiled diffusion overlap", GenerationRequest.tile_overlap, 0, MAX_SIDE),
         init=init,
         hires=None if init else hires,
+        refiner=read_refiner(values, ours),
         aesthetic=read_aesthetic(values),
         guidance=read_guidance(values),
         **_models(values, base, ours),
@@ -297,7 +300,7 @@ SILENT = (
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
-    *("Image CFG scale", "Face restoration", "Token merging ratio", "First pass size", "Hires refiner", "Refiner"),
+    *("Image CFG scale", "Face restoration", "Token merging ratio", "First pass size"),
     *("Downcast alphas_cumprod", "Noise Schedule", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     "ControlNet",
 )

@@ -57,8 +57,9 @@ def pixel_hash(image: Image.Image) -> str:
 def used_files(request: GenerationRequest, infotext: str, catalog: Catalog) -> dict[str, str]:
     """The `files` of a recipe: checkpoint, VAE, and the networks and embeddings that were used, each with its sha256 if that is known."""
     found: dict[str, ModelFile] = {f"checkpoint {request.checkpoint}": catalog.find_checkpoint(request.checkpoint)}
-    if request.hires is not None and request.hires.checkpoint:
-        found[f"checkpoint {request.hires.checkpoint}"] = catalog.find_checkpoint(request.hires.checkpoint)
+    for part in (request.hires, request.refiner):
+        if part is not None and part.checkpoint:
+            found[f"checkpoint {part.checkpoint}"] = catalog.find_checkpoint(part.checkpoint)
     if request.vae not in ("None", "Automatic"):
         found[f"vae {request.vae}"] = catalog.find_vae(request.vae)
     find = {"lora": catalog.find_lora, "hypernet": catalog.find_hypernetwork}

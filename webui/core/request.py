@@ -15,6 +15,7 @@ from webui.core.limits import MAX_PROMPT as MAX_PROMPT
 from webui.core.limits import MAX_SEED as MAX_SEED
 from webui.core.limits import MAX_SIDE as MAX_SIDE
 from webui.core.limits import MAX_STEPS as MAX_STEPS
+from webui.core.refiner import Refiner
 from webui.core.sampler_options import NOISE_SOURCES, SamplerOptions
 from webui.core.soft_inpainting import SoftInpainting
 
@@ -133,6 +134,7 @@ class GenerationRequest:
     tile_overlap: int = 64  # pixels that neighbouring tiles share
     init: InitImage | None = None
     hires: HiresFix | None = None  # of txt2img
+    refiner: Refiner | None = None
     aesthetic: Aesthetic | None = None  # for the prompt, not for the negative one
 
     def validate(self) -> None:
@@ -162,6 +164,8 @@ class GenerationRequest:
             if self.init is not None:
                 raise BadRequest("hires fix belongs to txt2img: leave it off, or leave the init image out")
             self.hires.validate((self.width, self.height))
+        if self.refiner is not None:
+            self.refiner.validate()
         if self.aesthetic is not None:
             self.aesthetic.validate()
 
@@ -195,11 +199,32 @@ class GenerationRequest:
             negative_prompt=told.negative_prompt or self.negative_prompt,
             checkpoint=told.checkpoint or self.checkpoint,
             checkpoint_hash=told.checkpoint_hash if told.checkpoint else self.checkpoint_hash,
-            prediction_type="Automatic" if told.checkpoint else self.prediction_type,
+            prediction_type=told.prediction_type if told.checkpoint else self.prediction_type,
             steps=told.steps or self.steps,
             sampler=told.sampler or self.sampler,
             schedule_type=told.schedule_type or self.schedule_type,
             cfg_scale=told.cfg_scale or self.cfg_scale,
+        )
+
+    def passes(self) -> "tuple[GenerationRequest, ...]":
+        """What each pass is asked for: one, or two with hires fix, with the refiner in those that it is for."""
+        if self.hires is None:
+            return (self,)
+        return tuple(
+            asked if asked.refiner and asked.refiner.is_for(number) else replace(asked, refiner=None)
+            for number, asked in enumerate((self, self.second_pass()))
+        )
+
+    def refined(self) -> "GenerationRequest":
+        """What the refiner is asked for; only where there is one."""
+        assert self.refiner is not None
+        told = self.refiner
+        return replace(
+            self,
+            refiner=None,
+            checkpoint=told.checkpoint,
+            checkpoint_hash=told.checkpoint_hash,
+            prediction_type=told.prediction_type,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -223,6 +248,8 @@ class GenerationRequest:
         values["guidance"] = None if told is None else GuidanceOptions(**known_fields(GuidanceOptions, told))
         if values.get("hires"):
             values["hires"] = HiresFix(**known_fields(HiresFix, values["hires"]))
+        if values.get("refiner"):
+            values["refiner"] = Refiner(**known_fields(Refiner, values["refiner"]))
         if values.get("aesthetic"):
             values["aesthetic"] = Aesthetic(**known_fields(Aesthetic, values["aesthetic"]))
         return cls(**values)

@@ -56,11 +56,6 @@ class Family(core.Family):
     preview_matrix: tuple[tuple[float, ...], ...]  # (latent channels, 3): rgb in -1..1 = latents @ matrix + bias
     preview_bias: tuple[float, ...]  # (3,)
 
-    @property
-    def is_sdxl(self) -> bool:
-        """Whether the UNet also wants a pooled text state and the picture's sizes."""
-        return self.config.startswith("sdxl")
-
     def read_config(self, component: str) -> dict[str, Any]:
         """A fresh copy of the configuration of "unet", "vae", "text_encoder", "scheduler" ..."""
         return _read_json(self.folder / component / ("scheduler_config.json" if component == "scheduler" else "config.json"))

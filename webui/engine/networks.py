@@ -4,7 +4,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,14 @@ def applied(networks: Networks, model: DiffusionModel) -> Iterator[tuple[str, ..
     """Within the block the model works with all of them; gives sentences for the user. Raises BadRequest for those that do not fit it."""
     with applied_loras(model, networks.loras) as warnings, applied_hypernetworks(model, networks.hypernetworks):
         yield networks.notices + warnings
+
+
+def fitting(networks: Networks, model: DiffusionModel) -> Networks:
+    """Without the LoRAs for another family than the model's; a notice tells each."""
+    loras = tuple(use for use in networks.loras if use.lora.family is None or use.lora.family.config == model.family.config)
+    left_out = [use.lora.name for use in networks.loras if use not in loras]
+    notices = (f"the LoRA {name} does nothing in {model.path.name}, which is {model.family.title}" for name in left_out)
+    return replace(networks, loras=loras, notices=(*networks.notices, *notices))
 
 
 class NetworkStore:

@@ -8,7 +8,7 @@ from webui.core.event import Event, Notice
 from webui.core.networks import extract_networks
 from webui.core.request import GenerationRequest
 from webui.engine.model import DiffusionModel
-from webui.engine.networks import Networks, applied
+from webui.engine.networks import Networks, applied, fitting
 from webui.engine.patches.seamless import seamless
 
 Load = Callable[[GenerationRequest], DiffusionModel]
@@ -32,15 +32,19 @@ class Stage:
         self._told: set[str] = set()
         self.model: DiffusionModel | None = None
 
-    def set_for(self, request: GenerationRequest, networks: Networks) -> Generator[Event, None, DiffusionModel]:
-        """The model of a pass, with its networks applied; what the pass before had is taken away first. networks: of its prompt."""
+    def set_for(self, request: GenerationRequest, networks: Networks, only_fitting: bool = False) -> Generator[Event, None, DiffusionModel]:
+        """The model of a pass, with its networks applied; what the pass before had is taken away first. networks: of its prompt.
+
+        only_fitting: LoRAs for another family are left out, where else they are refused.
+        """
         tags = [use.tag for use in extract_networks(request.prompt)[1]]
-        wanted = (request.checkpoint, request.vae, tags)  # tiling is the same in all passes
+        wanted = (request.checkpoint, request.prediction_type, request.vae, tags)  # tiling is the same in all passes
         if self.model is None or self._wanted != wanted:
             self.close()
             self.model = yield from self._follow(partial(self._load, request), f"loading {request.checkpoint or 'the checkpoint'}")
             for part in (self.model.unet, self.model.vae):
                 self._exits.enter_context(seamless(part, **AXES[request.tiling]))
+            networks = fitting(networks, self.model) if only_fitting else networks
             notices = self._exits.enter_context(applied(networks, self.model))
             yield from (Notice(text) for text in notices if text not in self._told)
             self._told.update(notices)

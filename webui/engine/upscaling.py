@@ -67,9 +67,14 @@ def begin_again(model: DiffusionModel, larger: Larger, hires: HiresFix, first: S
     return latents[:, :, rows // 2 : bottom, columns // 2 : right]
 
 
+def have_same_latents(first: DiffusionModel, second: DiffusionModel) -> bool:
+    """Whether one model can go on with the other's latents."""
+    return first.family.scaling_factor == second.family.scaling_factor
+
+
 def check_same_latents(first: DiffusionModel, second: DiffusionModel, upscaler: str) -> None:
     """Raises BadRequest where one checkpoint cannot go on with the other's latents."""
-    if upscaler in LATENT_UPSCALERS and first.family.scaling_factor != second.family.scaling_factor:
+    if upscaler in LATENT_UPSCALERS and not have_same_latents(first, second):
         raise BadRequest(
             f"{second.path.name} ({second.family.title}) cannot go on with the latents of {first.path.name} ({first.family.title}): "
             "choose a hires upscaler that works on pictures, Lanczos for instance"

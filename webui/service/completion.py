@@ -19,6 +19,7 @@ from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.prompt import pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
+from webui.core.refiner import NONE, Refiner
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.sampler_options import preferred_options
 from webui.core.scripts.plan import PREVIOUS, Step
@@ -63,6 +64,7 @@ def complete(
         schedule_type=schedule_type,
         variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
         hires=_hires(request, request.hires, catalog) if request.hires else None,
+        refiner=_refiner(request.refiner, checkpoint, catalog) if request.refiner and request.refiner.checkpoint != NONE else None,
     )
     done.validate()
     _check_prompts(done)
@@ -206,9 +208,23 @@ def _hires(request: GenerationRequest, hires: HiresFix, catalog: Catalog) -> Hir
         negative_prompt=_storable(hires.negative_prompt),
         checkpoint=checkpoint.name if checkpoint else "",
         checkpoint_hash=checkpoint.short_hash if checkpoint else "",
+        prediction_type=_prediction_type(hires, checkpoint, catalog) if checkpoint else "",
         sampler=sampler,
         schedule_type=schedule_type,
     )
+
+
+def _refiner(refiner: Refiner, first: ModelFile, catalog: Catalog) -> Refiner:
+    """Its checkpoint by name and hash. Raises BadRequest, MissingModel, also where it cannot go on with the first one's latents."""
+    refiner.validate()
+    checkpoint = _usable(catalog.find_checkpoint(refiner.checkpoint))
+    if checkpoint.family and first.family and checkpoint.family.is_sdxl != first.family.is_sdxl:
+        raise BadRequest(
+            f"{checkpoint.name} ({checkpoint.family.title}) cannot refine the latents of {first.name} ({first.family.title}): "
+            "choose a refiner of the same family"
+        )
+    predicts = _prediction_type(refiner, checkpoint, catalog)
+    return replace(refiner, checkpoint=checkpoint.name, checkpoint_hash=checkpoint.short_hash, prediction_type=predicts)
 
 
 def _storable(text: str) -> str:
@@ -239,7 +255,7 @@ def _sampler(sampler: str, schedule_type: str) -> tuple[str, str]:
     return sampler, own if schedule_type == "Automatic" and own != SamplerChoice.default_schedule else schedule_type
 
 
-def _prediction_type(request: GenerationRequest | SaveOrder, checkpoint: ModelFile, catalog: Catalog) -> str:
+def _prediction_type(request: GenerationRequest | HiresFix | Refiner | SaveOrder, checkpoint: ModelFile, catalog: Catalog) -> str:
     """As asked, else as the checkpoint's card says, else as its file does."""
     return request.prediction_type or catalog.notes_on(checkpoint).prediction_type or "Automatic"
 

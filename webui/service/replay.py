@@ -45,6 +45,9 @@ def to_run(recipe: Recipe, catalog: Catalog, input_path: Callable[[str], Path]) 
     if hires is not None and hires.checkpoint:
         again = _same(recipe, f"checkpoint {hires.checkpoint}", hires.checkpoint, catalog.find_checkpoint)
         request = replace(request, hires=replace(hires, checkpoint=again.name, checkpoint_hash=again.short_hash))
+    if request.refiner is not None:
+        again = _same(recipe, f"checkpoint {request.refiner.checkpoint}", request.refiner.checkpoint, catalog.find_checkpoint)
+        request = replace(request, refiner=replace(request.refiner, checkpoint=again.name, checkpoint_hash=again.short_hash))
     prompts = (request.prompt, hires.prompt if hires else "")
     for use in (use for prompt in prompts for use in extract_networks(prompt)[1]):
         if use.kind in ("lora", "hypernet"):

@@ -16,11 +16,12 @@ from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.service.service import Service
 from webui.ui import scripts
-from webui.ui.fields import FIELDS, GUIDANCE, NO_AESTHETIC, QUICK, SAMPLING, TABS, collect, spread
+from webui.ui.fields import FIELDS, GUIDANCE, NO_AESTHETIC, NO_REFINER, QUICK, SAMPLING, TABS, collect, spread
 from webui.ui.scripts import chosen_script, filled
 
 SOME_PICTURE = "shown"  # stands for a picture or a mask where only the settings beside it matter
 NO_SCRIPT: Mapping[str, Any] = {}
+SECOND_CHECKPOINTS = {"hires.checkpoint": SAME_CHECKPOINT, "refiner.checkpoint": NO_REFINER}  # field -> what it shows where there is none
 MOST_TOLD = 5  # problems of one infotext that are shown
 
 
@@ -95,6 +96,7 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
         updates.pop("init.denoising_strength", None)
     problems += _settle_models(service, request, updates, values)
     problems += _settle_hires(service, request, updates)
+    problems += _settle_refiner(service, request, updates)
     problems += _other_loras(service, told)
     drawn = updates.get("aesthetic.embedding", NO_AESTHETIC)
     if drawn not in aesthetic_choices(service):
@@ -151,6 +153,19 @@ def _settle_hires(service: Service, request: GenerationRequest, updates: dict[st
         updates["hires.checkpoint"] = SAME_CHECKPOINT
         return [f"{error}; hires fix keeps the checkpoint of the first pass"]
     updates["hires.checkpoint"] = found.name
+    return []
+
+
+def _settle_refiner(service: Service, request: GenerationRequest, updates: dict[str, Any]) -> list[str]:
+    """As `_settle_models`, for the refiner; it is switched off where its checkpoint is not here."""
+    if request.refiner is None or "refiner.checkpoint" not in updates:
+        return []
+    try:
+        found = _first_found(service.catalog.find_checkpoint, request.refiner.checkpoint_hash, request.refiner.checkpoint)
+    except MissingModel as error:
+        updates |= {"refiner.enabled": False, "refiner.checkpoint": NO_REFINER}
+        return [f"{error}; the refiner is switched off"]
+    updates["refiner.checkpoint"] = found.name
     return []
 
 
@@ -253,10 +268,10 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
         native = {"width": side, "height": side} if "width" in fields else {}
         start[tab] = native | spread(preferred, (*SAMPLING, *GUIDANCE)) | _still_good(tab, kept)
         start[tab]["styles"] = _styles(styles, start[tab].get("styles"))
-        if "hires.checkpoint" in fields:
-            chosen = start[tab].get("hires.checkpoint", SAME_CHECKPOINT)
-            others = [(SAME_CHECKPOINT, SAME_CHECKPOINT), *checkpoints]
-            start[tab]["hires.checkpoint"] = gr.Dropdown(choices=others, value=chosen if chosen in names else SAME_CHECKPOINT)
+        for field, without in SECOND_CHECKPOINTS.items():
+            if field in fields:
+                chosen = start[tab].get(field, without)
+                start[tab][field] = gr.Dropdown(choices=[(without, without), *checkpoints], value=chosen if chosen in names else without)
         start[f"{tab}_script"] = scripts.still_good(tab, kept.get(f"{tab}_script"))
         if "aesthetic.embedding" in fields:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
@@ -299,6 +314,6 @@ def _still_good(tab: str, drafts: Mapping[str, Any]) -> dict[str, Any]:
             entry.read(value)
         except BadRequest:
             continue
-        if tab == "quick" or name in ("aesthetic.embedding", "hires.checkpoint") or not choices or value in choices:
+        if tab == "quick" or name in ("aesthetic.embedding", *SECOND_CHECKPOINTS) or not choices or value in choices:
             good[name] = value
     return good

@@ -17,6 +17,7 @@ from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import SAME_CHECKPOINT, HiresFix
 from webui.core.prompt import EMPHASIS
+from webui.core.refiner import HIRES_PASSES, Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option, SamplerOptions
 from webui.core.soft_inpainting import SoftInpainting
@@ -190,6 +191,7 @@ def _sampler_option(option: Option) -> Field:
     return _small_number(name, option.name, option.key, option.default)
 
 
+NO_REFINER = "None"  # chosen: no refiner
 NO_AESTHETIC = "None"  # chosen: no aesthetic gradients
 FIELDS: dict[str, Field] = {
     entry.name: entry
@@ -244,6 +246,11 @@ FIELDS: dict[str, Field] = {
         _prompt("hires.prompt", "hires_prompt", "Hires prompt", "Prompt of the second pass; empty: the same", 2),
         _slider("hires.extra_noise", "hr_extra_noise", "Extra noise of the second pass", 0.0, 0, 1, 0.01),
         _prompt("hires.negative_prompt", "hires_neg_prompt", "Hires negative prompt", "Empty: the same", 2),
+        _switch("refiner.enabled", "enable_refiner", "Refiner: another checkpoint makes the last steps"),
+        _same_or("refiner.checkpoint", "refiner_checkpoint", "Refiner checkpoint", NO_REFINER, []),
+        _slider("refiner.switch_at", "refiner_switch_at", "Switch at (share of the way)", Refiner.switch_at, 0.01, 1, 0.01),
+        _switch("refiner.by_steps", "refiner_by_steps", "Count the share in steps"),
+        _choice("refiner.hires_pass", "refiner_hires_pass", "With hires fix, in the", Refiner.hires_pass, list(HIRES_PASSES)),
         _choice("aesthetic.embedding", "aesthetic_embedding", "Aesthetic embedding", NO_AESTHETIC, [NO_AESTHETIC]),
         _slider("aesthetic.weight", "aesthetic_weight", "Weight", 0.9, 0, 1, 0.01),
         _slider("aesthetic.steps", "aesthetic_steps", "Steps of tuning", 5, 0, 100, 1),
@@ -304,11 +311,12 @@ _UPSCALE = tuple(name for name in FIELDS if name.startswith("init.upscale."))
 _REPAINT = ("init.noise_multiplier", "init.extra_noise", "init.mask_weight", "init.colour_correction", "init.exact_steps")
 _INPAINT = tuple(name for name in FIELDS if name.startswith("init.inpaint."))
 HIRES = tuple(name for name in FIELDS if name.startswith("hires."))
+_REFINER = tuple(name for name in FIELDS if name.startswith("refiner.") and name != "refiner.hires_pass")
 AESTHETIC = tuple(name for name in FIELDS if name.startswith("aesthetic."))
 _OUTPAINT = tuple(name for name in FIELDS if name.startswith("init.outpaint."))
 TABS: dict[str, tuple[str, ...]] = {
-    "txt2img": (*_COMMON, *_SIZE, *HIRES, *AESTHETIC),
-    "img2img": (*_COMMON, *_SIZE, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_REPAINT, *_UPSCALE, *_INPAINT),
+    "txt2img": (*_COMMON, *_SIZE, *HIRES, *_REFINER, "refiner.hires_pass", *AESTHETIC),
+    "img2img": (*_COMMON, *_SIZE, *_REFINER, *AESTHETIC, "init.denoising_strength", "init.resize_mode", *_REPAINT, *_UPSCALE, *_INPAINT),
     "outpaint": (*_COMMON, "init.denoising_strength", *_OUTPAINT),
 }
 
@@ -321,11 +329,17 @@ GROUPS = (
     "init.outpaint",
     "init.upscale",
     "hires",
+    "refiner",
     "aesthetic",
     "sampler_options",
     "guidance",
 )
-SWITCHES = ("hires.enabled", "init.inpaint.soft.enabled", "init.upscale.enabled")  # widgets that say whether a part of the request is there
+SWITCHES = (
+    "hires.enabled",
+    "refiner.enabled",
+    "init.inpaint.soft.enabled",
+    "init.upscale.enabled",
+)  # widgets that say whether a part of the request is there
 
 
 def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> GenerationRequest:
@@ -344,11 +358,13 @@ def collect(values: Mapping[str, Any], *, image: str = "", mask: str = "") -> Ge
         upscale = TiledUpscale(**groups["init.upscale"]) if groups["init.upscale"].pop("enabled", False) else None
         init = InitImage(image=image, inpaint=inpaint, outpaint=outpaint, upscale=upscale, **groups["init"])
     hires = HiresFix(**groups["hires"]) if groups["hires"].pop("enabled", False) else None
+    refiner = Refiner(**groups["refiner"]) if groups["refiner"].pop("enabled", False) else None
     drawn = groups["aesthetic"]
     aesthetic = Aesthetic(**drawn) if drawn.get("embedding", NO_AESTHETIC) != NO_AESTHETIC else None
     options = SamplerOptions(**groups["sampler_options"]) if groups["sampler_options"] else None
     guidance = GuidanceOptions(**groups["guidance"]) if groups["guidance"] else None
-    return GenerationRequest(**groups[""], sampler_options=options, init=init, hires=hires, aesthetic=aesthetic, guidance=guidance)
+    parts = {"hires": hires, "refiner": refiner, "aesthetic": aesthetic, "guidance": guidance}
+    return GenerationRequest(**groups[""], sampler_options=options, init=init, **parts)
 
 
 def spread(request: GenerationRequest, names: tuple[str, ...]) -> dict[str, Any]:

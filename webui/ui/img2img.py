@@ -33,6 +33,7 @@ def build() -> Studio:
             _repaint_rows(studio)
             _upscale_rows(studio)
             parts.seed_rows(studio)
+            parts.refiner_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
             parts.scripts(studio)

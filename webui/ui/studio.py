@@ -146,6 +146,18 @@ def hires_rows(studio: Studio) -> None:
         studio.add("hires.negative_prompt")
 
 
+def refiner_rows(studio: Studio) -> None:
+    with gr.Accordion("Refiner", open=False, elem_id=f"{studio.name}_refiner"):
+        studio.add("refiner.enabled")
+        with gr.Row():
+            studio.add("refiner.checkpoint")
+            studio.add("refiner.switch_at")
+        with gr.Row():
+            studio.add("refiner.by_steps")
+            if "refiner.hires_pass" in TABS[studio.name]:
+                studio.add("refiner.hires_pass")
+
+
 def aesthetic_rows(studio: Studio) -> None:
     with gr.Accordion("Aesthetic gradients", open=False, elem_id=f"{studio.name}_aesthetic"):
         with gr.Row():

@@ -19,6 +19,7 @@ def build() -> Studio:
             parts.guidance_rows(studio)
             parts.seed_rows(studio)
             parts.hires_rows(studio)
+            parts.refiner_rows(studio)
             parts.aesthetic_rows(studio)
             parts.rare_rows(studio)
             parts.scripts(studio)

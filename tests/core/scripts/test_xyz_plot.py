@@ -7,6 +7,7 @@ import pytest
 from webui.core.errors import BadRequest
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
+from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.core.scripts.axes import AXES, FIELD_ORDER, offered, wire_labels
@@ -69,6 +70,8 @@ def test_nothing_on_all_axes_is_one_picture() -> None:
         ("Hires steps", "3, 4", [{"hires": HiresFix(steps=3)}, {"hires": HiresFix(steps=4)}]),
         ("Denoising", "0.3", [{"hires": HiresFix(denoising_strength=0.3)}]),
         ("Hires upscaler", "Lanczos", [{"hires": HiresFix(upscaler="Lanczos")}]),
+        ("Refiner checkpoint", "fine, None", [{"refiner": Refiner(checkpoint="fine")}, {"refiner": Refiner(checkpoint="None")}]),
+        ("Refiner switch at", "0.5", [{"refiner": Refiner(checkpoint="", switch_at=0.5)}]),
         ("Negative Guidance minimum sigma", "1.5", [{"guidance": GuidanceOptions(ngms=1.5)}]),
         ("Eta", "0.5", [{"sampler_options": SamplerOptions(eta=0.5, eta_ddim=0.5)}]),
         ("Sigma Churn", "2", [{"sampler_options": SamplerOptions(s_churn=2.0)}]),
@@ -153,6 +156,25 @@ def test_each_checkpoint_and_vae_is_loaded_once() -> None:
     switches = sum(before != after for before, after in pairwise(loaded))
     assert switches == 3 * 2 - 1
     assert [pair for i, pair in enumerate(loaded) if i == 0 or pair[0] != loaded[i - 1][0]] == [("b", "v"), ("a", "v"), ("c", "v")]
+
+
+@pytest.mark.parametrize("order", ["xy", "yx"])
+def test_the_two_axes_of_the_refiner_go_together_in_any_order(order: str) -> None:
+    first, second = order
+    told = {
+        f"{first}_type": "Refiner checkpoint",
+        f"{first}_values": "fine",
+        f"{second}_type": "Refiner switch at",
+        f"{second}_values": "0.4",
+    }
+    (made,) = requests(plot(**told))
+    assert made.refiner == Refiner(checkpoint="fine", switch_at=0.4)
+
+
+def test_pictures_with_the_same_refiner_are_made_one_after_the_other() -> None:
+    plan = plot(x_type="Refiner checkpoint", x_values="r,s", y_type="Steps", y_values="1-3")
+    made = [requests(plan)[i].refiner for i in making_order(requests(plan))]
+    assert [refiner.checkpoint for refiner in made if refiner] == ["r"] * 3 + ["s"] * 3
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])

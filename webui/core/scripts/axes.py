@@ -12,6 +12,7 @@ from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.key_values import short
 from webui.core.prompt import EMPHASIS
+from webui.core.refiner import NONE, Refiner
 from webui.core.request import GenerationRequest
 from webui.core.sampler_options import NOISE_SOURCES
 from webui.core.scripts import values
@@ -79,6 +80,16 @@ def _changed(part: Any, path: Sequence[str], value: Any, label: str) -> Any:
 
 def _checkpoint(request: GenerationRequest, value: str, every: Sequence[Any]) -> GenerationRequest:
     return replace(request, checkpoint=value, checkpoint_hash="")
+
+
+def _refiner(request: GenerationRequest, value: str, every: Sequence[Any]) -> GenerationRequest:
+    refiner = request.refiner or Refiner(checkpoint=value)
+    return replace(request, refiner=replace(refiner, checkpoint=value, checkpoint_hash="", prediction_type=""))
+
+
+def _refiner_switch(request: GenerationRequest, value: float, every: Sequence[Any]) -> GenerationRequest:
+    """Where there is no refiner, another axis may still bring one."""
+    return replace(request, refiner=replace(request.refiner or Refiner(checkpoint=""), switch_at=value))
 
 
 def _vae(request: GenerationRequest, value: str, every: Sequence[Any]) -> GenerationRequest:
@@ -192,6 +203,8 @@ AXES: dict[str, Axis] = {
         _field("UniPC Order", "sampler_options.unipc_order", values.wholes),
         _field("Always discard next-to-last sigma", "sampler_options.discard_penultimate_sigma", values.truths),
         _field("SGM noise multiplier", "sampler_options.sgm_noise_multiplier", values.truths),
+        Axis(label="Refiner checkpoint", read=values.texts, apply=_refiner, choices=lambda catalog: [NONE, *_checkpoints(catalog)]),
+        Axis(label="Refiner switch at", read=values.decimals, apply=_refiner_switch),
         _field("RNG source", "rng", values.texts, choices=_of(NOISE_SOURCES)),
         _field("Seamless tiling", "tiling", values.texts, choices=_of(TILINGS)),
         Axis(label="Styles", read=values.texts, apply=_with_style),

@@ -70,14 +70,20 @@ class Plan:
 
 
 def making_order(requests: Sequence[GenerationRequest]) -> list[int]:
-    """Indices in the order of making: each checkpoint is loaded once, and each VAE once per checkpoint; otherwise as they come."""
+    """Indices in the order of making: each checkpoint is loaded once, each VAE once per checkpoint, and pictures with the same refiner
+    follow one another; otherwise as they come."""
     first: dict[tuple[str, ...], int] = {}
     for index, request in enumerate(requests):
-        first.setdefault((request.checkpoint,), index)
-        first.setdefault((request.checkpoint, request.vae), index)
+        for models in _models(request):
+            first.setdefault(models, index)
 
-    def costs(index: int) -> tuple[int, int, int]:
-        request = requests[index]
-        return first[(request.checkpoint,)], first[(request.checkpoint, request.vae)], index
+    def costs(index: int) -> tuple[int, ...]:
+        return (*(first[models] for models in _models(requests[index])), index)
 
     return sorted(range(len(requests)), key=costs)
+
+
+def _models(request: GenerationRequest) -> tuple[tuple[str, ...], ...]:
+    """What has to be loaded for a request, the dearest first."""
+    refiner = request.refiner.checkpoint if request.refiner else ""
+    return (request.checkpoint,), (request.checkpoint, request.vae), (request.checkpoint, request.vae, refiner)
