@@ -124,11 +124,6 @@ def test_flags_of_the_environment_come_first():
         flags(environ={"COMMANDLINE_ARGS": "--ckpt 'open"})
 
 
-def test_flags_whose_work_is_not_built_yet_say_so():
-    told = flags("--medvram", "--lowvram", "--api-server-stop").warnings
-    assert [warning.partition(" ")[0] for warning in told] == ["--api-server-stop"]
-
-
 def test_use_cpu_takes_the_parts_that_a1111_takes():
     assert flags("--use-cpu", "all").use_cpu
     assert flags("--use-cpu").use_cpu

@@ -42,9 +42,6 @@ IGNORED_WITH_VALUE = (
     "--sub-quad-kv-chunk-size --sub-quad-q-chunk-size --swinir-models-path --textual-inversion-templates-dir --timeout-keep-alive "
     "--ui-config-file --ui-settings-file --vae-path"
 )
-NOT_YET = {  # flags with a setting that nothing reads so far
-    "--api-server-stop": "this version's API cannot stop the server",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +139,7 @@ def _parser() -> ArgumentParser:
     add("--tls-keyfile", metavar="FILE", type=Path)
     add("--tls-certfile", metavar="FILE", type=Path)
     add("--cors-allow-origins", metavar="ORIGIN[,...]", default="", help="web pages of these origins may use the API")
-    add("--api-server-stop", action="store_true", help="nothing yet: the API has no server-stop, -kill and -restart")
+    add("--api-server-stop", action="store_true", help="let API clients stop and restart the server")
     add("--loglevel", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
     for flag in IGNORED_SWITCHES.split():
         add(flag, action="store_true", help=SUPPRESS)
@@ -233,9 +230,8 @@ def _warnings(words: Sequence[str]) -> list[str]:
         "--api": "the API is always on",
         "--disable-safe-unpickle": "model files are never allowed to run code",
         "--allow-code": "requests are never allowed to run code",
-        **NOT_YET,
     }
-    ignored = {*IGNORED_SWITCHES.split(), *IGNORED_WITH_VALUE.split(), *NOT_YET}
+    ignored = {*IGNORED_SWITCHES.split(), *IGNORED_WITH_VALUE.split()}
     return [f"{flag} is ignored: {reasons.get(flag, 'Easel has no use for it')}" for flag in given if flag in ignored]
 
 
@@ -304,6 +300,17 @@ PREFERENCES: tuple[Preference, ...] = (
         "Format in which pictures are saved and sent by the API.",
         choices=("png", "jpg", "webp"),
     ),
+    Preference("samples_save", True, "Keep the pictures of API requests that ask for it (save_images)."),
+    Preference("grid_save", True, "Keep the grid of an API request for several pictures that are kept."),
+    Preference("return_grid", True, "Send that grid, before the pictures."),
+    Preference("grid_only_if_multiple", True, "Make no grid of one picture."),
+    Preference("enable_pnginfo", True, "Send pictures with their parameters inside; the files that are kept always have them."),
+    Preference("tiling", False, "Make seamless pictures where an API request says nothing of it."),
+    Preference("initial_noise_multiplier", 1.0, "Noise laid on the picture by img2img requests of the API.", minimum=0, maximum=2),
+    Preference("img2img_extra_noise", 0.0, "Noise beyond what the sampler expects, for the same.", minimum=0, maximum=1),
+    Preference("img2img_color_correction", False, "Give results the old picture's colours, for the same."),
+    Preference("img2img_fix_steps", False, "As many steps as asked for whatever the denoising strength, for the same."),
+    Preference("inpainting_mask_weight", 1.0, "How strongly inpainting checkpoints' view is masked, for the same.", minimum=0, maximum=1),
     Preference("jpeg_quality", 80, "Quality of JPEG and WebP pictures.", minimum=1, maximum=100),
     Preference("live_previews_enable", True, "Show the picture while it is being made."),
     Preference("show_progress_every_n_steps", 1, "Steps between two previews.", minimum=1, maximum=1000),
