@@ -27,6 +27,7 @@ from webui.api.tasks import tasks_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
+from webui.core.logs import start_log
 from webui.core.model_listing import model_at
 from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
 from webui.core.recipe import used_files
@@ -55,7 +56,7 @@ log = logging.getLogger("easel")
 def serve(settings: Settings) -> bool:
     """Run Easel until it is told to stop; whether it shall start again. The workers start first: they import torch while this process
     imports gradio."""
-    logging.basicConfig(level=settings.loglevel, format="%(levelname)s %(name)s: %(message)s")
+    start_log(settings.loglevel, "%(levelname)s %(name)s: %(message)s")
     listener = _listen(settings)
     try:
         service = open_service(settings, "webui.build:make_handlers")

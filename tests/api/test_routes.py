@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import holding, opened, png, until
+from webui.api.roles import GUEST
 from webui.api.routes import sdapi_router
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import Busy
@@ -170,6 +171,26 @@ def test_override_settings_stay_where_the_request_says_so(post: Post, http: Test
     post(override_settings={"CLIP_stop_at_last_layers": 3, "unknown": 1}, override_settings_restore_afterwards=False)
     assert http.get("/sdapi/v1/options").json()["CLIP_stop_at_last_layers"] == 3
     assert json.loads(post()["info"])["clip_skip"] == 3
+
+
+def test_guests_leave_no_preferences_behind_and_see_no_preview_of_others(app: FastAPI, service: Service, post: Post) -> None:
+    async def as_guest(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, GUEST: True}, receive, send)
+
+    guest = TestClient(as_guest)
+    body = {"width": 64, "height": 64, "override_settings": {"jpeg_quality": 5}, "override_settings_restore_afterwards": False}
+    assert guest.post("/sdapi/v1/txt2img", json=body).status_code == 403
+    assert guest.post("/sdapi/v1/txt2img", json={"width": 64, "height": 64}).status_code == 200
+    assert service.preferences()["jpeg_quality"] != 5
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(post, prompt="hold")
+        holding(service)
+        until(lambda: service.preview(service.jobs()[0].id))
+        assert guest.get("/sdapi/v1/progress").json()["current_image"] is None
+        (service.settings.data_dir / "go").touch()
+        running.result(20)
+    (service.settings.data_dir / "go").unlink()
+    (service.settings.data_dir / "holding").unlink()
 
 
 def test_an_automatic_vae_overrides_a_preferred_one(post: Post, http: TestClient) -> None:

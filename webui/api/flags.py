@@ -6,7 +6,7 @@ from typing import Any
 
 from webui.core.settings import Settings
 
-SECRET = ("gradio_auth", "api_auth")
+SECRET = ("gradio_auth", "api_auth", "guest_auth")
 FOLDERS = {"ckpt": "checkpoint", "vae": "vae", "lora": "lora", "embeddings": "embeddings", "hypernetwork": "hypernetwork"}
 
 

@@ -19,7 +19,7 @@ from webui.api.roles import is_guest
 from webui.api.system import Switch, add_absent_routes, add_switch_routes, add_weights_routes
 from webui.api.waiting import Patience
 from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
-from webui.core.errors import BadRequest, Busy, MissingModel
+from webui.core.errors import BadRequest, Busy, MissingModel, NotAllowed
 from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
@@ -43,19 +43,26 @@ def sdapi_router(service: Service, settings: Settings, switch: Switch | None = N
 
 def _add_generation(router: APIRouter, service: Service, patience: Patience) -> None:
     @router.post("/txt2img", response_model=wire.Pictures)
-    async def txt2img(body: wire.Txt2Img) -> Response:
+    async def txt2img(body: wire.Txt2Img, request: Request) -> Response:
         """Pictures from a prompt; answers when they are done."""
+        _refuse_to_guests(request, body)
         return await patience.run(generate, service, body)
 
     @router.post("/img2img", response_model=wire.Pictures)
-    async def img2img(body: wire.Img2Img) -> Response:
+    async def img2img(body: wire.Img2Img, request: Request) -> Response:
         """Pictures from a picture, wholly or where a mask is white; answers when they are done."""
+        _refuse_to_guests(request, body)
         return await patience.run(generate, service, body)
 
     @router.post("/png-info")
     def png_info(body: wire.PngInfo) -> wire.PngInfoAnswer:
         """The infotext that a picture carries."""
         return wire.PngInfoAnswer(**readings.png_info(body.image))
+
+
+def _refuse_to_guests(request: Request, body: wire.Generation) -> None:
+    if is_guest(request) and body.override_settings and not body.override_settings_restore_afterwards:
+        raise NotAllowed("guests change no preferences; leave override_settings_restore_afterwards out")
 
 
 def generate(service: Service, body: wire.Generation) -> Response:
