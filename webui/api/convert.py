@@ -263,7 +263,9 @@ def _tells_mask(body: Img2Img) -> bool:
 def decode_picture(name: str, text: str) -> bytes:
     """The bytes of a picture sent as base64, bare or in a data URI. Raises BadRequest."""
     if text[:8].lower().startswith(("http://", "https://")):
-        raise BadRequest(f"{name}: Easel fetches no pictures from addresses; send the picture itself as base64")
+        raise BadRequest(
+            f"{name}: Easel fetches pictures from addresses only with --api-enable-requests; send the picture itself as base64"
+        )
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):

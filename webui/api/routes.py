@@ -13,6 +13,7 @@ from webui.api import convert, readings, scripts
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
 from webui.api.failure import failure
+from webui.api.fetching import PictureFetcher
 from webui.api.flags import told_flags
 from webui.api.known_options import FIXED, IDLE, PREFERRED, checked_options
 from webui.api.roles import is_guest
@@ -30,7 +31,8 @@ def sdapi_router(service: Service, settings: Settings, switch: Switch | None = N
     """All routes of /sdapi/v1; mount it without a prefix. switch: ends the server, for --api-server-stop."""
     router = APIRouter(prefix="/sdapi/v1", route_class=EnvelopeRoute, tags=["sdapi"], strict_content_type=False)
     patience = Patience()
-    _add_generation(router, service, patience)
+    fetcher = PictureFetcher() if settings.api_enable_requests else None
+    _add_generation(router, service, patience, fetcher)
     _add_running(router, service)
     _add_options(router, service, settings)
     _add_lists(router, service)
@@ -41,23 +43,23 @@ def sdapi_router(service: Service, settings: Settings, switch: Switch | None = N
     return router
 
 
-def _add_generation(router: APIRouter, service: Service, patience: Patience) -> None:
+def _add_generation(router: APIRouter, service: Service, patience: Patience, fetcher: PictureFetcher | None) -> None:
     @router.post("/txt2img", response_model=wire.Pictures)
     async def txt2img(body: wire.Txt2Img, request: Request) -> Response:
         """Pictures from a prompt; answers when they are done."""
         _refuse_to_guests(request, body)
-        return await patience.run(generate, service, body)
+        return await patience.run(generate, service, body, fetcher)
 
     @router.post("/img2img", response_model=wire.Pictures)
     async def img2img(body: wire.Img2Img, request: Request) -> Response:
         """Pictures from a picture, wholly or where a mask is white; answers when they are done."""
         _refuse_to_guests(request, body)
-        return await patience.run(generate, service, body)
+        return await patience.run(generate, service, body, fetcher)
 
     @router.post("/png-info")
     def png_info(body: wire.PngInfo) -> wire.PngInfoAnswer:
         """The infotext that a picture carries."""
-        return wire.PngInfoAnswer(**readings.png_info(body.image))
+        return wire.PngInfoAnswer(**readings.png_info((fetcher.filled(body) if fetcher else body).image))
 
 
 def _refuse_to_guests(request: Request, body: wire.Generation) -> None:
@@ -65,8 +67,9 @@ def _refuse_to_guests(request: Request, body: wire.Generation) -> None:
         raise NotAllowed("guests change no preferences; leave override_settings_restore_afterwards out")
 
 
-def generate(service: Service, body: wire.Generation) -> Response:
+def generate(service: Service, body: wire.Generation, fetcher: PictureFetcher | None = None) -> Response:
     """Submit the jobs of `body` one after another, wait for each, and answer with all their pictures. Blocks for as long."""
+    body = fetcher.filled(body) if fetcher else body
     requests = convert.to_requests(body, service.add_input, service.catalog, service.preferences())
     script = scripts.to_script(body, requests)
     first = service.complete(requests[0])
@@ -158,7 +161,8 @@ def _add_options(router: APIRouter, service: Service, settings: Settings) -> Non
     def get_options() -> dict[str, Any]:
         """Every preference, the checkpoint by its title; and A1111's options that clients read, though they change nothing here."""
         preferences = service.preferences()
-        return {**IDLE, **FIXED, **preferences, "sd_model_checkpoint": _title(service, preferences["sd_model_checkpoint"])}
+        fetches = {"api_enable_requests": settings.api_enable_requests}
+        return {**IDLE, **FIXED, **fetches, **preferences, "sd_model_checkpoint": _title(service, preferences["sd_model_checkpoint"])}
 
     @router.post("/options")
     def set_options(options: dict[str, Any]) -> None:
