@@ -17,7 +17,8 @@ def main() -> None:
 
     from webui.build import serve
 
-    serve(settings)
+    if serve(settings):
+        os.execv(sys.executable, sys.orig_argv)
 
 
 if __name__ == "__main__":

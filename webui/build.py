@@ -18,14 +18,18 @@ from fastapi import FastAPI
 
 from webui import __version__
 from webui.api.envelope import WrongMethod
+from webui.api.extra_networks import extra_networks_router
 from webui.api.guard import Guard
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
+from webui.api.system import Switch
+from webui.api.tasks import tasks_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
+from webui.core.logs import start_log
 from webui.core.model_listing import model_at
-from webui.core.model_orders import MergeRecipe, SaveOrder
+from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
 from webui.core.recipe import used_files
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
@@ -49,9 +53,10 @@ GRACE = 3  # seconds that open requests get when the server stops
 log = logging.getLogger("easel")
 
 
-def serve(settings: Settings) -> None:
-    """Run Easel until it is told to stop. The workers start first: they import torch while this process imports gradio."""
-    logging.basicConfig(level=settings.loglevel, format="%(levelname)s %(name)s: %(message)s")
+def serve(settings: Settings) -> bool:
+    """Run Easel until it is told to stop; whether it shall start again. The workers start first: they import torch while this process
+    imports gradio."""
+    start_log(settings.loglevel, "%(levelname)s %(name)s: %(message)s")
     listener = _listen(settings)
     try:
         service = open_service(settings, "webui.build:make_handlers")
@@ -61,7 +66,8 @@ def serve(settings: Settings) -> None:
         raise SystemExit(str(error)) from None
     service.start()
     try:
-        guard = Guard(make_app(settings, service), settings)
+        switch = Switch()
+        guard = Guard(make_app(settings, service, switch), settings)
         config = uvicorn.Config(
             guard,
             log_level="warning",
@@ -71,15 +77,20 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=GRACE,
             ws="websockets-sansio",
         )
-        _Server(config, settings, guard, service.release).run(sockets=[listener])
+        server = _Server(config, settings, guard, service.release)
+        switch.stop = server.end
+        server.run(sockets=[listener])
     finally:
         service.stop()
+    return switch.restart
 
 
-def make_app(settings: Settings, service: Service) -> FastAPI:
-    """The routes, and below them the page."""
+def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
+    """The routes, and below them the page. switch: ends the server."""
     app = FastAPI(title="Easel", version=__version__, docs_url=None, redoc_url=None)  # those pages load scripts from other hosts
-    app.include_router(sdapi_router(service, settings))
+    app.include_router(sdapi_router(service, settings, switch))
+    app.include_router(tasks_router(service, settings))
+    app.include_router(extra_networks_router(service))
     app.include_router(internal_router(service))
 
     @app.get("/healthz", include_in_schema=False)
@@ -109,6 +120,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.merge import merge
     from webui.engine.provenance import environment, recorded
     from webui.engine.saving import save
+    from webui.engine.weights import keep_weights
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
@@ -120,8 +132,12 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     networks, embeddings = _networks(catalog)
     inputs = InputStore(inputs_folder(settings.data_dir))
     conditionings = ConditioningCache()
+
+    def load_alone(checkpoint: str) -> "DiffusionModel":
+        return load(GenerationRequest(checkpoint=checkpoint, vae="None"))
+
     try:
-        load(GenerationRequest(checkpoint=catalog.default_checkpoint().name, vae="None"))
+        load_alone(catalog.default_checkpoint().name)
     except EaselError as error:  # a damaged first checkpoint must not keep the others from being used
         log.warning("%s", error)
     around = environment(device, "xformers" if _with_xformers(device) else "torch")
@@ -152,6 +168,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             recipe, control, find_checkpoint=catalog.find_checkpoint, find_vae=catalog.find_vae, folder=folder
         ),
         SaveOrder: lambda order, control: save(order, control, load=load, folder=folder),
+        WeightsOrder: lambda order, control: keep_weights(order, forget=cache.forget, load=load_alone),
         MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),
     }
 
@@ -222,6 +239,10 @@ class _Server(uvicorn.Server):
             webbrowser.open(url)
         if self._settings.share:
             threading.Thread(target=_share, args=(self._settings, self._guard), daemon=True).start()
+
+    def end(self) -> None:
+        """End once the open requests are answered."""
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._release()

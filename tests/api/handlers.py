@@ -8,6 +8,7 @@ from PIL import Image
 
 from webui.core.errors import BadRequest
 from webui.core.event import Control, Event, Finished, Picture, Pictures, Preview, Progress
+from webui.core.model_orders import WeightsOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.running import run_script
@@ -41,7 +42,7 @@ def make(settings: Settings) -> dict[type, Handler]:
     def run(request: ScriptRequest, control: Control) -> Iterator[Event]:
         return run_script(request, control, make=draw, add_input=InputStore(inputs_folder(settings.data_dir)).add)
 
-    return {GenerationRequest: draw, ScriptRequest: run}
+    return {GenerationRequest: draw, ScriptRequest: run, WeightsOrder: lambda order, control: iter([Finished()])}
 
 
 def hold(settings: Settings, control: Control) -> Iterator[Event]:

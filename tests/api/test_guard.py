@@ -14,17 +14,20 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from webui.api import guard
+from webui.api import bodies, doors
 from webui.api.guard import Guard
+from webui.api.roles import is_guest
+from webui.core import passwords
+from webui.core.passwords import StoredPassword
 from webui.core.settings import Settings, parse_flags
 
 HOST = "127.0.0.1:7860"
 SOCKET = f"ws://{HOST}/internal/ws"
-ALL = ["GET", "POST", "OPTIONS", "HEAD"]
+ALL = ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"]
 
 
 async def answer(request: Request) -> Response:
-    return JSONResponse({"path": request.url.path, "size": len(await request.body())})
+    return JSONResponse({"path": request.url.path, "size": len(await request.body()), "guest": is_guest(request)})
 
 
 async def talk(websocket: WebSocket) -> None:
@@ -33,7 +36,7 @@ async def talk(websocket: WebSocket) -> None:
     await websocket.close()
 
 
-APP = Starlette(routes=[WebSocketRoute("/internal/ws", talk), Route("/{path:path}", answer, methods=ALL)])
+APP = Starlette(routes=[WebSocketRoute("/internal/ws{rest:path}", talk), Route("/{path:path}", answer, methods=ALL)])
 
 
 def settings(*flags: str) -> Settings:
@@ -48,10 +51,16 @@ def basic(text: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
 
 
+@pytest.fixture(autouse=True)
+def cheap_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of passwords that cost nothing; tests/core/test_passwords.py looks at the true ones."""
+    monkeypatch.setattr(passwords, "COST", 2)
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(guard.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(doors.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -89,6 +98,14 @@ def test_the_share_host_passes_once_it_is_known() -> None:
 
 def test_the_host_of_an_allowed_origin_passes() -> None:
     assert client("--cors-allow-origins", "https://easel.example.org").get("/", headers={"Host": "easel.example.org"}).status_code == 200
+
+
+def test_named_hosts_pass() -> None:
+    http = client("--allow-host", "Easel.Example.org,other")
+    for host in ("easel.example.org", "easel.example.org:443", "other:7860"):
+        assert http.get("/", headers={"Host": host}).status_code == 200
+        assert http.post("/", headers={"Host": host, "Origin": f"https://{host}"}).status_code == 200
+    assert http.get("/", headers={"Host": "evil.example"}).status_code == 421
 
 
 # origins
@@ -213,7 +230,7 @@ def test_browsers_get_a_login_page_and_go_on_where_they_wanted_to() -> None:
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
     assert "secret" not in cookie
-    assert http.get("/").json() == {"path": "/", "size": 0}
+    assert http.get("/").json() == {"path": "/", "size": 0, "guest": False}
     assert http.get("/sdapi/v1/options").status_code == 200
     with http.websocket_connect(SOCKET) as socket:
         assert socket.receive_text() == "hello"
@@ -255,9 +272,13 @@ def test_forged_cookies_open_nothing() -> None:
     http = client("--gradio-auth", "a:b")
     http.post("/login", data={"username": "a", "password": "b"})
     ((name, value),) = http.cookies.items()
-    end, _, signature = value.partition(".")
+    end, role, signature = value.split(".")
+    assert role == "owner"
     http.cookies.clear()
-    for forged in (f"{int(end) + 1}.{signature}", f"{end}.", f"{end}.{'0' * 64}", "", ".", "x.y", f"²{end}.{signature}"):
+    for forged in (
+        *(f"{int(end) + 1}.{role}.{signature}", f"{end}.{role}.", f"{end}.{role}.{'0' * 64}", "", ".", "x.y", f"²{end}.{role}.{signature}"),
+        *(f"{end}.guest.{signature}", f"{end}.{signature}", f"{end}.owner.owner.{signature}"),
+    ):
         assert http.get("/", headers={"Cookie": f"{name}={forged}".encode()}).status_code == 401
     assert http.get("/", headers={"Cookie": f"other=1; {name}={value}"}).status_code == 200
 
@@ -266,8 +287,8 @@ def test_sessions_end(monkeypatch: pytest.MonkeyPatch) -> None:
     http = client("--gradio-auth", "a:b")
     http.post("/login", data={"username": "a", "password": "b"})
     ((name, value),) = http.cookies.items()
-    now = guard.time.time()
-    monkeypatch.setattr(guard.time, "time", lambda: now + guard.SESSION_SECONDS + 5)
+    now = doors.time.time()
+    monkeypatch.setattr(doors.time, "time", lambda: now + doors.SESSION_SECONDS + 5)
     assert http.get("/", headers={"Cookie": f"{name}={value}"}).status_code == 401
 
 
@@ -349,21 +370,153 @@ def test_below_a_subpath_a_prefix_that_uvicorn_doubles_counts_once() -> None:
 
 def test_passwords_are_not_kept_readable() -> None:
     guarded = Guard(APP, settings("--gradio-auth", "ann:a-very-long-password"))
+    http = TestClient(guarded, base_url=f"http://{HOST}")
+    assert http.get("/", headers=basic("ann:a-very-long-password")).status_code == 200
     assert "a-very-long-password" not in repr({**vars(guarded), **vars(guarded._page)})
+
+
+def test_a_password_costs_its_slow_sum_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    fits = StoredPassword.fits
+    monkeypatch.setattr(StoredPassword, "fits", lambda self, word: tried.append(word) or fits(self, word))
+    http = client("--gradio-auth", "a:b")
+    assert [http.get("/", headers=basic("a:b")).status_code for _ in range(5)] == [200] * 5
+    assert tried == ["b"]
+    assert [http.get("/", headers=basic(text)).status_code for text in ("a:x", "nobody:b")] == [401] * 2
+    assert tried == ["b", "x", "b"]  # a user who is not there costs as much
+
+
+def test_passwords_that_come_at_once_are_all_counted() -> None:
+    async def flood() -> list[int]:
+        transport = httpx.ASGITransport(Guard(APP, settings("--gradio-auth", "a:b")))
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as http:
+            replies = await asyncio.gather(*(http.get("/", headers=basic(f"a:{i}")) for i in range(40)))
+        return sorted(reply.status_code for reply in replies)
+
+    assert asyncio.run(flood()) == [401] * 20 + [429] * 20
+
+
+# guests
+
+
+GUESTS = ("--gradio-auth", "ann:b", "--guest-auth", "visitor:c")
+ALLOWED = [
+    *("GET /", "GET /config", "GET /assets/x.js", "POST /gradio_api/queue/join", "GET /sdapi/v1/options", "GET /sdapi/v1/sd-models"),
+    *("GET /sdapi/v1/progress", "POST /sdapi/v1/txt2img", "POST /sdapi/v1/img2img", "POST /sdapi/v1/png-info"),
+    *("GET /internal/pictures/5", "GET /internal/jobs/abc/preview.jpg", "POST /internal/jobs/abc/interrupt", "POST /internal/inputs"),
+    *("GET /internal/models", "GET /internal/models/lora/a/b.safetensors/thumbnail", "POST /internal/progress", "GET /queue/status"),
+]
+REFUSED = [
+    *("POST /sdapi/v1/options", "POST /sdapi/v1/interrupt", "POST /sdapi/v1/skip", "POST /sdapi/v1/unload-checkpoint"),
+    *("POST /sdapi/v1/reload-checkpoint", "POST /sdapi/v1/refresh-checkpoints", "POST /sdapi/v1/server-stop", "GET /sdapi/v1/cmd-flags"),
+    *("POST /sdapi/v1/create/embedding", "POST /sdapi/v1/train/embedding", "GET /internal/sysinfo", "GET /sdapi/v1/../v1/cmd-flags"),
+    *("POST /internal/models/merge", "POST /internal/models/save", "POST /internal/models/lora/a/sidecar", "POST /internal/models/refresh"),
+    *("POST /internal/models/lora/a/thumbnail", "GET /internal/gallery", "DELETE /internal/pictures/5", "GET /api/v1/jobs", "POST /mcp"),
+    *("POST /", "PUT /internal/inputs", "GET /internal/whatever"),
+]
+
+
+@pytest.mark.parametrize("words", ALLOWED)
+def test_guests_may_make_pictures(words: str) -> None:
+    method, path = words.split()
+    reply = client(*GUESTS).request(method, path, headers=basic("visitor:c"))
+    assert (reply.status_code, reply.json()["guest"]) == (200, True)
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_guests_may_not_change_or_look_into_anything_else(words: str) -> None:
+    method, path = words.split()
+    http = client(*GUESTS)
+    reply = http.request(method, path, headers=basic("visitor:c"))
+    assert reply.status_code == 403
+    assert "guests" in reply.json()["detail"]
+    assert http.request(method, path, headers=basic("ann:b")).json()["guest"] is False
+
+
+def test_guests_log_in_by_the_form_and_stay_guests() -> None:
+    http = client(*GUESTS)
+    assert http.post("/login", data={"username": "visitor", "password": "c"}).status_code == 200
+    assert http.get("/").json()["guest"] is True
+    assert http.post("/sdapi/v1/options").status_code == 403
+    with http.websocket_connect(SOCKET + "/me-myself") as socket:
+        assert socket.receive_text() == "hello"
+
+
+def test_guests_below_a_subpath_are_guests_too() -> None:
+    http = client(*GUESTS, "--subpath", "easel")
+    for path in ("/easel/internal/sysinfo", "/internal/sysinfo", "/easel/easel/internal/sysinfo"):
+        assert http.get(path, headers=basic("visitor:c")).status_code == 403
+    assert http.get("/easel/internal/pictures/1", headers=basic("visitor:c")).status_code == 200
+
+
+def test_guests_use_the_api_also_where_it_has_users_of_its_own() -> None:
+    http = client(*GUESTS, "--api-auth", "bob:d")
+    assert http.post("/sdapi/v1/txt2img", headers=basic("visitor:c")).json()["guest"] is True
+    assert http.post("/sdapi/v1/txt2img", headers=basic("bob:d")).json()["guest"] is False
+    assert http.post("/sdapi/v1/txt2img", headers=basic("ann:b")).status_code == 401
+
+
+# floods
+
+
+def test_a_client_that_asks_too_often_is_told_so_and_others_are_not(clock: list[float]) -> None:
+    guarded = Guard(APP, settings("--rate-limit", "5"))
+    busy, other = (TestClient(guarded, base_url=f"http://{HOST}", client=(address, 1)) for address in ("10.0.0.1", "10.0.0.2"))
+    assert [busy.get("/").status_code for _ in range(52)] == [200] * 50 + [429] * 2
+    assert int(busy.get("/").headers["retry-after"]) >= 1
+    assert other.get("/").status_code == 200
+    clock[0] += 1
+    assert [busy.get("/").status_code for _ in range(6)] == [200] * 5 + [429]
+
+
+def test_without_a_limit_there_is_none(clock: list[float]) -> None:
+    limit = doors.RateLimit(0)
+    assert all(limit.allows("a") for _ in range(10_000))
+
+
+def test_what_is_remembered_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "MAX_CLIENTS", 3)
+    limit, wrong = doors.RateLimit(1), doors.WrongPasswords()
+    for i in range(9):
+        limit.allows(str(i))
+        wrong.note(str(i))
+    assert (list(limit._left), list(wrong._times)) == (["6", "7", "8"], ["6", "7", "8"])
+
+
+# kinds of bodies
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "TEXT/PLAIN;charset=utf-8"]
+)
+def test_forms_of_web_pages_are_not_taken_for_json(kind: str) -> None:
+    http = client()
+    for path in ("/sdapi/v1/txt2img", "/sdapi/v1/options", "/api/v1/jobs"):
+        reply = http.post(path, content=b"{}", headers={"Content-Type": kind})
+        assert reply.status_code == 415
+        assert "application/json" in reply.json()["detail"]
+    assert http.post("/sdapi/v1/interrupt", content=b"{}", headers={"Content-Type": kind}).status_code == 200
+    assert http.post("/sdapi/v1/txt2img", headers={"Content-Type": kind}).status_code == 200  # no body at all
+    assert http.post("/internal/inputs", content=b"x", headers={"Content-Type": kind}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "application/vnd.api+json", ""])
+def test_json_and_bodies_without_a_kind_pass(kind: str) -> None:
+    assert client().post("/sdapi/v1/txt2img", content=b"{}", headers={"Content-Type": kind} if kind else {}).status_code == 200
 
 
 # sizes and the rest
 
 
 def test_bodies_that_say_they_are_too_large_are_refused_unread() -> None:
-    for length in (str(guard.MAX_BODY + 1), "9" * 30):
+    for length in (str(bodies.MAX_BODY + 1), "9" * 30):
         assert client().post("/x", headers={"Content-Length": length}).status_code == 413
     for length in ("-1", "x", "²"):
         assert client().post("/x", headers={"Content-Length": length.encode()}).status_code == 400
 
 
 def test_bodies_without_a_length_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MAX_BODY", 1000)
+    monkeypatch.setattr(bodies, "MAX_BODY", 1000)
 
     async def endless() -> AsyncIterator[bytes]:
         while True:

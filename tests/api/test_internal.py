@@ -17,6 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from tests.api.conftest import holding, png
 from webui.api.internal import internal_router
+from webui.api.roles import GUEST
 from webui.core.request import GenerationRequest
 from webui.service.service import Service
 
@@ -73,6 +74,23 @@ def test_a_page_is_told_of_its_job_until_the_picture_is_there(page: TestClient, 
     pictures = [picture for snapshot in told for picture in snapshot.get("pictures", [])]
     assert pictures[-1]["seed"] == str(2**60 + 1)
     assert page.get(f"/internal/pictures/{pictures[-1]['id']}").content[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_guests_see_the_pictures_of_their_own_browser_alone(service: Service) -> None:
+    mine, theirs, nobodys = (service.wait(submit(service, "x", owner), 30).pictures[0].id for owner in (ME, OTHER, ""))
+    app = FastAPI()
+    app.include_router(internal_router(service))
+
+    async def as_guest(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, GUEST: True}, receive, send)
+
+    http = TestClient(as_guest)
+    asked = {
+        name: http.get(f"/internal/pictures/{number}?client={ME}").status_code for name, number in [("mine", mine), ("theirs", theirs)]
+    }
+    assert asked == {"mine": 200, "theirs": 403}
+    assert http.get(f"/internal/pictures/{mine}").status_code == 403
+    assert http.get(f"/internal/pictures/{nobodys}?client=").status_code == 403
 
 
 def test_a_picture_whose_file_is_gone_and_one_that_never_was_are_not_found(page: TestClient, service: Service) -> None:

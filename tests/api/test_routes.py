@@ -13,12 +13,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import holding, opened, png, until
+from webui.api.roles import GUEST
 from webui.api.routes import sdapi_router
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import Busy
 from webui.core.image_metadata import read_infotext
 from webui.core.request import GenerationRequest
-from webui.core.settings import PREFERENCES, Settings
+from webui.core.settings import Settings
 from webui.service.service import Service
 
 Post = Callable[..., dict[str, Any]]
@@ -80,6 +81,62 @@ def test_send_images_false_sends_none_and_all_else(post: Post) -> None:
     assert len(json.loads(answer["info"])["infotexts"]) == 2
 
 
+def test_a_grid_comes_first_where_several_pictures_are_kept(post: Post, service: Service) -> None:
+    answer = post(prompt="many", seed=7, batch_size=2, n_iter=2, save_images=True)
+    info = json.loads(answer["info"])
+    assert [opened(image).size for image in answer["images"]] == [(128, 128)] + [(64, 64)] * 4
+    assert (info["index_of_first_image"], info["all_seeds"], len(info["infotexts"])) == (1, [7, 8, 9, 10], 5)
+    assert [read_infotext(base64.b64decode(image)).text for image in answer["images"]] == info["infotexts"]
+    assert service.recent_pictures(1)[0].sheet
+
+
+@pytest.mark.parametrize(
+    ("fields", "count", "kept"),
+    [
+        ({"save_images": False}, 2, 0),
+        ({"override_settings": {"return_grid": False}}, 2, 3),
+        ({"override_settings": {"grid_save": False}}, 3, 2),
+        ({"override_settings": {"grid_save": False, "return_grid": False}}, 2, 2),
+        ({"override_settings": {"samples_save": False}}, 3, 1),
+        ({"batch_size": 1}, 1, 1),
+        ({"batch_size": 1, "override_settings": {"grid_only_if_multiple": False}}, 2, 2),
+    ],
+)
+def test_grids_are_made_sent_and_kept_as_options_say(post: Post, service: Service, fields: dict[str, Any], count: int, kept: int) -> None:
+    before = len(service.recent_pictures(1000))
+    assert len(post(**{"batch_size": 2, "save_images": True, **fields})["images"]) == count
+    assert len(service.recent_pictures(1000)) - before == kept
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_pictures_are_sent_bare_where_options_say_so(post: Post, ending: str) -> None:
+    (image,) = post(prompt="secret words", override_settings={"enable_pnginfo": False, "samples_format": ending})["images"]
+    data = base64.b64decode(image)
+    assert read_infotext(data).text == ""
+    assert b"secret words" not in data
+    assert b"s\0e\0c\0r\0e\0t" not in data
+
+
+def test_preferences_of_img2img_count_where_a_request_says_nothing(post: Post, http: TestClient, service: Service) -> None:
+    http.post("/sdapi/v1/options", json={"initial_noise_multiplier": 1.5, "img2img_fix_steps": True, "tiling": True})
+    post("img2img", init_images=[png()], force_task_id="preferred")
+    post("img2img", init_images=[png()], initial_noise_multiplier=0.5, tiling=False, force_task_id="told")
+    preferred, told = (service.job(name).request for name in ("preferred", "told"))
+    assert (preferred.init.noise_multiplier, preferred.init.exact_steps, preferred.tiling) == (1.5, True, "Both")
+    assert (told.init.noise_multiplier, told.init.exact_steps, told.tiling) == (0.5, True, "Off")
+
+
+def test_networks_are_left_out_of_prompts_on_demand(post: Post) -> None:
+    info = json.loads(post(prompt="a cat <lora:none:1>", disable_extra_networks=True)["info"])
+    assert info["prompt"] == "a cat "
+
+
+def test_built_in_scripts_that_are_always_on_may_be_named(post: Post, http: TestClient) -> None:
+    args = {"Seed": {"args": [1, False]}, "Sampler": {"args": [20, "Euler", "Karras"]}, "comments": {}, "Hypertile": {"args": []}}
+    assert len(post(alwayson_scripts=args)["images"]) == 1
+    assert http.post("/sdapi/v1/txt2img", json={"alwayson_scripts": {"adetailer": {"args": []}}}).status_code == 422
+
+
 def test_seed_minus_one_is_drawn_and_told(post: Post) -> None:
     seeds = {json.loads(post(seed=-1)["info"])["seed"] for _ in range(2)}
     assert len(seeds) == 2
@@ -114,6 +171,26 @@ def test_override_settings_stay_where_the_request_says_so(post: Post, http: Test
     post(override_settings={"CLIP_stop_at_last_layers": 3, "unknown": 1}, override_settings_restore_afterwards=False)
     assert http.get("/sdapi/v1/options").json()["CLIP_stop_at_last_layers"] == 3
     assert json.loads(post()["info"])["clip_skip"] == 3
+
+
+def test_guests_leave_no_preferences_behind_and_see_no_preview_of_others(app: FastAPI, service: Service, post: Post) -> None:
+    async def as_guest(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, GUEST: True}, receive, send)
+
+    guest = TestClient(as_guest)
+    body = {"width": 64, "height": 64, "override_settings": {"jpeg_quality": 5}, "override_settings_restore_afterwards": False}
+    assert guest.post("/sdapi/v1/txt2img", json=body).status_code == 403
+    assert guest.post("/sdapi/v1/txt2img", json={"width": 64, "height": 64}).status_code == 200
+    assert service.preferences()["jpeg_quality"] != 5
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(post, prompt="hold")
+        holding(service)
+        until(lambda: service.preview(service.jobs()[0].id))
+        assert guest.get("/sdapi/v1/progress").json()["current_image"] is None
+        (service.settings.data_dir / "go").touch()
+        running.result(20)
+    (service.settings.data_dir / "go").unlink()
+    (service.settings.data_dir / "holding").unlink()
 
 
 def test_an_automatic_vae_overrides_a_preferred_one(post: Post, http: TestClient) -> None:
@@ -286,15 +363,6 @@ def test_waiting_generations_do_not_keep_other_routes_waiting(http: TestClient, 
 # options and lists
 
 
-def test_options_are_accepted_back_unchanged(http: TestClient) -> None:
-    options = http.get("/sdapi/v1/options").json()
-    assert set(options) == {preference.name for preference in PREFERENCES}
-    assert options["sd_model_checkpoint"].startswith("alpha.ckpt [")
-    reply = http.post("/sdapi/v1/options", json=options)
-    assert (reply.status_code, reply.json()) == (200, None)
-    assert http.get("/sdapi/v1/options").json() == options
-
-
 def test_the_checkpoint_is_set_by_any_of_its_names_and_told_by_its_title(http: TestClient) -> None:
     model = next(model for model in http.get("/sdapi/v1/sd-models").json() if model["model_name"] == "people_beta")
     for name in (model["title"], "people/beta.ckpt", "beta.ckpt", "people_beta", model["hash"], model["sha256"]):
@@ -378,7 +446,7 @@ def test_memory_tells_of_ram(http: TestClient) -> None:
 def test_the_documentation_lists_every_route(app: FastAPI) -> None:
     names = """txt2img img2img png-info progress interrupt skip options sd-models sd-vae samplers schedulers cmd-flags memory
     refresh-checkpoints refresh-vae refresh-loras refresh-embeddings loras embeddings hypernetworks prompt-styles upscalers
-        latent-upscale-modes scripts script-info"""
+        latent-upscale-modes scripts script-info interrogate extensions unload-checkpoint reload-checkpoint"""
     assert set(app.openapi()["paths"]) == {f"/sdapi/v1/{name}" for name in names.split()}
 
 

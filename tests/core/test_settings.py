@@ -15,6 +15,13 @@ def flags(*words, environ=None):
     return parse_flags(words, environ or {})
 
 
+def opens(credentials, *pairs):
+    """Whether just these (user, password) pairs are meant, in order."""
+    return len(credentials) == len(pairs) and all(
+        user == name and stored.fits(word) for (user, stored), (name, word) in zip(credentials, pairs, strict=True)
+    )
+
+
 def test_without_flags_only_this_machine_is_served():
     settings = flags()
     assert (settings.host, settings.port, settings.exposed, settings.gradio_auth) == ("127.0.0.1", 7860, False, ())
@@ -48,11 +55,13 @@ def test_a_folder_flag_adds_a_folder(flag, name, tmp_path):
 
 def test_listening_to_others_without_a_password_makes_one_and_prints_it(capsys):
     settings = flags("--listen")
-    ((user, password),) = settings.gradio_auth
+    ((user, stored),) = settings.gradio_auth
     assert (settings.host, settings.exposed, settings.api_auth) == ("0.0.0.0", True, settings.gradio_auth)
+    out = capsys.readouterr().out
+    assert f"user: {user}" in out
+    password = out.partition("password: ")[2].split()[0]
     assert len(password) >= 16
-    assert f"user: {user}" in (out := capsys.readouterr().out)
-    assert password in out
+    assert stored.fits(password)
     assert flags("--share").gradio_auth != settings.gradio_auth
 
 
@@ -63,19 +72,45 @@ def test_no_page_is_open_to_others_by_accident(words):
 
 def test_insecure_and_own_passwords_make_none(capsys):
     assert flags("--listen", "--insecure").gradio_auth == ()
-    assert flags("--listen", "--gradio-auth", "a:b, c:d:e").gradio_auth == (("a", "b"), ("c", "d:e"))
+    assert opens(flags("--listen", "--gradio-auth", "a:b, c:d:e").gradio_auth, ("a", "b"), ("c", "d:e"))
     assert flags("--listen", "--nowebui", "--api-auth", "a:b").gradio_auth == ()
     assert capsys.readouterr().out == ""
 
 
 def test_the_page_password_holds_for_the_api_too():
-    assert flags("--gradio-auth", "a:b").api_auth == (("a", "b"),)
-    assert flags("--gradio-auth", "a:b", "--api-auth", "c:d").api_auth == (("c", "d"),)
+    assert opens(flags("--gradio-auth", "a:b").api_auth, ("a", "b"))
+    assert opens(flags("--gradio-auth", "a:b", "--api-auth", "c:d").api_auth, ("c", "d"))
+    same = flags("--gradio-auth", "a:b", "--api-auth", "a:b")
+    assert same.api_auth == same.gradio_auth
+
+
+def test_guests_never_leave_the_owner_without_a_password(capsys):
+    settings = flags("--guest-auth", "visitor:come in")
+    assert opens(settings.guest_auth, ("visitor", "come in"))
+    ((_, stored),) = settings.gradio_auth
+    assert stored.fits(capsys.readouterr().out.partition("password: ")[2].split()[0])
+    assert opens(flags("--guest-auth", "v:w", "--gradio-auth", "a:b").gradio_auth, ("a", "b"))
+    with pytest.raises(SystemExit):
+        flags("--guest-auth", "a:x", "--gradio-auth", "a:b")
+
+
+def test_no_password_can_be_read_in_the_settings():
+    words = ("--gradio-auth", "a:first-secret", "--api-auth", "b:second-secret", "--guest-auth", "c:third-secret")
+    settings = flags(*words)
+    assert b"secret" not in pickle.dumps(settings)
+    assert "secret" not in repr(settings)
+
+
+def test_other_hosts_and_the_rate_limit_are_flags():
+    settings = flags("--allow-host", "Easel.example.org, b", "--rate-limit", "7")
+    assert (settings.allow_hosts, settings.rate_limit, settings.api_enable_requests) == (("easel.example.org", "b"), 7, False)
+    with pytest.raises(SystemExit):
+        flags("--rate-limit", "-1")
 
 
 def test_passwords_are_read_from_a_file(tmp_path):
     (tmp_path / "users").write_text("a:b\nc:d,e:f\n")
-    assert flags("--gradio-auth-path", str(tmp_path / "users")).gradio_auth == (("a", "b"), ("c", "d"), ("e", "f"))
+    assert opens(flags("--gradio-auth-path", str(tmp_path / "users")).gradio_auth, ("a", "b"), ("c", "d"), ("e", "f"))
 
 
 def test_no_password_shows_when_settings_are_printed():
@@ -122,11 +157,6 @@ def test_flags_of_the_environment_come_first():
     assert (settings.port, settings.checkpoint) == (2, "my model.ckpt")
     with pytest.raises(SystemExit):
         flags(environ={"COMMANDLINE_ARGS": "--ckpt 'open"})
-
-
-def test_flags_whose_work_is_not_built_yet_say_so():
-    told = flags("--medvram", "--lowvram", "--api-server-stop").warnings
-    assert [warning.partition(" ")[0] for warning in told] == ["--api-server-stop"]
 
 
 def test_use_cpu_takes_the_parts_that_a1111_takes():

@@ -11,6 +11,7 @@ from typing import Any
 
 from webui import __version__
 from webui.api.hires import with_hires
+from webui.api.known_options import FIXED, PREFERRED, check_fixed
 from webui.api.options import with_guidance
 from webui.api.refiner import TITLE, with_refiner
 from webui.api.repainting import SOFT, chosen, init_options, inpaint
@@ -23,6 +24,7 @@ from webui.core.errors import BadRequest, MissingModel
 from webui.core.guidance_options import GUIDANCE
 from webui.core.hires import hires_items, tells_hires
 from webui.core.infotext_init import INIT_KEYS, INPAINT_KEYS
+from webui.core.networks import extract_networks
 from webui.core.refiner import refiner_items
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
@@ -60,6 +62,8 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     request = _with_sampler_options(request, body)
     request = replace(request, styles=tuple(body.styles))
     request = with_refiner(with_guidance(request, body, preferences), body)
+    if body.disable_extra_networks:
+        request = replace(request, prompt=extract_networks(request.prompt)[0], negative_prompt=extract_networks(request.negative_prompt)[0])
     if body.aesthetic is not None:
         request = replace(request, aesthetic=_aesthetic(body.aesthetic))
     if body.prediction_type is not None:
@@ -68,7 +72,7 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
         if getattr(request, name) < 1:
             raise BadRequest(f"{name} {getattr(request, name)} is out of range: use 64 or more")
     if isinstance(body, Img2Img):
-        return _with_init_images(request, body, add_input)
+        return _with_init_images(request, body, add_input, preferences)
     assert isinstance(body, Txt2Img)
     return [with_hires(replace(request, init=None), body, lambda name, text: add_input(decode_picture(name, text)))]
 
@@ -76,21 +80,20 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
 def _refuse_what_is_missing(body: Generation) -> None:
     """Refuse what Easel cannot do rather than answer with another picture than the one asked for."""
     for name in body.alwayson_scripts:
-        if name.strip().lower() not in (SOFT, TITLE):
+        if name.strip().lower() not in (SOFT, TITLE, *BUILT_IN):
             raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
     wanted = {
         "restore_faces": body.restore_faces,
         "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
-        **{name: body.override_settings.get(name, usual) not in (None, usual) for name, usual in FIXED.items()},
     }
     for name, value in wanted.items():
         if value:
             raise BadRequest(f"{name} is not supported by this version of Easel; leave it out")
+    for name in FIXED.keys() & body.override_settings.keys() - PREFERRED:
+        check_fixed(name, body.override_settings[name])
 
 
-FIXED = {  # options that change pictures, with the only value that Easel works with so far
-    "token_merging_ratio": 0.0,
-}
+BUILT_IN = ("comments", "extra options", "hypertile", "sampler", "seed")  # their arguments count in A1111's page alone
 
 
 def _base(body: Generation, preferences: Mapping[str, Any]) -> GenerationRequest:
@@ -99,12 +102,14 @@ def _base(body: Generation, preferences: Mapping[str, Any]) -> GenerationRequest
         clip_skip=preferences["CLIP_stop_at_last_layers"],
         rng=preferences.get("randn_source", GenerationRequest.rng),
         sampler_options=preferred_options(preferences),
+        tiling=_tiling(preferences.get("tiling"), GenerationRequest.tiling),
     )
     defaults = _overlay(type(body)(), preferred, everything=True)
     if not body.infotext:
         return defaults
     if isinstance(body, Img2Img):
-        defaults = replace(defaults, init=InitImage(image=UNKNOWN, inpaint=Inpaint(mask=UNKNOWN) if body.mask else None))
+        inpainted = Inpaint(mask=UNKNOWN) if body.mask else None
+        defaults = replace(defaults, init=InitImage(image=UNKNOWN, inpaint=inpainted, **init_options(preferences)))
     request, problems = infotext.to_request(_told(body), defaults, notes=False)
     if problems:
         listed = _short("; ".join(problems), 600)
@@ -227,13 +232,15 @@ def _as_text(name: str, value: Any) -> str:
     return value
 
 
-def _with_init_images(request: GenerationRequest, body: Img2Img, add_input: AddInput) -> list[GenerationRequest]:
+def _with_init_images(
+    request: GenerationRequest, body: Img2Img, add_input: AddInput, preferences: Mapping[str, Any]
+) -> list[GenerationRequest]:
     if body.init_images is None:
         raise MissingModel("Init image not found")
     count = len(body.init_images)
     if not 1 <= count <= max(min(request.batch_size, MAX_BATCH_SIZE), 1):
         raise BadRequest(f"init_images holds {count} pictures; send 1, or at most batch_size ({request.batch_size}) of them")
-    told = request.init or InitImage(image="")  # by an infotext, or the defaults
+    told = request.init or InitImage(image="", **init_options(preferences))  # by an infotext, or the defaults
     sent = body.model_fields_set if request.init else set(Img2Img.model_fields)
     init = replace(
         told,
@@ -259,7 +266,9 @@ def _tells_mask(body: Img2Img) -> bool:
 def decode_picture(name: str, text: str) -> bytes:
     """The bytes of a picture sent as base64, bare or in a data URI. Raises BadRequest."""
     if text[:8].lower().startswith(("http://", "https://")):
-        raise BadRequest(f"{name}: Easel fetches no pictures from addresses; send the picture itself as base64")
+        raise BadRequest(
+            f"{name}: Easel fetches pictures from addresses only with --api-enable-requests; send the picture itself as base64"
+        )
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
@@ -274,11 +283,14 @@ def decode_picture(name: str, text: str) -> bytes:
     return data
 
 
-def to_answer(body: Generation, request: GenerationRequest, jobs: Sequence[Job], quality: int) -> dict[str, Any]:
-    """The JSON of a finished generation. `request`: the first job's, completed; `jobs`: ended, in order; `quality`: of JPEG, 1 .. 100."""
-    pictures = [picture for job in jobs for picture in job.pictures]
+def to_answer(
+    body: Generation, request: GenerationRequest, jobs: Sequence[Job], preferences: Mapping[str, Any], grid: SavedPicture | None = None
+) -> dict[str, Any]:
+    """The JSON of a finished generation. `request`: the first job's, completed; `jobs`: ended, in order; `grid`: comes first."""
+    pictures = [*([grid] if grid else ()), *(picture for job in jobs for picture in job.pictures)]
     wanted = str(body.override_settings.get("samples_format", "")).lower().replace("jpeg", "jpg")
-    images = [encode_picture(picture, wanted, quality) for picture in pictures] if body.send_images else []
+    bare = not overridden(body, preferences, "enable_pnginfo")
+    images = [encode_picture(picture, wanted, preferences["jpeg_quality"], bare) for picture in pictures] if body.send_images else []
     return {
         "images": images,
         "parameters": _echo(body, request),
@@ -286,14 +298,22 @@ def to_answer(body: Generation, request: GenerationRequest, jobs: Sequence[Job],
     }
 
 
-def encode_picture(picture: SavedPicture, wanted: str, quality: int) -> str:
-    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes; infotext inside.
+def overridden(body: Generation, preferences: Mapping[str, Any], name: str) -> Any:
+    """A preference, or what the request says in its place. Raises BadRequest."""
+    told = body.override_settings.get(name)
+    return preferences[name] if told is None else next(row for row in PREFERENCES if row.name == name).check(told)
+
+
+def encode_picture(picture: SavedPicture, wanted: str, quality: int, bare: bool = False) -> str:
+    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes; infotext inside unless `bare`.
 
     Sheets stay PNG: they may be larger than the other formats can be.
     """
     data = picture.path.read_bytes()
-    if wanted in ("png", "jpg", "webp") and picture.path.suffix != f".{wanted}" and not picture.sheet:
-        data = image_metadata.encode(image_metadata.open_image(data), picture.infotext, wanted, quality)
+    kept = picture.path.suffix[1:]
+    ending = wanted if wanted in ("png", "jpg", "webp") and not picture.sheet else kept
+    if bare or ending != kept:
+        data = image_metadata.encode(image_metadata.open_image(data), "" if bare else picture.infotext, ending, quality)
     return base64.b64encode(data).decode("ascii")
 
 
@@ -314,12 +334,13 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
     texts = [picture.infotext for picture in pictures]
     parsed = infotext.read(texts[0]).params if texts else {}
     repainting = request.init or request.hires
-    each = _told_singly(texts, request) if isinstance(job.request, ScriptRequest) else _told_at_once(pictures, request)
+    counted = pictures if isinstance(job.request, ScriptRequest) else [picture for picture in pictures if not picture.sheet]
+    each = _told_singly(texts, request) if isinstance(job.request, ScriptRequest) else _told_at_once(counted, request)
     return {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": request.seed,
-        "all_seeds": [picture.seed for picture in pictures],
+        "all_seeds": [picture.seed for picture in counted],
         "subseed": request.variation_seed,
         **each,
         "subseed_strength": request.variation_strength,

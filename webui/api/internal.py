@@ -7,15 +7,17 @@ import asyncio
 import re
 from typing import Any
 
-from fastapi import APIRouter, Response, UploadFile, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Request, Response, UploadFile, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from webui.api.envelope import EnvelopeRoute
+from webui.api.files import file_answer
 from webui.api.models import add_model_routes
 from webui.api.preferences import add_preference_routes
 from webui.api.prompts import add_prompt_routes
+from webui.api.roles import is_guest
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.image_metadata import RECIPE
@@ -92,15 +94,15 @@ def _own_job(service: Service, job_id: str, client: str) -> Job:
 
 def _add_picture_routes(router: APIRouter, service: Service) -> None:
     @router.get("/pictures/{picture_id}")
-    def picture(picture_id: int) -> FileResponse:
-        path = service.picture(picture_id).path
-        if not path.is_file():
-            raise MissingModel(f"the file of picture {picture_id} is not there any more: {path.name}")
-        return FileResponse(path, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+    def picture(picture_id: int, request: Request, client: str = "") -> FileResponse:
+        found = service.picture(picture_id)
+        if is_guest(request) and (not client or found.owner != client):
+            raise NotAllowed("this picture was made by somebody else; guests see their own")
+        return file_answer(found.path)
 
     @router.get("/inputs/{name}")
     def kept_input(name: str) -> FileResponse:
-        return FileResponse(service.input_path(name), headers={"Cache-Control": "private, max-age=31536000, immutable"})
+        return file_answer(service.input_path(name))
 
     @router.post("/inputs")
     async def keep_input(file: UploadFile) -> dict[str, Any]:

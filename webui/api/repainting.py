@@ -7,30 +7,24 @@ from webui.api.schemas import Generation, Img2Img
 from webui.core.choices import MASKED_CONTENT
 from webui.core.errors import BadRequest
 from webui.core.request import Inpaint
+from webui.core.settings import PREFERENCES
 from webui.core.soft_inpainting import SoftInpainting, soft_from_arguments
 
 SOFT = "soft inpainting"  # title of the script, case ignored
-OPTIONS: dict[str, tuple[str, type]] = {  # option in override_settings -> field of InitImage
-    "initial_noise_multiplier": ("noise_multiplier", float),
-    "img2img_extra_noise": ("extra_noise", float),
-    "img2img_color_correction": ("colour_correction", bool),
-    "img2img_fix_steps": ("exact_steps", bool),
-    "inpainting_mask_weight": ("mask_weight", float),
+OPTIONS = {  # option -> field of InitImage
+    "initial_noise_multiplier": "noise_multiplier",
+    "img2img_extra_noise": "extra_noise",
+    "img2img_color_correction": "colour_correction",
+    "img2img_fix_steps": "exact_steps",
+    "inpainting_mask_weight": "mask_weight",
 }
 
 
-def init_options(overrides: Mapping[str, Any], noise_multiplier: float | None = None) -> dict[str, Any]:
-    """Fields of InitImage that override_settings and the field of its own name tell. Raises BadRequest."""
-    told = {field: _value(name, overrides[name], kind) for name, (field, kind) in OPTIONS.items() if overrides.get(name) is not None}
+def init_options(options: Mapping[str, Any], noise_multiplier: float | None = None) -> dict[str, Any]:
+    """Fields of InitImage that options, and the field of its own name, tell. Raises BadRequest."""
+    rows = {row.name: row for row in PREFERENCES}
+    told = {field: rows[name].check(options[name]) for name, field in OPTIONS.items() if options.get(name) is not None}
     return told | ({} if noise_multiplier is None else {"noise_multiplier": noise_multiplier})
-
-
-def _value(name: str, value: Any, kind: type) -> Any:
-    if kind is bool and isinstance(value, (bool, int)):
-        return bool(value)
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    raise BadRequest(f"{name} should be {'true or false' if kind is bool else 'a number'}")
 
 
 def inpaint(body: Img2Img, told: Inpaint | None, add_picture: Callable[[str, str], str]) -> Inpaint | None:

@@ -1,103 +1,119 @@
 """The routes of /sdapi/v1: JSON in and out as A1111's clients speak it, over what Service offers."""
 
 import base64
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from webui.api import convert, reading, scripts
+from webui.api import convert, readings, scripts
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
-from webui.core import errors
+from webui.api.failure import failure
+from webui.api.fetching import PictureFetcher
+from webui.api.flags import told_flags
+from webui.api.known_options import FIXED, IDLE, PREFERRED, checked_options
+from webui.api.roles import is_guest
+from webui.api.system import Switch, add_absent_routes, add_switch_routes, add_weights_routes
+from webui.api.waiting import Patience
 from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
-from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
+from webui.core.errors import BadRequest, Busy, MissingModel, NotAllowed
 from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
-from webui.service.service import Job, Service
-
-WAITING = 256  # generations that may wait for their turn at once, each in a thread of its own
-SECRET = ("gradio_auth", "api_auth")
+from webui.service.service import Job, SavedPicture, Service
 
 
-def sdapi_router(service: Service, settings: Settings) -> APIRouter:
-    """All routes of /sdapi/v1; mount it without a prefix."""
+def sdapi_router(service: Service, settings: Settings, switch: Switch | None = None) -> APIRouter:
+    """All routes of /sdapi/v1; mount it without a prefix. switch: ends the server, for --api-server-stop."""
     router = APIRouter(prefix="/sdapi/v1", route_class=EnvelopeRoute, tags=["sdapi"], strict_content_type=False)
-    _add_generation(router, service)
+    patience = Patience()
+    fetcher = PictureFetcher() if settings.api_enable_requests else None
+    _add_generation(router, service, patience, fetcher)
     _add_running(router, service)
     _add_options(router, service, settings)
     _add_lists(router, service)
+    add_weights_routes(router, service, patience)
+    add_absent_routes(router)
+    if settings.api_server_stop:
+        add_switch_routes(router, switch or Switch())
     return router
 
 
-def _add_generation(router: APIRouter, service: Service) -> None:
-    waiting = CapacityLimiter(WAITING)
-
-    async def answer(body: wire.Generation) -> Response:
-        return await to_thread.run_sync(generate, service, body, limiter=waiting, abandon_on_cancel=True)  # so that the server can stop
-
+def _add_generation(router: APIRouter, service: Service, patience: Patience, fetcher: PictureFetcher | None) -> None:
     @router.post("/txt2img", response_model=wire.Pictures)
-    async def txt2img(body: wire.Txt2Img) -> Response:
+    async def txt2img(body: wire.Txt2Img, request: Request) -> Response:
         """Pictures from a prompt; answers when they are done."""
-        return await answer(body)
+        _refuse_to_guests(request, body)
+        return await patience.run(generate, service, body, fetcher)
 
     @router.post("/img2img", response_model=wire.Pictures)
-    async def img2img(body: wire.Img2Img) -> Response:
+    async def img2img(body: wire.Img2Img, request: Request) -> Response:
         """Pictures from a picture, wholly or where a mask is white; answers when they are done."""
-        return await answer(body)
+        _refuse_to_guests(request, body)
+        return await patience.run(generate, service, body, fetcher)
 
     @router.post("/png-info")
     def png_info(body: wire.PngInfo) -> wire.PngInfoAnswer:
         """The infotext that a picture carries."""
-        return wire.PngInfoAnswer(**reading.png_info(body.image))
+        return wire.PngInfoAnswer(**readings.png_info((fetcher.filled(body) if fetcher else body).image))
 
 
-def generate(service: Service, body: wire.Generation) -> Response:
+def _refuse_to_guests(request: Request, body: wire.Generation) -> None:
+    if is_guest(request) and body.override_settings and not body.override_settings_restore_afterwards:
+        raise NotAllowed("guests change no preferences; leave override_settings_restore_afterwards out")
+
+
+def generate(service: Service, body: wire.Generation, fetcher: PictureFetcher | None = None) -> Response:
     """Submit the jobs of `body` one after another, wait for each, and answer with all their pictures. Blocks for as long."""
+    body = fetcher.filled(body) if fetcher else body
     requests = convert.to_requests(body, service.add_input, service.catalog, service.preferences())
     script = scripts.to_script(body, requests)
     first = service.complete(requests[0])
     several: list[JobRequest] = [replace(first.single(i), init=request.init) for i, request in enumerate(requests)]
     asked: list[JobRequest] = [script] if script else several if len(requests) > 1 else [first]
     if not body.override_settings_restore_afterwards:
-        known = service.preferences()
-        service.set_preferences({key: value for key, value in body.override_settings.items() if key in known and value is not None})
+        known = {key: value for key, value in body.override_settings.items() if key in PREFERRED and value is not None}
+        service.set_preferences(known)
+    save = body.save_images and convert.overridden(body, service.preferences(), "samples_save")
     jobs: list[Job] = []
     for request in asked:
         task = body.force_task_id if not jobs else None
-        jobs.append(service.wait(service.submit(request, job_id=task or None, save=body.save_images)))
+        jobs.append(service.wait(service.submit(request, job_id=task or None, save=save)))
         if jobs[-1].status == "failed":
-            raise _failure(jobs[-1])
+            raise failure(jobs[-1])
         if jobs[-1].status == "interrupted":
             break
         if not jobs[-1].ended:
             raise Busy("Easel is being stopped; the job goes on after the next start")
     made = shown_request(jobs[0].request) if script else None
-    return JSONResponse(convert.to_answer(body, made or first, jobs, service.preferences()["jpeg_quality"]))
+    grid = None if script else _grid(service, body, jobs)
+    return JSONResponse(convert.to_answer(body, made or first, jobs, service.preferences(), grid))
 
 
-def _failure(job: Job) -> EaselError:
-    """The error with which a job failed, to be answered with its own name and HTTP status."""
-    kind = getattr(errors, job.error_name, EngineError)
-    error: EaselError = kind(job.error or "the picture could not be made")
-    error.status = job.error_status if 400 <= job.error_status < 600 else 500
-    return error
+def _grid(service: Service, body: wire.Generation, jobs: list[Job]) -> SavedPicture | None:
+    """The grid of the pictures that is sent before them, and kept, where preferences or the request's own options say so."""
+    wish = partial(convert.overridden, body, service.preferences())
+    pictures = [picture for job in jobs for picture in job.pictures]
+    several = len(pictures) > 1 or (pictures and not wish("grid_only_if_multiple"))
+    if not (body.save_images and several and (wish("return_grid") or wish("grid_save"))):
+        return None
+    grid = service.grids.make(jobs[0].id, pictures, save=wish("grid_save"))
+    return grid if wish("return_grid") else None
 
 
 def _add_running(router: APIRouter, service: Service) -> None:
     @router.get("/progress")
-    def progress(skip_current_image: bool = False) -> wire.ProgressAnswer:
+    def progress(request: Request, skip_current_image: bool = False) -> wire.ProgressAnswer:
         """How far the running job is; zeros while nothing runs."""
         jobs = service.jobs(active_only=True)
         running = [job for job in jobs if job.status in ("running", "saving")] or [job for job in jobs if job.status == "queued"]
         if not running:
             return wire.ProgressAnswer()
-        preview = None if skip_current_image else service.preview(running[0].id)
+        preview = None if skip_current_image or is_guest(request) else service.preview(running[0].id)
         return _progress(running[0], preview)
 
     @router.post("/interrupt")
@@ -143,9 +159,10 @@ def _job_text(job: Job) -> str:
 def _add_options(router: APIRouter, service: Service, settings: Settings) -> None:
     @router.get("/options")
     def get_options() -> dict[str, Any]:
-        """Every preference; the checkpoint by its title."""
+        """Every preference, the checkpoint by its title; and A1111's options that clients read, though they change nothing here."""
         preferences = service.preferences()
-        return {**preferences, "sd_model_checkpoint": _title(service, preferences["sd_model_checkpoint"])}
+        fetches = {"api_enable_requests": settings.api_enable_requests}
+        return {**IDLE, **FIXED, **fetches, **preferences, "sd_model_checkpoint": _title(service, preferences["sd_model_checkpoint"])}
 
     @router.post("/options")
     def set_options(options: dict[str, Any]) -> None:
@@ -155,22 +172,17 @@ def _add_options(router: APIRouter, service: Service, settings: Settings) -> Non
                 wire.check_plain(key[:100], [key, value])
             except ValueError as error:
                 raise BadRequest(str(error)) from None
-        service.set_preferences({key: value for key, value in options.items() if value is not None})
+        service.set_preferences(checked_options({key: value for key, value in options.items() if value is not None}))
 
     @router.get("/cmd-flags")
     def cmd_flags() -> dict[str, Any]:
         """The flags that Easel was started with; passwords are never shown."""
-        flags = {field.name: _plain(getattr(settings, field.name)) for field in fields(settings) if field.name not in SECRET}
-        singular = {f"{kind}_dir": flags[f"{name}_dirs"][-1] for kind, name in FOLDERS.items()}
-        return {**flags, **singular, "ckpt": settings.checkpoint, **{name: "***" if getattr(settings, name) else None for name in SECRET}}
+        return told_flags(settings)
 
     @router.get("/memory")
     def memory() -> wire.Memory:
         """Main and device memory, in bytes."""
         return wire.Memory(**service.memory())
-
-
-FOLDERS = {"ckpt": "checkpoint", "vae": "vae", "lora": "lora", "embeddings": "embeddings", "hypernetwork": "hypernetwork"}
 
 
 def _title(service: Service, checkpoint: str) -> str:
@@ -179,12 +191,6 @@ def _title(service: Service, checkpoint: str) -> str:
         return service.catalog.find_checkpoint(checkpoint).title
     except MissingModel:
         return checkpoint
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _chosen_family(service: Service) -> str:
@@ -279,7 +285,7 @@ def _add_lists(router: APIRouter, service: Service) -> None:
     @router.get("/embeddings")
     def embeddings() -> wire.Embeddings:
         """The embeddings, by whether they fit the chosen checkpoint."""
-        return reading.embeddings(service.models.files("embedding"), _chosen_family(service))
+        return readings.embeddings(service.models.files("embedding"), _chosen_family(service))
 
     @router.get("/hypernetworks")
     def hypernetworks() -> list[wire.Hypernetwork]:

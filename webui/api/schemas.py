@@ -184,6 +184,32 @@ class PngInfo(Lenient):
     image: Picture = ""
 
 
+class Interrogation(Lenient):
+    image: Picture = ""
+    model: Text = "clip"
+
+
+class TaskQuestion(Lenient):
+    """id_live_preview: the number of the last preview that the client has."""
+
+    id_task: Text = ""
+    id_live_preview: Int = -1
+    live_preview: bool = True
+
+
+class TaskProgress(BaseModel):
+    """How a task stands; eta in seconds; live_preview: a data URI, or null where the client has the latest."""
+
+    active: bool = False
+    queued: bool = False
+    completed: bool = False
+    progress: float | None = None
+    eta: float | None = None
+    live_preview: str | None = None
+    id_live_preview: int = -1
+    textinfo: str | None = None
+
+
 class Pictures(BaseModel):
     """The answer of txt2img and img2img: base64 pictures, the request with its defaults, and facts as a JSON string."""
 

@@ -1,15 +1,18 @@
 """All that a job may be asked: each kind of request under the name by which the queue stores it."""
 
-from webui.core.model_orders import MergeRecipe, SaveOrder
+from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
+from webui.core.training_request import TrainingRequest
 
-JobRequest = GenerationRequest | ScriptRequest | MergeRecipe | SaveOrder
-KINDS: dict[str, type[GenerationRequest] | type[ScriptRequest] | type[MergeRecipe] | type[SaveOrder]] = {
+JobRequest = GenerationRequest | ScriptRequest | MergeRecipe | SaveOrder | WeightsOrder | TrainingRequest
+KINDS: dict[str, type[JobRequest]] = {
     "pictures": GenerationRequest,
     "script": ScriptRequest,
     "merge": MergeRecipe,
     "save": SaveOrder,
+    "weights": WeightsOrder,
+    "training": TrainingRequest,
 }
 
 
@@ -27,8 +30,6 @@ def shown_request(request: JobRequest) -> GenerationRequest | None:
 
 def last_models(request: JobRequest) -> tuple[str, str] | None:
     """Checkpoint and VAE that a worker has in hand after the job; None where it loads none."""
-    if isinstance(request, MergeRecipe):
-        return None
     if isinstance(request, ScriptRequest):
         return request.last_models
-    return request.checkpoint, request.vae
+    return (request.checkpoint, request.vae) if isinstance(request, GenerationRequest | SaveOrder) else None

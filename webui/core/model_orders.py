@@ -1,4 +1,4 @@
-"""What is asked of checkpoints as files: to merge some, to save one anew. Plain data, checked before any file is opened."""
+"""What is asked of checkpoints: to merge some, save one anew, hold one in memory or none. Plain data, checked before a file is opened."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -10,6 +10,7 @@ from webui.core.request import check_prediction_type, known_fields
 METHODS = ("No interpolation", "Weighted sum", "Add difference")
 PRECISIONS = ("fp16", "bf16", "fp32")
 LAYOUTS = ("single file", "diffusers folder")
+WEIGHTS_ACTIONS = ("unload", "reload")
 CONFIG_SOURCES = ("A, B or C", "B", "C", "Don't")
 MAX_PATTERN = 500  # characters
 FORBIDDEN = frozenset('/\\:*?"<>|')  # in file names, on one system or another
@@ -61,7 +62,7 @@ class MergeRecipe:
         if not math.isfinite(self.multiplier) or not 0 <= self.multiplier <= 1:
             raise BadRequest(f"the multiplier is {self.multiplier}; it goes from 0 to 1")
         if self.name:
-            _check_name(self.name)
+            check_file_name(self.name)
         if len(self.discard_weights) > MAX_PATTERN:
             what = f"the pattern of the weights to discard has {len(self.discard_weights)} characters"
             raise BadRequest(f"{what}; use at most {MAX_PATTERN}")
@@ -105,7 +106,7 @@ class SaveOrder:
             raise BadRequest("there is no checkpoint to save; choose one")
         if not self.name:
             raise BadRequest("the new checkpoint has no name; type one")
-        _check_name(self.name)
+        check_file_name(self.name)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for storage; `from_json` reads it back to an equal order."""
@@ -116,13 +117,39 @@ class SaveOrder:
         return cls(**known_fields(cls, data))
 
 
+@dataclass(frozen=True, kw_only=True)
+class WeightsOrder:
+    """What a worker shall hold in memory: nothing ("unload"), or this checkpoint ("reload")."""
+
+    action: str
+    checkpoint: str = ""  # named as everywhere; "" is the default one
+
+    @property
+    def title(self) -> str:
+        """What is done, for people."""
+        return "Let go of all models" if self.action == "unload" else f"Load {self.checkpoint or 'the checkpoint'}"
+
+    def validate(self) -> None:
+        """Raises BadRequest."""
+        _check_choice("action", self.action, WEIGHTS_ACTIONS)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for storage; `from_json` reads it back to an equal order."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "WeightsOrder":
+        return cls(**known_fields(cls, data))
+
+
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise BadRequest(f"the {what} is {value!r}; choose one of: {'; '.join(choices)}")
 
 
-def _check_name(name: str) -> None:
+def check_file_name(name: str) -> None:
+    """Raises BadRequest unless `name` can be the name of a file, on every system and in one folder."""
     if FORBIDDEN & set(name) or not name.isprintable() or name.startswith(".") or name != name.strip():
         raise BadRequest(f"{name!r} cannot be the name of a file; use letters, digits, spaces, - and _")
     if len(name.encode("utf-8", "replace")) > MAX_NAME:
-        raise BadRequest(f"the new checkpoint's name is too long; use at most {MAX_NAME} characters")
+        raise BadRequest(f"the new file's name is too long; use at most {MAX_NAME} characters")

@@ -13,12 +13,14 @@ from typing import Any
 from webui import __version__
 from webui.core.errors import BadRequest
 from webui.core.guidance_options import GUIDANCE, GuidanceOption
+from webui.core.passwords import StoredPassword, store
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 MINIATURE = Path("models/Stable-diffusion/easel-miniature.safetensors")  # below PROJECT_DIR
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-Credentials = tuple[tuple[str, str], ...]  # (user, password) pairs
+Credentials = tuple[tuple[str, StoredPassword], ...]  # (user, what is kept of the password) pairs
+Pairs = tuple[tuple[str, str], ...]  # (user, password)
 
 # Flags of A1111's web UI that change nothing here, joined by spaces: accepted with a warning, so that old start scripts work.
 IGNORED_SWITCHES = (
@@ -42,9 +44,6 @@ IGNORED_WITH_VALUE = (
     "--sub-quad-kv-chunk-size --sub-quad-q-chunk-size --swinir-models-path --textual-inversion-templates-dir --timeout-keep-alive "
     "--ui-config-file --ui-settings-file --vae-path"
 )
-NOT_YET = {  # flags with a setting that nothing reads so far
-    "--api-server-stop": "this version's API cannot stop the server",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +68,10 @@ class Settings:
     share: bool = False
     gradio_auth: Credentials = field(default=(), repr=False)
     api_auth: Credentials = field(default=(), repr=False)
+    guest_auth: Credentials = field(default=(), repr=False)  # who may make pictures and change nothing
+    allow_hosts: tuple[str, ...] = ()  # names, beside its own, for which the server answers
+    rate_limit: int = 100  # requests a second that one client may send, 0: any number
+    api_enable_requests: bool = False  # whether requests may name pictures by their addresses
     nowebui: bool = False
     checkpoint: str | None = None  # a path, or a name in the catalog
     medvram: bool = False
@@ -123,6 +126,21 @@ def _parser() -> ArgumentParser:
     add("--gradio-auth", metavar="USER:PASSWORD[,...]", help="who may use the page, and the API unless --api-auth is given")
     add("--gradio-auth-path", metavar="FILE", type=Path, help="file with USER:PASSWORD pairs, one a line or joined by commas")
     add("--api-auth", metavar="USER:PASSWORD[,...]", help="who may use the API (/sdapi/v1)")
+    add("--guest-auth", metavar="USER:PASSWORD[,...]", help="who may make pictures and see their own, and change nothing")
+    add(
+        "--allow-host",
+        metavar="NAME[,...]",
+        default="",
+        help="names, beside its own, under which the server answers: a proxy's for instance",
+    )
+    add(
+        "--rate-limit",
+        metavar="N",
+        type=int,
+        default=100,
+        help="requests a second that one client may send; 100 unless given, 0: any number",
+    )
+    add("--api-enable-requests", action="store_true", help="API requests may name pictures by http(s) addresses, which Easel then fetches")
     add("--nowebui", action="store_true", help="only the API")
     add("--data-dir", metavar="DIR", type=Path, default=PROJECT_DIR, help="root of models/, embeddings/, loras/, outputs/ and the database")
     add("--models-dir", metavar="DIR", type=Path, help="folder with Stable-diffusion/, VAE/, Lora/, hypernetworks/; else DATA_DIR/models")
@@ -142,7 +160,7 @@ def _parser() -> ArgumentParser:
     add("--tls-keyfile", metavar="FILE", type=Path)
     add("--tls-certfile", metavar="FILE", type=Path)
     add("--cors-allow-origins", metavar="ORIGIN[,...]", default="", help="web pages of these origins may use the API")
-    add("--api-server-stop", action="store_true", help="nothing yet: the API has no server-stop, -kill and -restart")
+    add("--api-server-stop", action="store_true", help="let API clients stop and restart the server")
     add("--loglevel", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
     for flag in IGNORED_SWITCHES.split():
         add(flag, action="store_true", help=SUPPRESS)
@@ -163,7 +181,9 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
     data = flags.data_dir.expanduser().absolute()
     models = flags.models_dir.expanduser().absolute() if flags.models_dir else data / "models"
     host = flags.server_name or ("0.0.0.0" if flags.listen else "127.0.0.1")
-    gradio_auth, api_auth = _credentials(flags, exposed=flags.share or host not in LOOPBACK)
+    if flags.rate_limit < 0:
+        raise BadRequest(f"the rate limit {flags.rate_limit} is below 0: use 0 for none")
+    gradio_auth, api_auth, guest_auth = _credentials(flags, exposed=flags.share or host not in LOOPBACK)
     return Settings(
         data_dir=data,
         checkpoint_dirs=_folders(models / "Stable-diffusion", flags.ckpt_dir),
@@ -180,6 +200,8 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
         host=host,
         gradio_auth=gradio_auth,
         api_auth=api_auth,
+        guest_auth=guest_auth,
+        allow_hosts=tuple(filter(None, (name.strip().lower() for name in flags.allow_host.split(",")))),
         checkpoint=flags.ckpt,
         use_cpu=flags.use_cpu is not None,
         subpath=flags.subpath.strip("/"),
@@ -191,7 +213,7 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
 
 SAME_NAME = (  # flags whose value is the setting as it is
     "port listen share nowebui medvram lowvram no_half no_half_vae xformers device_id theme autolaunch tls_keyfile tls_certfile "
-    "api_server_stop insecure loglevel"
+    "api_server_stop api_enable_requests rate_limit insecure loglevel"
 )
 
 
@@ -199,24 +221,30 @@ def _folders(default: Path, extra: Path | None) -> tuple[Path, ...]:
     return (default,) if extra is None else (default, extra.expanduser().absolute())
 
 
-def _credentials(flags: Namespace, exposed: bool) -> tuple[Credentials, Credentials]:
-    """Who may use page and API. A server that others can reach gets a new password, printed once, unless --insecure is given."""
+def _credentials(flags: Namespace, exposed: bool) -> tuple[Credentials, Credentials, Credentials]:
+    """Who may use page and API, and who is a guest. A server that others can reach, or that has guests, gets a new password for its owner,
+    printed once, unless there is one, or --insecure is given."""
     page = _pairs("--gradio-auth", flags.gradio_auth)
     if flags.gradio_auth_path is not None:
         try:
             page += _pairs("--gradio-auth-path", ",".join(flags.gradio_auth_path.read_text("utf-8").split()))
         except (OSError, UnicodeDecodeError) as error:
             raise BadRequest(f"the file of --gradio-auth-path cannot be read: {error}") from None
-    api = _pairs("--api-auth", flags.api_auth)
-    if exposed and not flags.insecure and not page and not (flags.nowebui and api):
+    api, guests = _pairs("--api-auth", flags.api_auth), _pairs("--guest-auth", flags.guest_auth)
+    guarded = exposed and not flags.insecure and not (flags.nowebui and api)
+    if (guarded or guests) and not page:
         page = (("easel", secrets.token_urlsafe(12)),)
-        sys.stdout.write(f"Other machines can reach this server, so it asks for a password.\n  user: easel\n  password: {page[0][1]}\n")
+        sys.stdout.write(f"Others can reach this server, so it asks for a password.\n  user: easel\n  password: {page[0][1]}\n")
         sys.stdout.write("Choose your own with --gradio-auth user:password, or open it to everybody with --insecure.\n")
         sys.stdout.flush()
-    return page, api or page
+    if {user for user, _ in guests} & {user for user, _ in page + api}:
+        raise BadRequest("--guest-auth names a user that --gradio-auth or --api-auth names too; choose other names for guests")
+    stored = {pair: store(pair[1]) for pair in {*page, *api, *guests}}
+    page_users, api_users, guest_users = (tuple((pair[0], stored[pair]) for pair in pairs) for pairs in (page, api or page, guests))
+    return page_users, api_users, guest_users
 
 
-def _pairs(flag: str, text: str | None) -> Credentials:
+def _pairs(flag: str, text: str | None) -> Pairs:
     pairs = []
     for part in filter(None, (text or "").split(",")):
         user, colon, password = part.strip().partition(":")
@@ -233,9 +261,8 @@ def _warnings(words: Sequence[str]) -> list[str]:
         "--api": "the API is always on",
         "--disable-safe-unpickle": "model files are never allowed to run code",
         "--allow-code": "requests are never allowed to run code",
-        **NOT_YET,
     }
-    ignored = {*IGNORED_SWITCHES.split(), *IGNORED_WITH_VALUE.split(), *NOT_YET}
+    ignored = {*IGNORED_SWITCHES.split(), *IGNORED_WITH_VALUE.split()}
     return [f"{flag} is ignored: {reasons.get(flag, 'Easel has no use for it')}" for flag in given if flag in ignored]
 
 
@@ -304,6 +331,17 @@ PREFERENCES: tuple[Preference, ...] = (
         "Format in which pictures are saved and sent by the API.",
         choices=("png", "jpg", "webp"),
     ),
+    Preference("samples_save", True, "Keep the pictures of API requests that ask for it (save_images)."),
+    Preference("grid_save", True, "Keep the grid of an API request for several pictures that are kept."),
+    Preference("return_grid", True, "Send that grid, before the pictures."),
+    Preference("grid_only_if_multiple", True, "Make no grid of one picture."),
+    Preference("enable_pnginfo", True, "Send pictures with their parameters inside; the files that are kept always have them."),
+    Preference("tiling", False, "Make seamless pictures where an API request says nothing of it."),
+    Preference("initial_noise_multiplier", 1.0, "Noise laid on the picture by img2img requests of the API.", minimum=0, maximum=2),
+    Preference("img2img_extra_noise", 0.0, "Noise beyond what the sampler expects, for the same.", minimum=0, maximum=1),
+    Preference("img2img_color_correction", False, "Give results the old picture's colours, for the same."),
+    Preference("img2img_fix_steps", False, "As many steps as asked for whatever the denoising strength, for the same."),
+    Preference("inpainting_mask_weight", 1.0, "How strongly inpainting checkpoints' view is masked, for the same.", minimum=0, maximum=1),
     Preference("jpeg_quality", 80, "Quality of JPEG and WebP pictures.", minimum=1, maximum=100),
     Preference("live_previews_enable", True, "Show the picture while it is being made."),
     Preference("show_progress_every_n_steps", 1, "Steps between two previews.", minimum=1, maximum=1000),

@@ -15,7 +15,7 @@ from webui.core.dynamic_prompt import resolve
 from webui.core.errors import BadModelFile, BadRequest
 from webui.core.guidance_options import GuidanceOptions, preferred_guidance
 from webui.core.hires import HiresFix, find_second_sampler
-from webui.core.model_orders import MergeRecipe, SaveOrder
+from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.prompt import pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
@@ -26,6 +26,7 @@ from webui.core.scripts.plan import PREVIOUS, Step
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.table import find_script
 from webui.core.styles import with_styles
+from webui.core.training_request import TrainingRequest
 from webui.service.phrases import Phrases
 
 SMALLEST_SIDE = 64  # pixels
@@ -113,9 +114,16 @@ def _with_image(request: GenerationRequest, image: str) -> GenerationRequest:
     return replace(request, init=replace(request.init, image=image)) if request.init else request
 
 
-def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRecipe | SaveOrder:
+Order = MergeRecipe | SaveOrder | WeightsOrder | TrainingRequest
+
+
+def complete_order(order: Order, catalog: Catalog) -> Order:
     """The order with the catalog's names for its checkpoints and its VAE. Raises BadRequest, MissingModel."""
     order.validate()
+    if isinstance(order, WeightsOrder) and order.action == "unload":
+        return order
+    if isinstance(order, WeightsOrder | TrainingRequest):
+        return replace(order, checkpoint=_usable(catalog.find_checkpoint(order.checkpoint)).name)
 
     def vae(name: str) -> str:
         return name if name in ("", "None") else catalog.find_vae(name).name

@@ -21,6 +21,7 @@ from webui.core.settings import Settings
 from webui.service.completion import complete, complete_order, complete_script
 from webui.service.database import Database, open_database
 from webui.service.gallery import Gallery, SavedPicture
+from webui.service.grids import Grids
 from webui.service.hashing import Hasher, HashRows
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.job import Job, LiveJob, shown_pictures, stored_job
@@ -76,6 +77,7 @@ class Service:
         self._database_is_new = bool(warnings)
         self._queue = JobQueue(database, queue_limit)
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
+        self.grids = Grids(self._queue, self._gallery)
         self._inputs = InputStore(inputs_folder(settings.data_dir))
         self._preferences = PreferenceStore(database)
         self.presets = Presets(database, self._preferences, catalog)

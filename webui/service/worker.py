@@ -20,6 +20,7 @@ from typing import Any
 
 from webui.core.errors import EaselError, EngineError, OutOfMemory
 from webui.core.event import Control, Event, Failed, Finished, Progress
+from webui.core.logs import start_log
 from webui.core.settings import Settings
 
 Handler = Callable[[Any, Control], Iterator[Any]]
@@ -154,7 +155,7 @@ class JobControl:
 def work(connection: Connection, factory: str, settings: Settings) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the server decides
-    logging.basicConfig(level=settings.loglevel, format="%(levelname)s worker: %(message)s")
+    start_log(settings.loglevel, "%(levelname)s worker: %(message)s")
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), name="listen", daemon=True).start()
     try:

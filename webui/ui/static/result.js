@@ -47,7 +47,7 @@ class ResultView {
     return [...buttons, this.save];
   }
 
-  address(picture) { return easel.url(`internal/pictures/${picture.id}?v=${picture.version}`); }
+  address(picture) { return easel.url(`internal/pictures/${picture.id}?v=${picture.version}&client=${easel.client}`); }
 
   current() {
     const all = Array.from(this.jobs.values());
