@@ -21,6 +21,7 @@ from webui.api.envelope import WrongMethod
 from webui.api.guard import Guard
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
+from webui.api.v1 import v1_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
@@ -80,6 +81,7 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
     """The routes, and below them the page."""
     app = FastAPI(title="Easel", version=__version__, docs_url=None, redoc_url=None)  # those pages load scripts from other hosts
     app.include_router(sdapi_router(service, settings))
+    app.include_router(v1_router(service, settings))
     app.include_router(internal_router(service))
 
     @app.get("/healthz", include_in_schema=False)

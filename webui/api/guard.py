@@ -33,6 +33,7 @@ WINDOW = 60.0
 MAX_CLIENTS = 10_000  # clients whose wrong passwords are remembered
 READING = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/internal/ping",)  # tells nothing: for health checks
+API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
 LOGIN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Easel: log in</title>
 <style>:root{color-scheme:light dark;font:16px system-ui,sans-serif}body{display:grid;place-content:center;min-height:90vh}
@@ -136,14 +137,14 @@ class Guard:
     def _refusal_of_stranger(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         path = self._path(scope)
-        is_api = any(one == "/sdapi" or one.startswith("/sdapi/") for one in (path, scope["path"]))
+        is_api = any(one == api or one.startswith(f"{api}/") for one in (path, scope["path"]) for api in API_PATHS)
         door = self._api if is_api else self._page
         preflight = scope.get("method") == "OPTIONS" and "access-control-request-method" in headers and bool(self._origins)
         if not door.locked or path in OPEN_PATHS or preflight:
             return None
         if door is self._page and self._sessions.has(headers):
             return None
-        given = _basic(headers)
+        given = basic_credentials(headers)
         if given is not None:
             if self._wrong.too_many(_client(scope)):
                 return _too_many(self._wrong.wait(_client(scope)))
@@ -293,7 +294,7 @@ def _is_visit(scope: Scope, headers: Headers) -> bool:
     return scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and navigates
 
 
-def _basic(headers: Headers) -> tuple[str, str] | None:
+def basic_credentials(headers: Headers) -> tuple[str, str] | None:
     """User and password of HTTP Basic; None where there are none, or nothing that can be read."""
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":

@@ -3,6 +3,7 @@
 The latest events are in memory. Of older ones, and of earlier lives of the server, each job's latest change is in its row.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from webui.service.turns import EVERYBODY
 KEPT = 5000  # events in memory
 LEAP = 1_000_000  # between the ids of two lives: above every id that was told, but not stored, before a kill
 PAUSE = 0.1  # seconds between two progress events of a job
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,10 @@ class EventLog:
 
     def _wake(self) -> None:
         for listener in self._listeners:
-            listener()
+            try:
+                listener()
+            except Exception:
+                log.exception("a listener failed")
 
 
 def visible(event: JobEvent, owner: str | None) -> bool:

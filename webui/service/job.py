@@ -10,7 +10,7 @@ from webui.core.job_request import JobRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.service.gallery import SavedPicture
 from webui.service.queue import ENDED, JobRow
-from webui.service.turns import PRIORITIES
+from webui.service.turns import PRIORITY_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class LiveJob:
                 notices=self._notices,
                 seq=self._seq,
                 number=self.row.number,
-                priority=priority_name(self.row),
+                priority=PRIORITY_NAMES[self.row.priority],
             )
 
     def _eta(self) -> float | None:
@@ -190,7 +190,7 @@ def stored_job(row: JobRow, pictures: tuple[SavedPicture, ...], ahead: int, work
         notices=row.notices,
         seq=row.seq,
         number=row.number,
-        priority=priority_name(row),
+        priority=PRIORITY_NAMES[row.priority],
     )
 
 
@@ -206,11 +206,6 @@ def progress_facts(job: Job) -> dict[str, Any]:
         "steps": progress.steps if progress else 0,
         "text": job.text,
     }
-
-
-def priority_name(row: JobRow) -> str:
-    """For people and programs: "low", "normal" or "high"."""
-    return next((name for name, value in PRIORITIES.items() if value == row.priority), "normal")
 
 
 def shown_pictures(request: JobRequest, pictures: tuple[SavedPicture, ...]) -> tuple[SavedPicture, ...]:

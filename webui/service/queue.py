@@ -12,7 +12,7 @@ from webui.core.job_request import KINDS, JobRequest, kind_of
 from webui.core.request import GenerationRequest
 from webui.service.database import Database
 from webui.service.event_log import LEAP, EventLog, JobEvent, visible
-from webui.service.turns import EVERYBODY, NORMAL, Waiting, taking_order
+from webui.service.turns import EVERYBODY, NORMAL, PRIORITY_NAMES, Waiting, taking_order
 
 MAX_QUEUED = 500  # jobs that may wait at once
 MAX_DEATHS = 2  # workers that may die of one job
@@ -301,7 +301,7 @@ class Known:
 
 
 def _event(row: sqlite3.Row) -> JobEvent:
-    facts = {"job": row["id"], "status": row["status"], "priority": row["priority"], "error": row["error"]}
+    facts = {"job": row["id"], "status": row["status"], "priority": PRIORITY_NAMES[row["priority"]], "error": row["error"]}
     return JobEvent(row["changed"], "job", row["owner"], facts)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 LOW, NORMAL, HIGH = -1, 0, 1
 PRIORITIES = {"low": LOW, "normal": NORMAL, "high": HIGH}
+PRIORITY_NAMES = {value: name for name, value in PRIORITIES.items()}
 EVERYBODY = "*"  # stands for all owners where a pause is meant; no client can have this name
 
 
