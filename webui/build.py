@@ -24,6 +24,7 @@ from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
 from webui.api.system import Switch
 from webui.api.tasks import tasks_router
+from webui.api.v1 import v1_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
@@ -89,6 +90,7 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
     """The routes, and below them the page. switch: ends the server."""
     app = FastAPI(title="Easel", version=__version__, docs_url=None, redoc_url=None)  # those pages load scripts from other hosts
     app.include_router(sdapi_router(service, settings, switch))
+    app.include_router(v1_router(service, settings))
     app.include_router(tasks_router(service, settings))
     app.include_router(extra_networks_router(service))
     app.include_router(internal_router(service))

@@ -190,6 +190,13 @@ def test_broken_authorization_is_a_401(value: str) -> None:
     assert client("--api-auth", "a:b").get("/sdapi/v1/options", headers={"Authorization": value}).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/events", "/mcp", "/mcp/x"])
+def test_api_auth_covers_every_api(path: str) -> None:
+    http = client("--api-auth", "a:b")
+    assert http.get(path).status_code == 401
+    assert http.get(path, headers=basic("a:b")).status_code == 200
+
+
 def test_api_auth_alone_leaves_the_page_open() -> None:
     assert client("--api-auth", "a:b").get("/").status_code == 200
 

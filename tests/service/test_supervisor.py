@@ -293,16 +293,17 @@ def kills(folder: Path, count: int, seed: int) -> None:
     check_folder(folder)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, doubles: bool = False) -> None:
+    """doubles: two jobs may have made the same picture."""
     connection = sqlite3.connect(folder / "easel.sqlite3")
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    rows = connection.execute("SELECT path, infotext FROM pictures").fetchall()
+    rows = connection.execute("SELECT path, infotext, job FROM pictures").fetchall()
     connection.close()
     files = list((folder / "outputs").rglob("*.*"))
-    assert sorted(str(file.relative_to(folder / "outputs")) for file in files) == sorted(path for path, _ in rows)
-    for path, infotext in rows:
+    assert sorted(str(file.relative_to(folder / "outputs")) for file in files) == sorted(path for path, _, _ in rows)
+    for path, infotext, _ in rows:
         assert read_infotext(folder / "outputs" / path).text == infotext
-    assert max(Counter(infotext for _, infotext in rows).values()) == 1
+    assert max(Counter((infotext, job if doubles else "") for _, infotext, job in rows).values()) == 1
 
 
 def test_kills_at_any_moment_lose_and_double_nothing(tmp_path: Path) -> None:

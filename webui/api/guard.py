@@ -24,6 +24,7 @@ from webui.core.settings import Settings
 
 READING = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/internal/ping",)  # tells nothing: for health checks
+API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
 
 
 class Guard:
@@ -127,7 +128,7 @@ class Guard:
         """None for those who may come in; guests among them are marked in the scope."""
         headers = Headers(scope=scope)
         path = self._path(scope)
-        is_api = any(one == "/sdapi" or one.startswith("/sdapi/") for one in (path, scope["path"]))
+        is_api = any(one == api or one.startswith(f"{api}/") for one in (path, scope["path"]) for api in API_PATHS)
         door = self._api if is_api else self._page
         preflight = scope.get("method") == "OPTIONS" and "access-control-request-method" in headers and bool(self._origins)
         if not door.locked or path in OPEN_PATHS or preflight:

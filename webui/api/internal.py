@@ -106,13 +106,13 @@ def _add_picture_routes(router: APIRouter, service: Service) -> None:
 
     @router.post("/inputs")
     async def keep_input(file: UploadFile) -> dict[str, Any]:
-        data = await _content(file)
+        data = await content_of(file)
         return await run_in_threadpool(lambda: {"input": service.add_input(data)})
 
     @router.post("/png-info")
     async def png_info(file: UploadFile) -> dict[str, Any]:
-        data = await _content(file)
-        return await run_in_threadpool(_told_by, service, data)
+        data = await content_of(file)
+        return await run_in_threadpool(told_by, service, data)
 
 
 class ReplayOrder(BaseModel):
@@ -134,14 +134,14 @@ def _add_replay_routes(router: APIRouter, service: Service) -> None:
         return {"verdict": found.kind, "sentences": found.sentences} if found else {}
 
 
-async def _content(file: UploadFile) -> bytes:
+async def content_of(file: UploadFile) -> bytes:
     data = await file.read(MAX_UPLOAD + 1)
     if len(data) > MAX_UPLOAD:
         raise BadRequest(f"the file is larger than {MAX_UPLOAD // 2**20} MB; save the picture smaller and send that")
     return data
 
 
-def _told_by(service: Service, data: bytes) -> dict[str, Any]:
+def told_by(service: Service, data: bytes) -> dict[str, Any]:
     """What the picture file `data` says about itself; foreign text is given as it is."""
     found = image_metadata.read_infotext(data)
     image = image_metadata.open_image(data)

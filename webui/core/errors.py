@@ -5,6 +5,7 @@ EaselError
 │   ├── MissingModel    a model, picture or job that is named does not exist (HTTP 404)
 │   └── BadModelFile    a model file is damaged, unsafe or of a kind that Easel cannot use (HTTP 422)
 ├── NotAllowed          the asker does not own what they ask for (HTTP 403)
+├── TooLate             the job has gone on, so that this cannot be done to it any more (HTTP 409)
 ├── Busy                the queue is full (HTTP 503)
 ├── OutOfMemory         device or main memory ran out (HTTP 507)
 ├── StorageError        a file could not be written (HTTP 507)
@@ -32,6 +33,10 @@ class BadModelFile(BadRequest):
 
 class NotAllowed(EaselError):
     status = 403
+
+
+class TooLate(EaselError):
+    status = 409
 
 
 class Busy(EaselError):

@@ -3,12 +3,14 @@
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from webui.core.event import Event, Loading, Notice, Preview, Progress
 from webui.core.job_request import JobRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.service.gallery import SavedPicture
 from webui.service.queue import ENDED, JobRow
+from webui.service.turns import PRIORITY_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class Job:
     interrupt_asked: bool = False
     skips_asked: int = 0
     seq: int = 0  # rises with every change
+    number: int = 0  # rises with every job ever made
+    priority: str = "normal"  # one of turns.PRIORITIES
 
     @property
     def ended(self) -> bool:
@@ -47,6 +51,7 @@ class LiveJob:
     def __init__(self, row: JobRow, again: bool = False):
         """again: an earlier try has stored pictures of it."""
         self.row = row
+        self.key = f"{row.id}/{row.seq}"  # names this try of the job to the worker: what an earlier one still tells is not heard
         self.again = again
         self._lock = threading.Lock()
         self._status = "running"
@@ -144,6 +149,8 @@ class LiveJob:
                 skips_asked=self.skips_asked,
                 notices=self._notices,
                 seq=self._seq,
+                number=self.row.number,
+                priority=PRIORITY_NAMES[self.row.priority],
             )
 
     def _eta(self) -> float | None:
@@ -154,12 +161,14 @@ class LiveJob:
         return (time.monotonic() - self._first_progress) / done * (1 - done) if done > 0 else None
 
 
-def stored_job(row: JobRow, pictures: tuple[SavedPicture, ...], ahead: int, worker_state: str) -> Job:
-    """A job that no worker holds."""
+def stored_job(row: JobRow, pictures: tuple[SavedPicture, ...], ahead: int, worker_state: str, paused: bool = False) -> Job:
+    """A job that no worker holds; paused: it waits until somebody lets the queue go on."""
     text = row.error or ended_text(row.status) or "Starting"
     if row.status == "queued":
         text = (
-            f"In queue, {ahead} ahead"
+            "The queue is paused"
+            if paused
+            else f"In queue, {ahead} ahead"
             if ahead
             else "Waiting for the worker"
             if worker_state == "ready"
@@ -180,7 +189,23 @@ def stored_job(row: JobRow, pictures: tuple[SavedPicture, ...], ahead: int, work
         error_name=row.error_name,
         notices=row.notices,
         seq=row.seq,
+        number=row.number,
+        priority=PRIORITY_NAMES[row.priority],
     )
+
+
+def progress_facts(job: Job) -> dict[str, Any]:
+    """What an event tells of a job that runs."""
+    progress = job.progress
+    return {
+        "job": job.id,
+        "status": job.status,
+        "fraction": round(job.fraction, 4),
+        "eta": job.eta,
+        "step": progress.step if progress else 0,
+        "steps": progress.steps if progress else 0,
+        "text": job.text,
+    }
 
 
 def shown_pictures(request: JobRequest, pictures: tuple[SavedPicture, ...]) -> tuple[SavedPicture, ...]:

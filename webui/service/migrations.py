@@ -74,6 +74,17 @@ MIGRATIONS: tuple[str, ...] = (
     "DELETE FROM hashes WHERE path LIKE '%/tensors'; UPDATE models SET reader = '', card = '{}', details = '{}';",
     "ALTER TABLE pictures ADD COLUMN sheet INTEGER NOT NULL DEFAULT 0; ALTER TABLE pictures ADD COLUMN place INTEGER NOT NULL DEFAULT 0;",
     "CREATE TABLE presets (name TEXT PRIMARY KEY, settings TEXT NOT NULL);",
+    """
+    ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;
+    UPDATE jobs SET place = number, changed = number;
+    CREATE INDEX jobs_by_place ON jobs (place);
+    CREATE INDEX jobs_by_change ON jobs (changed);
+    CREATE TABLE pauses (owner TEXT PRIMARY KEY);
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+    """,
 )
 
 

@@ -20,19 +20,22 @@ from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
 from webui.service.completion import complete, complete_order, complete_script
 from webui.service.database import Database, open_database
+from webui.service.event_log import JobEvent
 from webui.service.gallery import Gallery, SavedPicture
 from webui.service.grids import Grids
 from webui.service.hashing import Hasher, HashRows
 from webui.service.inputs import InputStore, inputs_folder
-from webui.service.job import Job, LiveJob, shown_pictures, stored_job
+from webui.service.job import Job, LiveJob, progress_facts, shown_pictures, stored_job
 from webui.service.model_rows import ModelRows
 from webui.service.models import Models
 from webui.service.phrases import Phrases
 from webui.service.preferences import PreferenceStore
 from webui.service.presets import Presets
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
+from webui.service.queue_orders import QueueOrders
 from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
 from webui.service.supervisor import Supervisor
+from webui.service.turns import EVERYBODY, PRIORITIES
 
 __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
 
@@ -76,6 +79,8 @@ class Service:
         self._database = database
         self._database_is_new = bool(warnings)
         self._queue = JobQueue(database, queue_limit)
+        self.queue = QueueOrders(self._queue, self._completed, self._all_seen, self._queue_changed)
+        self.log = self._queue.log
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self.grids = Grids(self._queue, self._gallery)
         self._inputs = InputStore(inputs_folder(settings.data_dir))
@@ -129,6 +134,7 @@ class Service:
         with self._ended:
             self._stopped = True
             self._ended.notify_all()
+        self.log.close()
 
     # jobs
 
@@ -143,18 +149,20 @@ class Service:
             return complete_script(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
         return complete_order(request, self.catalog)
 
-    def submit(self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
+    def submit(
+        self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True, priority: str = "normal"
+    ) -> str:
         """Put a job into the queue; when this returns, it outlives a power cut. Returns its id.
 
-        save False: its pictures are kept for a while only, and not among the recent ones. Raises BadRequest, MissingModel, Busy.
+        save False: its pictures are kept for a while only, and not among the recent ones. priority: one of turns.PRIORITIES.
+        Raises BadRequest, MissingModel, Busy.
         """
         if job_id is None:
             job_id = secrets.token_hex(8)
         elif not JOB_ID.fullmatch(job_id):
             raise BadRequest("a job id has 1 to 100 letters, digits or one of . : ( ) _ -")
-        self._queue.add(job_id, owner, self._completed(request), save)
-        for supervisor in self._supervisors:
-            supervisor.wake()
+        self._queue.add(job_id, owner, self._completed(request), save, PRIORITIES[priority])
+        self._wake()
         self._notify([(owner, job_id)])
         return job_id
 
@@ -165,8 +173,11 @@ class Service:
 
     def jobs(self, owner: str | None = None, active_only: bool = True, limit: int = MAX_LISTED) -> list[Job]:
         """Jobs that wait or run, or all of them, the newest `limit`, the oldest first; owner None: of everybody."""
-        lives = self._lives()
-        return [self._seen(row, lives) for row in self._queue.find(owner, ACTIVE if active_only else None, limit)]
+        return self._all_seen(lambda: self._queue.find(owner, ACTIVE if active_only else None, limit))
+
+    def events_after(self, cursor: int, owner: str | None) -> list[JobEvent]:
+        """What happened after event `cursor`, of that owner's jobs, of all for None, in the order of their ids, each once."""
+        return self._queue.events_after(cursor, owner)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Block until the job has ended, or for `timeout` seconds; returns it as it then is. Raises MissingModel."""
@@ -295,11 +306,16 @@ class Service:
         lives = [supervisor.live for supervisor in self._supervisors]
         return {live.row.id: live for live in lives if live is not None}
 
+    def _all_seen(self, find: Callable[[], Sequence[JobRow]]) -> list[Job]:
+        lives = self._lives()
+        return [self._seen(row, lives) for row in find()]
+
     def _seen(self, row: JobRow, lives: Mapping[str, LiveJob]) -> Job:
         pictures = shown_pictures(row.request, self._gallery.of_job(row.id))
         if row.status == "running" and row.id in lives:
             return lives[row.id].seen(pictures)
-        return stored_job(row, pictures, self._queue.ahead(row), self.worker_state())
+        paused = bool(self._queue.pauses() & {row.owner, EVERYBODY})
+        return stored_job(row, pictures, self._queue.ahead(row), self.worker_state(), paused)
 
     def _signal(self, job_id: str | None, owner: str | None, word: str) -> None:
         if job_id is None:
@@ -328,7 +344,18 @@ class Service:
     def _job_changed(self, live: LiveJob) -> None:
         if live.status == "done" and shown_request(live.row.request) is None:
             self.refresh_models()  # there is a new file
+        if live.row.id in self._lives() and live.status not in ENDED:  # how it ended is told when that is stored
+            self.log.tell_progress(live.row.owner, progress_facts(live.seen(())))
         self._notify([(live.row.owner, live.row.id)])
+
+    def _queue_changed(self) -> None:
+        """Somebody gave an order for the queue."""
+        self._wake()
+        self._queue_moved()
+
+    def _wake(self) -> None:
+        for supervisor in self._supervisors:
+            supervisor.wake()
 
     def _queue_moved(self) -> None:
         """Those who wait have moved up, or the worker's state is another."""

@@ -96,7 +96,7 @@ class Supervisor:
             if word != "previews":
                 self._live.ask(interrupt=word == "interrupt")
             if self._process is not None:
-                self._process.send(word, job_id)
+                self._process.send(word, self._live.key)
             live = self._live
         if word != "previews":
             self._changed(live)
@@ -163,7 +163,7 @@ class Supervisor:
                     self._loaded = last_models(row.request) or self._loaded
                     every = int(preferences["show_progress_every_n_steps"])
                     previews = bool(preferences["live_previews_enable"]) and self._looked_at()
-                    process.send("run", row.id, self._resumed(row), previews, every)
+                    process.send("run", self._live.key, self._resumed(row), previews, every)
         except StorageError as error:
             self._say(f"paused: {error}")
             return RETRY
@@ -190,7 +190,7 @@ class Supervisor:
         elif word == "answer":
             self._answer = rest[0][0] if rest[0] else {}
             self._answered.set()
-        elif word == "event" and self._live is not None and self._live.row.id == rest[0]:
+        elif word == "event" and self._live is not None and self._live.key == rest[0]:
             self._hear_event(self._live, rest[1])
         return ""
 
@@ -234,7 +234,7 @@ class Supervisor:
         """Tell the worker to leave a job whose end is decided; what it still tells of it is dropped."""
         with self._lock:
             if self._process is not None:
-                self._process.send("interrupt", live.row.id)
+                self._process.send("interrupt", live.key)
 
     def _end(self, live: LiveJob, status: str, error: str = "", error_status: int = 0, error_name: str = "") -> None:
         """Show and store how the job ended. While the disk refuses, the queue pauses and storing is tried again."""

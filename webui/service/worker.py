@@ -1,7 +1,7 @@
 """The worker process: takes one job after another, runs its handler, sends the events; holds engine and weights.
 
-Words on the pipe, to the worker: ("run", job id, request, previews, every), ("interrupt" | "skip" | "previews", job id),
-("ask", question). From it: ("ready",), ("broken", sentence), ("event", job id, event), ("answer", what the handler yielded).
+Words on the pipe, to the worker: ("run", key, request, previews, every), ("interrupt" | "skip" | "previews", key), ("ask", question).
+From it: ("ready",), ("broken", sentence), ("event", key, event), ("answer", what the handler yielded). A key names one try of a job.
 When the pipe ends, the other side is gone: the worker then leaves at once, also in the middle of a job.
 """
 
