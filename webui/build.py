@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from webui import __version__
 from webui.api.envelope import WrongMethod
+from webui.api.gallery import pictures_router
 from webui.api.guard import Guard
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
@@ -81,6 +82,7 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
     app = FastAPI(title="Easel", version=__version__, docs_url=None, redoc_url=None)  # those pages load scripts from other hosts
     app.include_router(sdapi_router(service, settings))
     app.include_router(internal_router(service))
+    app.include_router(pictures_router(service))
 
     @app.get("/healthz", include_in_schema=False)
     def healthz() -> dict[str, str]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from webui.api.envelope import EnvelopeRoute
+from webui.api.gallery import add_gallery_routes
 from webui.api.models import add_model_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
@@ -36,6 +37,7 @@ def internal_router(service: Service) -> APIRouter:
     _add_picture_routes(router, service)
     _add_replay_routes(router, service)
     add_model_routes(router, service)
+    add_gallery_routes(router, service)
 
     @router.get("/ping")
     def ping() -> dict[str, str]:
@@ -178,6 +180,7 @@ class _PageChannel:
         self.sent: dict[str, list[int]] = {}  # job id -> ids of the pictures told of
         self.last: dict[str, dict[str, Any]] = {}  # job id -> last snapshot
         self.worker = ""
+        self.gallery = 0  # the collection's revision
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -249,6 +252,9 @@ class _PageChannel:
         state = self.service.worker_state()
         if state != self.worker:
             self.worker = message["worker"] = state
+        revision = self.service.collection.revision
+        if revision != self.gallery:
+            self.gallery = message["gallery"] = revision
         return message
 
     def _snapshot(self, job: Job) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
+from webui.service.collection import Collection
 from webui.service.completion import complete, complete_order, complete_script
 from webui.service.database import Database, open_database
 from webui.service.gallery import Gallery, SavedPicture
@@ -77,6 +78,14 @@ class Service:
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self._inputs = InputStore(inputs_folder(settings.data_dir))
         self._preferences = PreferenceStore(database)
+        self.collection = Collection(
+            database,
+            self._gallery,
+            self._inputs,
+            outputs_dir=settings.outputs_dir,
+            cache_dir=settings.data_dir / "cache" / "pictures",
+            preferences=self._preferences.all,
+        )
         self._hasher = Hasher(catalog, self.models.take_unhashed)
         self._listeners: dict[int, Listener] = {}
         self._listeners_made = 0
@@ -103,9 +112,7 @@ class Service:
             log.warning(warning)
         self._queue.recover()
         self._gallery.sweep()
-        if self._database_is_new:
-            lost = self._gallery.strangers()  # listed before the workers make new ones
-            threading.Thread(target=self._gallery.adopt, args=(lost,), name="easel-adopt", daemon=True).start()
+        self.collection.start(self._gallery.strangers() if self._database_is_new else ())
         for supervisor in self._supervisors:
             supervisor.start()
         self.models.start()
@@ -116,6 +123,7 @@ class Service:
         self.release()
         self._hasher.stop()
         self.models.stop()
+        self.collection.stop()
         for supervisor in self._supervisors:
             supervisor.stop()
         self._database.close()
