@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from webui import __version__
 from webui.api.envelope import WrongMethod
 from webui.api.extra_networks import extra_networks_router
+from webui.api.gallery import pictures_router
 from webui.api.guard import Guard
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
@@ -94,6 +95,7 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
     app.include_router(tasks_router(service, settings))
     app.include_router(extra_networks_router(service))
     app.include_router(internal_router(service))
+    app.include_router(pictures_router(service))
 
     @app.get("/healthz", include_in_schema=False)
     def healthz() -> dict[str, str]:

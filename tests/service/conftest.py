@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.service.shelf import Shelf, opened
 from webui.core.catalog import Catalog
 from webui.core.settings import Settings, parse_flags
 from webui.service.database import Database, open_database
@@ -92,3 +93,10 @@ def make_service(settings: Settings) -> Iterator[Callable[..., Service]]:
 @pytest.fixture
 def service(make_service: Callable[..., Service]) -> Service:
     return make_service()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    """A collection of pictures without workers."""
+    with opened(tmp_path) as made:
+        yield made

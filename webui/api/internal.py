@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from webui.api.envelope import EnvelopeRoute
 from webui.api.files import file_answer
+from webui.api.gallery import add_gallery_routes
 from webui.api.models import add_model_routes
 from webui.api.preferences import add_preference_routes
 from webui.api.prompts import add_prompt_routes
@@ -42,6 +43,7 @@ def internal_router(service: Service) -> APIRouter:
     add_model_routes(router, service)
     add_prompt_routes(router, service)
     add_preference_routes(router, service)
+    add_gallery_routes(router, service)
 
     @router.get("/ping")
     def ping() -> dict[str, str]:
@@ -184,6 +186,7 @@ class _PageChannel:
         self.sent: dict[str, list[int]] = {}  # job id -> ids of the pictures told of
         self.last: dict[str, dict[str, Any]] = {}  # job id -> last snapshot
         self.worker = ""
+        self.gallery = 0  # the collection's revision
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -255,6 +258,9 @@ class _PageChannel:
         state = self.service.worker_state()
         if state != self.worker:
             self.worker = message["worker"] = state
+        revision = self.service.collection.revision
+        if revision != self.gallery:
+            self.gallery = message["gallery"] = revision
         return message
 
     def _snapshot(self, job: Job) -> dict[str, Any]:

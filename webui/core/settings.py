@@ -343,6 +343,9 @@ PREFERENCES: tuple[Preference, ...] = (
     Preference("img2img_fix_steps", False, "As many steps as asked for whatever the denoising strength, for the same."),
     Preference("inpainting_mask_weight", 1.0, "How strongly inpainting checkpoints' view is masked, for the same.", minimum=0, maximum=1),
     Preference("jpeg_quality", 80, "Quality of JPEG and WebP pictures.", minimum=1, maximum=100),
+    Preference(
+        "trash_days", 30, "Days that pictures stay in the gallery's trash; 0: until it is emptied by hand.", minimum=0, maximum=3650
+    ),
     Preference("live_previews_enable", True, "Show the picture while it is being made."),
     Preference("show_progress_every_n_steps", 1, "Steps between two previews.", minimum=1, maximum=1000),
     Preference(

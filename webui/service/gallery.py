@@ -1,11 +1,13 @@
 """Finished pictures: files under outputs/<date>/, whole or absent, and their rows; those not to be kept lie in a temp folder."""
 
+import hashlib
 import json
+import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -13,17 +15,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from webui.core.errors import BadRequest, MissingModel, StorageError
+from webui.core.errors import MissingModel, StorageError
 from webui.core.event import Picture
 from webui.core.image_metadata import RECIPE, encode, read_infotext
 from webui.core.infotext import read
 from webui.core.recipe import Recipe, pixel_hash, read_recipe
 from webui.service.database import Database
 from webui.service.files import make_folder, remove_parts, sync_folder, write_whole
+from webui.service.picture_rows import NewPicture, insert_picture, marks
 from webui.service.queue import JobRow
 
 KEPT_TEMPORARY = 500  # newest pictures of jobs that were not to be saved
-ENDINGS = (".png", ".jpg", ".webp")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+TRASH = ".trash"  # folder below the outputs; in it pictures lie in folders as they did outside
+NOT_IN_TRASH = f"substr(path, 1, {len(TRASH) + 1}) != '{TRASH}/'"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class Gallery:
         self._outputs = outputs_dir
         self._temporary = temp_dir / "pictures"
         self._naming = threading.Lock()  # between choosing a free name and taking it
+        self._tell: Callable[[], None] = lambda: None
+
+    def tell(self, act: Callable[[], None]) -> None:
+        """Call `act` whenever pictures were stored."""
+        self._tell = act
 
     def save(self, job: JobRow, pictures: Sequence[Picture], picture_format: str, quality: int, again: bool = False) -> None:
         """Write the pictures of one batch, then their rows. again: some may be stored already, by an earlier try; those are left alone.
@@ -58,7 +69,7 @@ class Gallery:
         """
         known = self._known(job.id) if again else []
         folder = self._outputs / date.today().isoformat() if job.save else self._temporary
-        rows: dict[Path, tuple[object, ...]] = {}
+        rows: dict[Path, NewPicture] = {}
         try:
             for picture in pictures:
                 request = json.dumps(picture.request.to_json())
@@ -66,10 +77,11 @@ class Gallery:
                     known.remove((request, picture.sheet, picture.place))
                     continue
                 ending = "png" if picture.sheet else picture_format  # sheets may be larger than the others can be
-                data = _encoded(picture, ending, quality)
+                pixels = pixel_hash(picture.image)
+                data = _encoded(picture, ending, quality, pixels)
                 name = f"{job.number:05d}-{'grid' if picture.sheet else picture.request.seed}"
                 path = self._write(folder, name, ending, data, rows)
-                rows[path] = self._values(job, picture, path, request)
+                rows[path] = self._new(job, picture, path, request, data, pixels)
         finally:
             if rows:
                 sync_folder(folder)
@@ -78,8 +90,8 @@ class Gallery:
             self._prune(job.id)
 
     def of_job(self, job_id: str) -> tuple[SavedPicture, ...]:
-        """A job's pictures: sheets first, then the others by their place, else in the order they were made."""
-        return self._find("SELECT * FROM pictures WHERE job = ? ORDER BY sheet DESC, place, id", (job_id,))
+        """A job's pictures, those in the trash left out: sheets first, then the others by their place, else in the order they were made."""
+        return self._find(f"SELECT * FROM pictures WHERE job = ? AND {NOT_IN_TRASH} ORDER BY sheet DESC, place, id", (job_id,))
 
     def exact_files(self, job_id: str) -> dict[int, tuple[Path, ...]]:
         """The files of a job's pictures by their place, sheets and files with loss left out."""
@@ -91,18 +103,26 @@ class Gallery:
         return files
 
     def get(self, picture_id: int) -> SavedPicture:
-        """Raises MissingModel when there is no such picture."""
+        """Also one that lies in the trash. Raises MissingModel when there is no such picture."""
         found = () if picture_id.bit_length() > 63 else self._find("SELECT * FROM pictures WHERE id = ?", (picture_id,))
         if not found:
             raise MissingModel(f"there is no picture {picture_id}")
         return found[0]
 
+    def many(self, numbers: Sequence[int]) -> tuple[SavedPicture, ...]:
+        """Those of these ids that there are, in any order."""
+        return self._find(f"SELECT * FROM pictures WHERE id IN ({marks(numbers)})", numbers)
+
+    def files(self, numbers: Sequence[int]) -> dict[int, Path]:
+        """Where the files of these pictures should lie."""
+        rows = self._database.read(f"SELECT id, temporary, path FROM pictures WHERE id IN ({marks(numbers)})", numbers)
+        return {row["id"]: self._place(row) for row in rows}
+
     def recent(self, limit: int, offset: int, owner: str | None) -> list[SavedPicture]:
-        """Saved pictures, the newest first; owner None: of everybody."""
+        """Saved pictures that are not in the trash, the newest first; owner None: of everybody."""
         where, values = ("AND owner = ?", [owner]) if owner is not None else ("", [])
-        return list(
-            self._find(f"SELECT * FROM pictures WHERE temporary = 0 {where} ORDER BY id DESC LIMIT ? OFFSET ?", (*values, limit, offset))
-        )
+        where = f"+temporary = 0 AND {NOT_IN_TRASH} {where}"  # the plus: by id, not by the index of names
+        return list(self._find(f"SELECT * FROM pictures WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?", (*values, limit, offset)))
 
     def sweep(self) -> None:
         """At start-up: remove half-written files that a kill left in the newest folders."""
@@ -111,29 +131,42 @@ class Gallery:
             remove_parts(folder)
 
     def strangers(self) -> list[Path]:
-        """The pictures under outputs that no row names."""
+        """The pictures below outputs, the trash included, that no row names, the oldest folders first. Links are not followed."""
         known = {row["path"] for row in self._database.read("SELECT path FROM pictures WHERE temporary = 0")}
-        files = sorted(path for path in self._outputs.glob("????-??-??/*") if path.suffix in ENDINGS)
-        return [path for path in files if self._stored_path(path)[1] not in known]
+        return [path for path in _picture_files(self._outputs) if self._stored_path(path)[1] not in known]
 
     def adopt(self, paths: Iterable[Path]) -> int:
         """Make rows for pictures whose rows were lost, from what the files say; returns how many."""
         count = 0
         for path in paths:
-            with suppress(BadRequest, OSError, StorageError, sqlite3.IntegrityError):
-                self._insert([self._found_values(path)])
+            try:
+                self._insert([self._found(path)])
                 count += 1
+            except Exception as error:  # decoders raise whatever they like over damaged files
+                log.info("%r is not taken into the gallery: %s", path.name, error)
         return count
 
-    def _found_values(self, path: Path) -> tuple[object, ...]:
-        found = read_infotext(path)
+    def _found(self, path: Path) -> NewPicture:
+        data = path.read_bytes()
+        found = read_infotext(data)
         with Image.open(path) as image:
             width, height = image.size
         seed = read(found.text).params.get("Seed", "")
         recipe = read_recipe(found.items.get(RECIPE, ""))
-        request = json.dumps(recipe.request.to_json()) if recipe else "{}"
-        number = int(seed) if seed.isdecimal() and len(seed) < 19 else 0
-        return ("", "", *self._stored_path(path), found.text, request, number, width, height, path.stat().st_mtime, False, 0)
+        stored = self._stored_path(path)[1]
+        return NewPicture(
+            path=stored,
+            infotext=found.text,
+            request=json.dumps(recipe.request.to_json()) if recipe else "{}",
+            seed=int(seed) if seed.isdecimal() and len(seed) < 19 else 0,
+            width=width,
+            height=height,
+            created=path.stat().st_mtime,
+            sheet=recipe is None and "-grid" in path.stem,
+            sha256=hashlib.sha256(data).hexdigest(),
+            pixels=recipe.pixels if recipe and path.suffix == ".png" else "",
+            trashed=time.time() if stored.startswith(f"{TRASH}/") else 0.0,
+        )
 
     def _write(self, folder: Path, stem: str, ending: str, data: bytes, taken: Container[Path]) -> Path:
         """Put `data` under a name that nobody has; a file with the very same bytes that no row names is taken as it is."""
@@ -168,15 +201,30 @@ class Gallery:
         temporary = path.is_relative_to(self._temporary)
         return int(temporary), path.relative_to(self._temporary if temporary else self._outputs).as_posix()
 
-    def _values(self, job: JobRow, picture: Picture, path: Path, request: str) -> tuple[object, ...]:
-        width, height = picture.image.size
-        seed, stored = picture.request.seed, self._stored_path(path)
-        return (job.id, job.owner, *stored, picture.infotext, request, seed, width, height, time.time(), picture.sheet, picture.place)
+    def _new(self, job: JobRow, picture: Picture, path: Path, request: str, data: bytes, pixels: str) -> NewPicture:
+        temporary, stored = self._stored_path(path)
+        return NewPicture(
+            path=stored,
+            infotext=picture.infotext,
+            request=request,
+            seed=picture.request.seed,
+            width=picture.image.width,
+            height=picture.image.height,
+            created=time.time(),
+            job=job.id,
+            owner=job.owner,
+            temporary=bool(temporary),
+            sheet=picture.sheet,
+            place=picture.place,
+            sha256=hashlib.sha256(data).hexdigest(),
+            pixels=pixels if path.suffix == ".png" else "",  # the others have lost some
+        )
 
-    def _insert(self, rows: Iterable[tuple[object, ...]]) -> None:
-        names = "job, owner, temporary, path, infotext, request, seed, width, height, created, sheet, place"
+    def _insert(self, rows: Iterable[NewPicture]) -> None:
         with self._database.write() as connection:
-            connection.executemany(f"INSERT INTO pictures ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            for new in rows:
+                insert_picture(connection, new)
+        self._tell()
 
     def _known(self, job_id: str) -> list[tuple[str, bool, int]]:
         """What tells a job's stored pictures apart: request, whether it is a sheet, place."""
@@ -198,10 +246,13 @@ class Gallery:
     def _find(self, sql: str, values: Sequence[object]) -> tuple[SavedPicture, ...]:
         return tuple(self._picture(row) for row in self._database.read(sql, values))
 
+    def _place(self, row: sqlite3.Row) -> Path:
+        return (self._temporary if row["temporary"] else self._outputs) / str(row["path"])
+
     def _picture(self, row: sqlite3.Row) -> SavedPicture:
         return SavedPicture(
             id=row["id"],
-            path=(self._temporary if row["temporary"] else self._outputs) / row["path"],
+            path=self._place(row),
             infotext=row["infotext"],
             seed=row["seed"],
             width=row["width"],
@@ -213,7 +264,16 @@ class Gallery:
         )
 
 
-def _encoded(picture: Picture, ending: str, quality: int) -> bytes:
+def _picture_files(folder: Path) -> Iterator[Path]:
+    """All picture files below a folder, hidden ones and those in hidden folders left out, except the trash's."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") or (name == TRASH and Path(root) == folder))
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith(ENDINGS):
+                yield Path(root, name)
+
+
+def _encoded(picture: Picture, ending: str, quality: int, pixels: str) -> bytes:
     """The bytes of a picture's file, with its recipe; a sheet has none, for no request alone makes it."""
-    recipe = None if picture.sheet else Recipe(picture.request, **picture.facts, pixels=pixel_hash(picture.image)).to_json()
+    recipe = None if picture.sheet else Recipe(picture.request, **picture.facts, pixels=pixels).to_json()
     return encode(picture.image, picture.infotext, ending, quality, recipe)

@@ -84,6 +84,53 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX jobs_by_change ON jobs (changed);
     CREATE TABLE pauses (owner TEXT PRIMARY KEY);
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+    # The gallery. Narrow rows, so that 100,000 of them are looked through in milliseconds; those of older pictures are filled in later.
+    """
+    CREATE TABLE picture_facts (
+        picture INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        created REAL NOT NULL,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        area INTEGER NOT NULL,
+        checkpoint TEXT NOT NULL,
+        sampler TEXT NOT NULL,
+        favourite INTEGER NOT NULL DEFAULT 0,
+        trashed REAL NOT NULL DEFAULT 0,
+        missing INTEGER NOT NULL DEFAULT 0,
+        sha256 TEXT NOT NULL DEFAULT '',
+        pixels TEXT NOT NULL DEFAULT '',
+        recipe TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX picture_facts_by_date ON picture_facts (trashed, created, picture);
+    CREATE INDEX picture_facts_by_area ON picture_facts (trashed, area, picture);
+    CREATE INDEX picture_facts_by_checkpoint ON picture_facts (trashed, checkpoint, created, picture);
+    CREATE INDEX picture_facts_by_sampler ON picture_facts (trashed, sampler, created, picture);
+    CREATE INDEX picture_facts_by_size ON picture_facts (trashed, width, height, created, picture);
+    CREATE INDEX picture_facts_by_favourite ON picture_facts (trashed, favourite, created, picture);
+    CREATE INDEX picture_facts_by_missing ON picture_facts (trashed, created, picture) WHERE missing = 1;
+    CREATE INDEX picture_facts_by_owner ON picture_facts (trashed, owner, created, picture);
+    CREATE INDEX picture_facts_by_file ON picture_facts (sha256);
+    CREATE INDEX picture_facts_by_pixels ON picture_facts (pixels);
+    CREATE INDEX picture_facts_by_recipe ON picture_facts (recipe, picture);
+    CREATE VIRTUAL TABLE picture_words USING fts5 (prompt, negative, rest, tokenize = "unicode61 remove_diacritics 2", prefix = '1 2 3');
+    CREATE TABLE picture_labels (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        picture INTEGER NOT NULL,
+        PRIMARY KEY (kind, name, picture)
+    ) WITHOUT ROWID;
+    CREATE INDEX picture_labels_by_picture ON picture_labels (picture);
+    CREATE TABLE picture_sources (
+        picture INTEGER NOT NULL,
+        relation TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        PRIMARY KEY (picture, relation, sha256)
+    ) WITHOUT ROWID;
+    CREATE INDEX picture_sources_by_file ON picture_sources (sha256);
+    CREATE TABLE input_pixels (sha256 TEXT PRIMARY KEY, pixels TEXT NOT NULL);
+    CREATE INDEX input_pixels_by_pixels ON input_pixels (pixels);
+    CREATE TABLE picture_moves (picture INTEGER PRIMARY KEY, source TEXT NOT NULL, target TEXT NOT NULL);
     """,
 )
 

@@ -18,6 +18,7 @@ from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
+from webui.service.collection import Collection
 from webui.service.completion import complete, complete_order, complete_script
 from webui.service.database import Database, open_database
 from webui.service.event_log import JobEvent
@@ -86,6 +87,14 @@ class Service:
         self._inputs = InputStore(inputs_folder(settings.data_dir))
         self._preferences = PreferenceStore(database)
         self.presets = Presets(database, self._preferences, catalog)
+        self.collection = Collection(
+            database,
+            self._gallery,
+            self._inputs,
+            outputs_dir=settings.outputs_dir,
+            cache_dir=settings.data_dir / "cache" / "pictures",
+            preferences=self._preferences.all,
+        )
         self._hasher = Hasher(catalog, self.models.take_unhashed)
         self._listeners: dict[int, Listener] = {}
         self._listeners_made = 0
@@ -112,9 +121,7 @@ class Service:
             log.warning(warning)
         self._queue.recover()
         self._gallery.sweep()
-        if self._database_is_new:
-            lost = self._gallery.strangers()  # listed before the workers make new ones
-            threading.Thread(target=self._gallery.adopt, args=(lost,), name="easel-adopt", daemon=True).start()
+        self.collection.start(self._gallery.strangers() if self._database_is_new else ())
         for supervisor in self._supervisors:
             supervisor.start()
         self.models.start()
@@ -125,6 +132,7 @@ class Service:
         self.release()
         self._hasher.stop()
         self.models.stop()
+        self.collection.stop()
         for supervisor in self._supervisors:
             supervisor.stop()
         self._database.close()
