@@ -3,11 +3,11 @@
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from webui.core.errors import BadRequest, Busy, EngineError, MissingModel
-from webui.core.job_request import KINDS, JobRequest, kind_of
+from webui.core.job_request import KINDS, JobRequest, kind_of, shown_request
 from webui.core.request import GenerationRequest
 from webui.service.database import Database
 
@@ -60,11 +60,12 @@ class JobQueue:
             except sqlite3.IntegrityError as error:
                 raise BadRequest(f"a job with the id {job_id!r} exists already; leave the id out or choose another") from error
 
-    def take(self, loaded: tuple[str, str] | None = None) -> JobRow | None:
+    def take(self, loaded: tuple[str, str] | None = None, leave: Collection[tuple[str, str] | None] = ()) -> JobRow | None:
         """The next job, now running: the oldest one of the owner who was served longest ago. None when nobody waits.
 
         loaded: the checkpoint and the VAE that the worker has in hand. A younger job of the same owner that needs them and no others goes
         first, but past no job more than MAX_OVERTAKEN times, and never past other owners' jobs.
+        leave: what other workers that are free have in hand. If the next job needs that, it is theirs: None.
         """
         with self._database.write() as connection:
             found = connection.execute(
@@ -72,6 +73,8 @@ class JobQueue:
                 " WHERE status = 'queued' GROUP BY jobs.owner ORDER BY coalesce(turn, 0), min(number) LIMIT 1"
             ).fetchone()
             if found is None:
+                return None
+            if leave and _needs(_row(connection.execute("SELECT * FROM jobs WHERE number = ?", (found["number"],)).fetchone())) in leave:
                 return None
             number = self._neighbour(connection, found["owner"], found["number"], loaded) if loaded else found["number"]
             connection.execute("UPDATE jobs SET status = 'running', seq = seq + 1 WHERE number = ?", (number,))
@@ -160,6 +163,10 @@ class JobQueue:
         rows = self._database.read("SELECT owner, id FROM jobs WHERE status = 'queued' ORDER BY number")
         return [(row["owner"], row["id"]) for row in rows]
 
+    def count_waiting(self) -> int:
+        """How many jobs wait."""
+        return int(self._database.read("SELECT count(*) FROM jobs WHERE status = 'queued'")[0][0])
+
     def ahead(self, job: JobRow) -> int:
         """How many jobs run or will be taken before this waiting one, as things stand; neighbours that may overtake are not counted."""
         if job.status != "queued":
@@ -180,6 +187,12 @@ class JobQueue:
                 first_in_turn = (row["turn"], row["first"]) < (own["turn"], own["first"])
                 before += min(int(row["waiting"]), rounds + int(first_in_turn))
         return running + before
+
+
+def _needs(row: JobRow) -> tuple[str, str] | None:
+    """Checkpoint and VAE with which a job begins; None where it makes no picture."""
+    request = shown_request(row.request)
+    return (request.checkpoint, request.vae) if request else None
 
 
 def _row(row: sqlite3.Row) -> JobRow:
