@@ -26,6 +26,7 @@ HOMES = {
     "fastapi": {"api"},
     "starlette": {"api"},
     "sqlite3": {"service"},
+    "ray": {"service"},
 }
 CORE_LIBRARIES = {"PIL", "webui"}  # beyond the standard library
 MODULES = {

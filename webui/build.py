@@ -27,7 +27,7 @@ from webui.api.system import Switch
 from webui.api.tasks import tasks_router
 from webui.api.v1 import v1_router
 from webui.core.catalog import Catalog
-from webui.core.errors import EaselError, MissingModel, StorageError
+from webui.core.errors import EaselError, EngineError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
 from webui.core.logs import start_log
 from webui.core.model_listing import model_at
@@ -64,7 +64,7 @@ def serve(settings: Settings) -> bool:
         service = open_service(settings, "webui.build:make_handlers")
         if settings.checkpoint:
             service.catalog.find_checkpoint(settings.checkpoint)
-    except (MissingModel, StorageError) as error:
+    except (EngineError, MissingModel, StorageError) as error:
         raise SystemExit(str(error)) from None
     service.start()
     try:
@@ -118,7 +118,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.aesthetic import make_guide
     from webui.engine.conditioning import ConditioningCache
     from webui.engine.converted import FOLDER as CONVERTED
-    from webui.engine.device import choose_device
+    from webui.engine.device import choose_device, share_cores
     from webui.engine.generate import generate
     from webui.engine.load_progress import LoadProgress
     from webui.engine.merge import merge
@@ -127,7 +127,8 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.weights import keep_weights
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
-    device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
+    device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae, settings.worker)
+    share_cores(device, settings.workers or 1)
     index = DatabaseReader(settings.database)  # what the server's process has listed and hashed, so that no folder is listed here
     catalog = Catalog(settings, HashReader(index), ModelIndexRows(index))
     progress = LoadProgress()
@@ -173,18 +174,19 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         ),
         SaveOrder: lambda order, control: save(order, control, load=load, folder=folder),
         WeightsOrder: lambda order, control: keep_weights(order, forget=cache.forget, load=load_alone),
-        MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),
+        MemoryQuestion: lambda question, control: iter([device.told()]),
     }
 
 
 def _cache(settings: Settings, device: "Device", tell: Callable[[float], None]) -> "ModelCache":
-    """The models in memory: half of the memory that they live in; where parts wait, flags or the card's free memory say."""
+    """The models in memory: half of their share of the memory that they live in; where parts wait, flags or the card's free memory say."""
     from webui.engine.model_cache import ModelCache
     from webui.engine.placement import placement_rule
 
     memory = device.memory()
-    total = memory["cuda"].get("system", memory["ram"])["total"]
-    max_aside = memory["ram"]["total"] // 4 if device.torch_device.type == "cuda" else 0
+    workers = settings.workers or 1
+    total = memory["cuda"].get("system", memory["ram"])["total"] // device.sharers(workers, len(set(settings.device_ids)))
+    max_aside = memory["ram"]["total"] // workers // 4 if device.torch_device.type == "cuda" else 0
     return ModelCache(total // 2, placement_rule(device.torch_device, settings.medvram, settings.lowvram), tell, max_aside=max_aside)
 
 

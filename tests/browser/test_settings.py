@@ -41,7 +41,7 @@ def test_a1111s_config_is_shown_before_it_is_applied_and_a_line_can_be_left_out(
     page.set_input_files("#settings_file", tmp_path / "config.json")
     page.wait_for_selector("dialog.review")
     shown = page.inner_text("dialog.review")
-    assert "jpeg_quality" in shown and "1 settings are not known" in shown and "CLIP_stop_at_last_layers" in shown
+    assert all(words in shown for words in ("jpeg_quality", "1 settings are not known", "CLIP_stop_at_last_layers"))
     assert told(person)["jpeg_quality"] == 80
     page.uncheck("dialog.review input[aria-label=samples_format]")
     page.click("dialog.review .apply")

@@ -142,6 +142,12 @@ def test_flags_of_a1111_without_use_are_accepted_with_a_warning():
         ["--tls-keyfile", "k"],
         ["--tls-keyfile", "/nowhere/k", "--tls-certfile", "/nowhere/c"],
         ["--loglevel", "loud"],
+        ["--workers", "0"],
+        ["--workers", "many"],
+        ["--device-id", "0,x"],
+        ["--device-id=-1"],
+        ["--ray", "--device-id", "0"],
+        ["--ray", "ray://host:10001"],
         ["--lis"],
     ],
 )
@@ -150,6 +156,31 @@ def test_wrong_flags_end_the_program_with_a_sentence(words, capsys):
         flags(*words)
     assert caught.value.code == 2
     assert "easel: error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "cards"),
+    [
+        ([], [None]),
+        (["--device-id", "1"], [1]),
+        (["--device-id", "0,1"], [0, 1]),
+        (["--device-id", "2,3", "--workers", "4"], [2, 3, 2, 3]),
+        (["--workers", "2"], [None, None]),
+    ],
+)
+def test_each_worker_has_its_number_and_its_card(words, cards):
+    workers = flags(*words).each_worker()
+    assert [each.device_id for each in workers] == cards
+    assert [(each.worker, each.workers) for each in workers] == [(i, len(cards)) for i in range(len(cards))]
+
+
+def test_workers_know_no_passwords():
+    workers = flags("--gradio-auth", "ann:secret", "--workers", "2").each_worker()
+    assert [(each.gradio_auth, each.api_auth) for each in workers] == [((), ())] * 2
+
+
+def test_ray_alone_means_this_machine():
+    assert (flags().ray, flags("--ray").ray, flags("--ray", "auto").ray) == (None, "local", "auto")
 
 
 def test_flags_of_the_environment_come_first():

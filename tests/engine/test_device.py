@@ -1,10 +1,12 @@
 """The choice of device and number types."""
 
+import socket
+
 import pytest
 import torch
 
 from webui.core.errors import BadRequest
-from webui.engine.device import choose_device, memory_sentence, safe_half
+from webui.engine.device import choose_device, memory_sentence, safe_half, share_cores
 
 
 @pytest.fixture
@@ -67,6 +69,37 @@ def test_cards_that_are_not_there_are_refused(number: int) -> None:
 def test_a_card_number_without_cards_is_refused() -> None:
     with pytest.raises(BadRequest, match="no CUDA card number 0"):
         choose_device(device_id=0)
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_workers_take_the_cards_in_turn() -> None:
+    assert [choose_device(worker=worker).torch_device.index for worker in range(4)] == [0, 1, 0, 1]
+    assert choose_device(device_id=1, worker=2).torch_device.index == 1
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_those_who_share_a_device_are_counted() -> None:
+    card, cpu = choose_device(), choose_device(use_cpu=True)
+    assert [card.sharers(workers) for workers in (1, 2, 3, 4)] == [1, 1, 2, 2]
+    assert card.sharers(4, cards=1) == cpu.sharers(4) == 4
+
+
+def test_workers_on_the_cpu_share_its_cores() -> None:
+    before, cpu = torch.get_num_threads(), choose_device(use_cpu=True)
+    try:
+        torch.set_num_threads(6)
+        share_cores(cpu, 1)
+        assert torch.get_num_threads() == 6
+        share_cores(cpu, 4)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_device_is_told_with_its_machine() -> None:
+    told = choose_device(use_cpu=True).told()
+    assert (told["device"], told["host"]) == ("CPU", socket.gethostname())
+    assert told["ram"]["total"] > 0
 
 
 def test_memory_has_the_fields_of_the_api() -> None:

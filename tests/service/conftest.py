@@ -14,6 +14,7 @@ from webui.core.catalog import Catalog
 from webui.core.settings import Settings, parse_flags
 from webui.service.database import Database, open_database
 from webui.service.service import Service, open_service
+from webui.service.workers import worker_openers
 
 UNET = "model.diffusion_model."
 PATIENCE = 60.0  # seconds until a test gives up; never a measure of speed
@@ -75,12 +76,14 @@ def make_service(settings: Settings) -> Iterator[Callable[..., Service]]:
     made: list[Service] = []
 
     def make(factory: str = "make", **options: Any) -> Service:
-        factory = f"tests.service.handlers:{factory}"
+        factory, workers = f"tests.service.handlers:{factory}", options.pop("workers", None)
         if options:
             database, warnings = open_database(settings.database)
-            service = Service(settings, Catalog(settings), factory, database=database, warnings=warnings, **options)
+            service = Service(
+                settings, Catalog(settings), worker_openers(settings, factory), database=database, warnings=warnings, **options
+            )
         else:
-            service = open_service(settings, factory)
+            service = open_service(replace(settings, workers=workers), factory)
         made.append(service)
         service.start()
         return service

@@ -291,8 +291,8 @@ def test_many_threads_get_each_their_own_picture(service: Service) -> None:
     assert found == {seed: (f"p{seed}\nSteps: 1, Seed: {seed}", [seed]) for seed in range(12)}
 
 
-def test_two_devices_work_at_the_same_time(make_service: Make, settings: Settings) -> None:
-    service = make_service(devices=(settings, settings))
+def test_two_workers_work_at_the_same_time(make_service: Make) -> None:
+    service = make_service(workers=2)
     jobs = [service.submit(small(prompt="hold")) for _ in range(2)]
     until(lambda: all(service.job(job_id).progress for job_id in jobs))
     service.interrupt(jobs[0])
@@ -334,10 +334,10 @@ def test_memory_tells_ram_and_what_the_worker_says(service: Service) -> None:
     until(lambda: service.worker_state() == "ready")
     told = service.memory()
     assert told["ram"]["total"] == psutil.virtual_memory().total
-    assert told["cuda"] == {"system": {"total": 7}}
+    assert told["cuda"] == {"system": {"total": 7, "used": 3}}
     job_id = service.submit(small(prompt="hold"))
     running(service, job_id)
-    assert service.memory()["cuda"] == {"system": {"total": 7}}
+    assert service.memory()["cuda"] == {"system": {"total": 7, "used": 3}}
     go(service)
     done(service, job_id)
 

@@ -27,8 +27,9 @@ from webui.service.service import Service
 Make = Callable[..., Service]
 
 
-def worker_pid(folder: Path) -> int:
-    return int(until(lambda: (folder / "worker.pid").exists() and (folder / "worker.pid").read_text()))
+def worker_pid(folder: Path, worker: int = 0) -> int:
+    path = folder / f"worker{worker or ''}.pid"
+    return int(until(lambda: path.exists() and path.read_text()))
 
 
 def is_alive(pid: int) -> bool:
@@ -156,6 +157,62 @@ def test_stopping_often_is_never_held_against_a_job(make_service: Make) -> None:
         service = make_service()
     go(service)
     assert done(service, job_id).status == "done"
+
+
+# one of several workers dies
+
+
+def two_held_jobs(service: Service) -> tuple[int, list[str]]:
+    """The process of the worker that has the first of two jobs, and their ids; each is held in its first step by a worker of its own."""
+    until(lambda: all(supervisor.state == "ready" for supervisor in service._supervisors))
+    jobs = [service.submit(small(prompt=f"hold {name}", seed=5)) for name in ("first", "second")]
+    until(lambda: all(service.job(job_id).progress for job_id in jobs))
+    holder = next(i for i, supervisor in enumerate(service._supervisors) if supervisor.live and supervisor.live.row.id == jobs[0])
+    return worker_pid(service.settings.data_dir, holder), jobs
+
+
+def test_when_one_of_two_workers_is_killed_its_job_runs_again_and_the_other_is_untouched(make_service: Make) -> None:
+    service = make_service(workers=2)
+    pid, (first, second) = two_held_jobs(service)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: sum("first" in line for line in ran(service.settings.data_dir)) == 2)
+    go(service)
+    assert [done(service, job_id).status for job_id in (first, second)] == ["done", "done"]
+    assert sorted(ran(service.settings.data_dir)) == ["hold first|5", "hold first|5", "hold second|5"]
+
+
+def test_an_idle_worker_takes_the_job_that_a_killed_one_had(make_service: Make) -> None:
+    service = make_service(workers=2)
+    pid, (first, second) = two_held_jobs(service)
+    service.interrupt(second)
+    done(service, second)
+    other = next(supervisor for supervisor in service._supervisors if supervisor.free)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: other.live and other.live.row.id == first)
+    go(service)
+    assert done(service, first).status == "done"
+
+
+def test_interrupt_skip_and_previews_reach_the_worker_that_has_the_job(make_service: Make) -> None:
+    service = make_service(workers=2)
+    _, (first, second) = two_held_jobs(service)
+    assert service.preview(second) is None  # asking makes the worker send them
+    (service.settings.data_dir / "step").touch()
+    until(lambda: not (service.settings.data_dir / "step").exists())
+    service.skip(first)
+    assert (service.job(first).skips_asked, service.job(second).skips_asked) == (1, 0)
+    service.interrupt(first)
+    assert done(service, first).status == "interrupted"
+    go(service)
+    assert (done(service, second).status, len(service.job(second).pictures)) == ("done", 1)
+
+
+def test_memory_tells_of_every_worker(make_service: Make) -> None:
+    service = make_service(workers=2)
+    until(lambda: all(supervisor.state == "ready" for supervisor in service._supervisors))
+    cuda = service.memory()["cuda"]
+    assert cuda["system"] == {"total": 7, "used": 3}
+    assert [(worker["device"], worker["state"]) for worker in cuda["workers"]] == [("Abacus", "ready")] * 2
 
 
 # the disk refuses

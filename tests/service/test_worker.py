@@ -6,7 +6,7 @@ from tests.service.conftest import PATIENCE, until
 from tests.service.handlers import small
 from webui.core.event import Finished, Pictures
 from webui.core.settings import Settings
-from webui.service.worker import JobControl, MemoryQuestion, Waker, WorkerProcess
+from webui.service.worker import Ending, JobControl, MemoryQuestion, Waker, WorkerProcess
 
 
 def test_signals_reach_only_the_job_they_name(settings: Settings) -> None:
@@ -36,8 +36,25 @@ def test_signals_reach_only_the_job_they_name(settings: Settings) -> None:
     assert events[-1] == Finished()
     assert any(isinstance(event, Pictures) for event in events)
     process.send("ask", MemoryQuestion())
-    assert hear() == ("answer", [{"system": {"total": 7}}])
-    assert process.end() == 0
+    word, told = hear()
+    assert (word, told[0]["device"]) == ("answer", "Abacus")
+    assert process.end() == Ending("the worker process ended with exit status 0", to_blame=True)
+    waker.close()
+
+
+def test_a_question_is_answered_in_the_middle_of_a_job(settings: Settings) -> None:
+    process, waker = WorkerProcess("tests.service.handlers:make", settings), Waker()
+    assert process.receive(waker, PATIENCE) == ("ready",)
+    process.send("run", "first", small(prompt="hold"), False, 1)
+    until(lambda: (settings.data_dir / "holding").exists())
+    process.send("ask", MemoryQuestion())
+    words = []
+    while "answer" not in words:
+        message = process.receive(waker, PATIENCE)
+        assert message is not None
+        words.append(message[0])
+    assert not any(isinstance(part, Finished) for part in message)
+    process.end()
     waker.close()
 
 

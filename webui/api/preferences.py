@@ -1,6 +1,7 @@
 """What the settings tab asks.
 
-GET    /internal/settings -> {"sections": {title: [{"name", "value", "default", "sentence", "choices", "minimum", "maximum"}, ...]}, "presets": [name, ...]}
+GET    /internal/settings -> {"sections": {title: [row, ...]}, "presets": [name, ...]}; a row has "name", "value", "default", "sentence",
+       "choices", "minimum" and "maximum"
 POST   /internal/settings {"values": {name: value}} -> {} once all are set; nothing is if one is wrong
 POST   /internal/settings/compare {"values": {...}} or {"preset": name} -> {"changes": {name: [now, then]}, "same", "unknown", "wrong"}
 GET    /internal/settings/file -> those that differ from their defaults, as a JSON file

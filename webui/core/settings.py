@@ -4,9 +4,9 @@ import os
 import secrets
 import shlex
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 MINIATURE = Path("models/Stable-diffusion/easel-miniature.safetensors")  # below PROJECT_DIR
+MAX_WORKERS = 256
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Credentials = tuple[tuple[str, StoredPassword], ...]  # (user, what is kept of the password) pairs
 Pairs = tuple[tuple[str, str], ...]  # (user, password)
@@ -80,7 +81,10 @@ class Settings:
     no_half_vae: bool = False
     xformers: bool = False
     use_cpu: bool = False
-    device_id: int | None = None
+    device_ids: tuple[int, ...] = ()  # CUDA cards for the workers, in turn; none: all that there are, from 0
+    workers: int | None = None  # how many share this machine; None: one for each of device_ids, else one
+    worker: int = 0  # which of them this process is
+    ray: str | None = None  # address of the Ray cluster that has the workers; "local": one on this machine alone
     theme: str | None = None  # "light", "dark" or None: as the browser likes
     autolaunch: bool = False
     subpath: str = ""  # without slashes at its ends
@@ -96,6 +100,16 @@ class Settings:
     def exposed(self) -> bool:
         """Whether other machines can reach this server."""
         return self.share or self.host not in LOOPBACK
+
+    @property
+    def device_id(self) -> int | None:
+        """The CUDA card of this worker, where one was asked for."""
+        return self.device_ids[self.worker % len(self.device_ids)] if self.device_ids else None
+
+    def each_worker(self) -> "list[Settings]":
+        """The settings of each worker on this machine, without the passwords."""
+        count = self.workers or len(self.device_ids) or 1
+        return [replace(self, workers=count, worker=i, gradio_auth=(), api_auth=()) for i in range(count)]
 
 
 def parse_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -153,7 +167,9 @@ def _parser() -> ArgumentParser:
     add("--no-half-vae", action="store_true", help="32-bit floats in the VAE")
     add("--xformers", action="store_true", help="nothing: xformers' attention is used where it is installed and the device is CUDA")
     add("--use-cpu", metavar="PART", nargs="*", help="do not use the GPU")
-    add("--device-id", metavar="N", type=int, help="which GPU to use, from 0")
+    add("--device-id", metavar="N[,N...]", type=_numbers, default=(), help="which GPUs to use, from 0; each gets a worker of its own")
+    add("--workers", metavar="N", type=int, help="how many pictures are made at once: a worker for each GPU, or the CPU's cores shared out")
+    add("--ray", metavar="ADDRESS", nargs="?", const="local", help="workers on a Ray cluster: auto or HOST:PORT; alone: on this machine")
     add("--theme", choices=("light", "dark"), help="colours of the page; otherwise as the browser likes")
     add("--autolaunch", action="store_true", help="open the page in the browser")
     add("--subpath", default="", help="path of the page behind a reverse proxy")
@@ -178,6 +194,7 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
     for file in filter(None, (flags.tls_keyfile, flags.tls_certfile)):
         if not file.is_file():
             raise BadRequest(f"the TLS file {file} is not there; check its path")
+    _check_workers(flags)
     data = flags.data_dir.expanduser().absolute()
     models = flags.models_dir.expanduser().absolute() if flags.models_dir else data / "models"
     host = flags.server_name or ("0.0.0.0" if flags.listen else "127.0.0.1")
@@ -204,6 +221,7 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
         allow_hosts=tuple(filter(None, (name.strip().lower() for name in flags.allow_host.split(",")))),
         checkpoint=flags.ckpt,
         use_cpu=flags.use_cpu is not None,
+        device_ids=flags.device_id,
         subpath=flags.subpath.strip("/"),
         cors_allow_origins=tuple(filter(None, (origin.strip() for origin in flags.cors_allow_origins.split(",")))),
         warnings=warnings,
@@ -212,9 +230,35 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
 
 
 SAME_NAME = (  # flags whose value is the setting as it is
-    "port listen share nowebui medvram lowvram no_half no_half_vae xformers device_id theme autolaunch tls_keyfile tls_certfile "
-    "api_server_stop api_enable_requests rate_limit insecure loglevel"
+    "port listen share nowebui medvram lowvram no_half no_half_vae xformers workers ray theme autolaunch tls_keyfile "
+    "tls_certfile api_server_stop api_enable_requests rate_limit insecure loglevel"
 )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """ "0,1" -> (0, 1)."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1") from None
+
+
+def _check_workers(flags: Namespace) -> None:
+    """Raises BadRequest for workers that cannot be."""
+    if flags.workers is not None and not 1 <= flags.workers <= MAX_WORKERS:
+        raise BadRequest(f"--workers {flags.workers} is out of range: use 1 to {MAX_WORKERS}")
+    if min(flags.device_id, default=0) < 0:
+        raise BadRequest(f"--device-id {min(flags.device_id)}: cards are counted from 0")
+    if flags.ray is None:
+        return
+    if flags.device_id:
+        raise BadRequest(
+            "--device-id and --ray do not go together: Ray gives each worker a card; hide cards from it with CUDA_VISIBLE_DEVICES"
+        )
+    if flags.ray.startswith("ray://"):
+        raise BadRequest(
+            "--ray cannot use a ray:// address: make this machine a node with `ray start --address=HOST:6379`, then --ray auto"
+        )
 
 
 def _folders(default: Path, extra: Path | None) -> tuple[Path, ...]:

@@ -1,5 +1,7 @@
 """Where models run and in which number types, as one object; and how much memory there is."""
 
+import os
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,15 @@ class Device:
             return torch.cuda.get_device_name(self.torch_device)
         return {"cpu": "CPU", "mps": "Apple GPU"}.get(self.torch_device.type, self.torch_device.type)
 
+    def told(self) -> dict[str, Any]:
+        """The device for people: {"device": its name, "host": whose it is, "pid": the process} and the figures of `memory`."""
+        return {"device": self.name, "host": socket.gethostname(), "pid": os.getpid(), **self.memory()}
+
+    def sharers(self, workers: int, cards: int = 0) -> int:
+        """How many of this machine's `workers` live on this device; cards: over how many they are spread, 0: over all."""
+        devices = (cards or torch.cuda.device_count()) if self.torch_device.type == "cuda" else 1
+        return -(-workers // devices)
+
     def memory(self) -> dict[str, dict[str, Any]]:
         """Bytes in use, as /sdapi/v1/memory tells them: {"ram": {...}, "cuda": {...} or {"error": ...}}."""
         ram = psutil.virtual_memory()
@@ -51,6 +62,12 @@ class Device:
         }
 
 
+def share_cores(device: Device, workers: int) -> None:
+    """Leave the other workers their part of the cores, where the CPU makes the pictures; with a card, threads mostly wait."""
+    if device.torch_device.type == "cpu" and workers > 1:
+        torch.set_num_threads(max(torch.get_num_threads() // workers, 1))
+
+
 def memory_sentence(device: torch.device) -> str:
     """How much there is at this moment, for an error's text."""
     if device.type == "cuda":
@@ -65,10 +82,13 @@ def safe_half() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
-def choose_device(use_cpu: bool = False, device_id: int | None = None, no_half: bool = False, no_half_vae: bool = False) -> Device:
+def choose_device(
+    use_cpu: bool = False, device_id: int | None = None, no_half: bool = False, no_half_vae: bool = False, worker: int = 0
+) -> Device:
     """The best device at hand: a CUDA card in fp16, else Apple's GPU or the CPU in fp32, where half types are slower.
 
-    device_id: which card, from 0. no_half: fp32 everywhere. no_half_vae: fp32 for the VAE alone.
+    device_id: which card, from 0; None: workers, counted from 0, take the cards in turn. no_half: fp32 everywhere.
+    no_half_vae: fp32 for the VAE alone.
     """
     if use_cpu or not torch.cuda.is_available():
         if device_id is not None and not use_cpu:
@@ -79,4 +99,5 @@ def choose_device(use_cpu: bool = False, device_id: int | None = None, no_half: 
     if device_id is not None and not 0 <= device_id < count:
         raise BadRequest(f"there is no CUDA card number {device_id}; this machine has {count}, counted from 0")
     dtype = torch.float32 if no_half else torch.float16
-    return Device(torch.device("cuda", device_id or 0), dtype, torch.float32 if no_half_vae else dtype)
+    number = worker % count if device_id is None else device_id
+    return Device(torch.device("cuda", number), dtype, torch.float32 if no_half_vae else dtype)

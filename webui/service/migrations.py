@@ -84,6 +84,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX jobs_by_change ON jobs (changed);
     CREATE TABLE pauses (owner TEXT PRIMARY KEY);
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+    """,
     # The gallery. Narrow rows, so that 100,000 of them are looked through in milliseconds; those of older pictures are filled in later.
     """
     CREATE TABLE picture_facts (

@@ -3,12 +3,12 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from webui.core.errors import BadRequest, Busy, EngineError, MissingModel
-from webui.core.job_request import KINDS, JobRequest, kind_of
+from webui.core.job_request import KINDS, JobRequest, kind_of, shown_request
 from webui.core.request import GenerationRequest
 from webui.service.database import Database
 from webui.service.event_log import LEAP, EventLog, JobEvent, visible
@@ -123,17 +123,20 @@ class JobQueue:
                 raise BadRequest(f"a job with the id {job_id!r} exists already; leave the id out or choose another") from error
             change.mark(job_id)
 
-    def take(self, loaded: tuple[str, str] | None = None) -> JobRow | None:
+    def take(self, loaded: tuple[str, str] | None = None, leave: Collection[tuple[str, str] | None] = ()) -> JobRow | None:
         """The next job, now running: see `taking_order`. None when nobody waits, or none that may go on.
 
         loaded: the checkpoint and the VAE that the worker has in hand. A younger job of the same owner and priority that needs them and no
         others goes first, but past no job more than MAX_OVERTAKEN times, and never past other owners' jobs.
+        leave: what other workers that are free have in hand. If the next job needs that, it is theirs: None.
         """
         if self._first() is None:
             return None
         with self.change() as change:
             first, connection = self._first(), change.connection  # nobody else changes it now
             if first is None:
+                return None
+            if leave and _needs(_row(connection.execute("SELECT * FROM jobs WHERE number = ?", (first.number,)).fetchone())) in leave:
                 return None
             number = self._neighbour(connection, first, loaded) if loaded else first.number
             connection.execute("UPDATE jobs SET status = 'running', seq = seq + 1 WHERE number = ?", (number,))
@@ -246,6 +249,10 @@ class JobQueue:
         """(owner, job id) of all jobs that wait, in the order in which they will be taken."""
         return [(job.owner, job.id) for job in self._now().order]
 
+    def count_waiting(self) -> int:
+        """How many jobs wait."""
+        return int(self._database.read("SELECT count(*) FROM jobs WHERE status = 'queued'")[0][0])
+
     def ahead(self, job: JobRow) -> int:
         """How many jobs run or will be taken before this waiting one, as things stand; neighbours that may overtake are not counted."""
         if job.status != "queued":
@@ -303,6 +310,12 @@ class Known:
 def _event(row: sqlite3.Row) -> JobEvent:
     facts = {"job": row["id"], "status": row["status"], "priority": PRIORITY_NAMES[row["priority"]], "error": row["error"]}
     return JobEvent(row["changed"], "job", row["owner"], facts)
+
+
+def _needs(row: JobRow) -> tuple[str, str] | None:
+    """Checkpoint and VAE with which a job begins; None where it makes no picture."""
+    request = shown_request(row.request)
+    return (request.checkpoint, request.vae) if request else None
 
 
 def _row(row: sqlite3.Row) -> JobRow:

@@ -20,6 +20,7 @@ from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
 from webui.service.collection import Collection
 from webui.service.completion import complete, complete_order, complete_script
+from webui.service.crew import Crew
 from webui.service.database import Database, open_database
 from webui.service.event_log import JobEvent
 from webui.service.gallery import Gallery, SavedPicture
@@ -35,23 +36,30 @@ from webui.service.presets import Presets
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
 from webui.service.queue_orders import QueueOrders
 from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
+from webui.service.status import StatusBoard
 from webui.service.supervisor import Supervisor
 from webui.service.turns import EVERYBODY, PRIORITIES
+from webui.service.worker import Worker
+from webui.service.workers import worker_openers
 
 __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
 
 Listener = Callable[[str, str], None]  # called with (owner, job id), from any thread; must return at once
 ACTIVE = ("queued", "running")  # as stored; "saving" is running, seen from close by
+PATIENCE = 2.0  # seconds that a worker may take to tell its memory
 MAX_LISTED = 1000  # jobs in one answer
 JOB_ID = re.compile(r"[\w.:()-]{1,100}", re.ASCII)
 log = logging.getLogger(__name__)
 
 
 def open_service(settings: Settings, factory: str) -> "Service":
-    """A service with its database and catalog; `start` it. Raises StorageError when the data folder cannot be used."""
+    """A service with its database and catalog; `start` it. Raises StorageError without a usable data folder, EngineError without Ray.
+
+    factory: "module:function", called in each worker with its settings, returns {request type: handler}.
+    """
     database, warnings = open_database(settings.database)
     catalog = Catalog(settings, HashRows(database), ModelRows(database))
-    return Service(settings, catalog, factory, database=database, warnings=warnings)
+    return Service(settings, catalog, worker_openers(settings, factory), database=database, warnings=warnings)
 
 
 class Service:
@@ -61,17 +69,13 @@ class Service:
         self,
         settings: Settings,
         catalog: Catalog,
-        factory: str,
+        workers: Sequence[Callable[[], Worker]],
         *,
         database: Database,
         warnings: tuple[str, ...] = (),  # of open_database: the old one was unusable
-        devices: Sequence[Settings] = (),
         queue_limit: int = MAX_QUEUED,
     ):
-        """factory: "module:function", called in each worker process with its settings, returns {request type: handler}.
-
-        devices: the settings of each worker, one worker for each; none: one worker with `settings`.
-        """
+        """workers: each opens a worker, at the start and when the one before died."""
         self.settings = settings
         self.catalog = catalog
         self.models = Models(database, settings)
@@ -101,10 +105,11 @@ class Service:
         self._lock = threading.Lock()  # over the listeners
         self._ended = threading.Condition()
         self._stopped = False
+        crew = Crew(self._queue)
         self._supervisors = [
             Supervisor(
-                factory,
-                device,
+                open_worker,
+                crew,
                 self._queue,
                 self._gallery,
                 preferences=self._preferences.all,
@@ -112,8 +117,9 @@ class Service:
                 changed=self._job_changed,
                 moved=self._queue_moved,
             )
-            for device in devices or (settings,)
+            for open_worker in workers
         ]
+        self.status = StatusBoard(self._supervisors, self._queue)
 
     def start(self) -> None:
         """Take up the jobs of last time and start the workers; returns at once."""
@@ -297,9 +303,18 @@ class Service:
         self._preferences.set(values)
 
     def memory(self) -> dict[str, dict[str, Any]]:
-        """{"ram": {free, used, total} in bytes, "cuda": what the first worker says, or {"error": why it says nothing}}."""
+        """{"ram": {free, used, total} in bytes, "cuda": what the first worker says, or {"error": why it says nothing}}.
+
+        Where there are several workers, cuda["workers"] has what each of them says of its device, and its "state".
+        """
         ram = psutil.virtual_memory()
-        cuda = self._supervisors[0].memory() or {"error": "the worker has not told its device's memory"}
+        for supervisor in self._supervisors:
+            supervisor.ask()
+        told = [supervisor.answer(PATIENCE) for supervisor in self._supervisors]
+        cuda = told[0].get("cuda") or {"error": "the worker has not told its device's memory"}
+        if len(told) > 1:
+            states = [supervisor.state for supervisor in self._supervisors]
+            cuda = {**cuda, "workers": [{**each, "state": state} for each, state in zip(told, states, strict=True)]}
         return {"ram": {"free": ram.available, "used": ram.total - ram.available, "total": ram.total}, "cuda": cuda}
 
     def worker_state(self) -> str:

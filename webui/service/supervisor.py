@@ -1,7 +1,6 @@
 """The server's thread for one device: keeps a worker process alive, gives it jobs, stores what comes back."""
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,11 +11,11 @@ from webui.core.errors import EaselError, EngineError, StorageError
 from webui.core.event import Event, Failed, Finished, Pictures
 from webui.core.job_request import JobRequest, last_models
 from webui.core.scripts.request import ScriptRequest
-from webui.core.settings import Settings
+from webui.service.crew import Crew
 from webui.service.gallery import Gallery
 from webui.service.job import LiveJob
 from webui.service.queue import MAX_DEATHS, JobQueue, JobRow
-from webui.service.worker import MemoryQuestion, Message, Waker, WorkerProcess
+from webui.service.worker import Ending, MemoryQuestion, Message, Waker, Worker
 
 FIRST_PAUSE = 0.25  # seconds before a dead worker is replaced; doubles with every death without a finished job between
 LONGEST_PAUSE = 60.0
@@ -25,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """One device. Its thread is the only one that talks with the worker process, except for short signals."""
+    """One worker. Its thread is the only one that talks with it, except for short signals."""
 
     def __init__(
         self,
-        factory: str,
-        settings: Settings,
+        open_worker: Callable[[], Worker],
+        crew: Crew,
         queue: JobQueue,
         gallery: Gallery,
         preferences: Callable[[], Mapping[str, Any]],
@@ -38,30 +37,31 @@ class Supervisor:
         changed: Callable[[LiveJob], None],
         moved: Callable[[], None],
     ):
-        """settings: those of this device; looked_at: whether anybody watches previews.
+        """open_worker: called again when the worker died; crew: whom this one joins; looked_at: whether anybody watches previews.
 
         changed: tells a job's watchers; moved: tells those who wait in the queue, or for a job's end. Both are called by any thread.
         """
-        self._factory = factory
-        self._settings = settings
+        self._open_worker = open_worker
+        self._crew = crew
         self._queue = queue
         self._gallery = gallery
         self._preferences = preferences
         self._looked_at = looked_at
         self._changed = changed
         self._moved = moved
-        self._lock = threading.RLock()  # over live and process, so that a signal meets the job it is meant for
+        self._lock = threading.RLock()  # over live and worker, so that a signal meets the job it is meant for
         self._live: LiveJob | None = None
         self._loaded: tuple[str, str] | None = None  # checkpoint and VAE of the last job, which the worker has in hand
-        self._process: WorkerProcess | None = None
+        self._worker: Worker | None = None
         self._stopping = threading.Event()
         self._waker = Waker()
-        self._ready = False  # the process in hand takes jobs
+        self._ready = False  # the worker in hand takes jobs
         self._answered = threading.Event()
         self._answer: dict[str, Any] = {}
         self._deaths = 0  # since a job was last finished
         self._state = "starting"
         self._thread = threading.Thread(target=self._run, name="easel-supervisor", daemon=True)
+        crew.join(self)
 
     @property
     def state(self) -> str:
@@ -72,6 +72,16 @@ class Supervisor:
     def live(self) -> LiveJob | None:
         """The job in hand."""
         return self._live
+
+    @property
+    def free(self) -> bool:
+        """Whether it would take a job now."""
+        return self._ready and self._live is None
+
+    @property
+    def loaded(self) -> tuple[str, str] | None:
+        """Checkpoint and VAE that the worker has in hand, as far as is known."""
+        return self._loaded
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -95,21 +105,23 @@ class Supervisor:
                 return False
             if word != "previews":
                 self._live.ask(interrupt=word == "interrupt")
-            if self._process is not None:
-                self._process.send(word, self._live.key)
+            if self._worker is not None:
+                self._worker.send(word, self._live.key)
             live = self._live
         if word != "previews":
             self._changed(live)
         return True
 
-    def memory(self, timeout: float = 2.0) -> dict[str, Any]:
-        """What the worker says of its device's memory; the latest known answer while it is busy or not there."""
+    def ask(self) -> None:
+        """Let the worker say how its device is (see MemoryQuestion); `answer` tells it a moment later."""
         with self._lock:
-            idle = self._live is None and self._ready
-            if idle and self._process is not None:
+            if self._ready and self._worker is not None:
                 self._answered.clear()
-                self._process.send("ask", MemoryQuestion())
-        if idle:
+                self._worker.send("ask", MemoryQuestion())
+
+    def answer(self, timeout: float = 0.0) -> dict[str, Any]:
+        """What the worker last said of its device, {} before it has said anything. timeout: seconds for a question that is open."""
+        if self._ready and timeout:
             self._answered.wait(timeout)
         return self._answer
 
@@ -127,15 +139,15 @@ class Supervisor:
         self._waker.close()
 
     def _one_life(self) -> str:
-        """From the start of a process to its end; returns why it ended."""
-        reason, process = "", None
+        """From the start of a worker to its end; returns why it ended."""
+        reason, worker = "", None
         try:
-            process = WorkerProcess(self._factory, self._settings)
+            worker = self._open_worker()
             with self._lock:
-                self._process = process
+                self._worker = worker
             while not reason and not self._stopping.is_set():
-                timeout = self._give_work(process)
-                message = process.receive(self._waker, timeout)
+                timeout = self._give_work(worker)
+                message = worker.receive(self._waker, timeout)
                 if message is not None:
                     reason = self._hear(message)
         except EOFError:
@@ -144,26 +156,27 @@ class Supervisor:
             log.exception("the supervisor failed")
             reason = f"{type(error).__name__}: {error}"
         with self._lock:
-            self._process, self._ready = None, False
-        code = process.end() if process is not None else 0
-        reason = reason or _ending(code)
-        self._part(reason, to_blame=code != -signal.SIGTERM)
+            self._worker, self._ready, self._loaded = None, False, None
+        ending = worker.end() if worker is not None else Ending("no worker could be started", to_blame=False)
+        reason = reason or ending.reason
+        self._part(reason, ending.to_blame)
+        self._crew.wake_others(self)  # for what was left to this one, or given back
         return reason
 
-    def _give_work(self, process: WorkerProcess) -> float | None:
+    def _give_work(self, worker: Worker) -> float | None:
         """Take a job if there is one and the worker is free; returns how long to wait before asking again (None: until woken)."""
         if self._live is not None or not self._ready:
             return None
         try:
             preferences = self._preferences()
             with self._lock:
-                row = self._queue.take(self._loaded)
+                row = self._crew.take(self)
                 if row is not None:
                     self._live = LiveJob(row, again=bool(self._gallery.of_job(row.id)))
                     self._loaded = last_models(row.request) or self._loaded
                     every = int(preferences["show_progress_every_n_steps"])
                     previews = bool(preferences["live_previews_enable"]) and self._looked_at()
-                    process.send("run", self._live.key, self._resumed(row), previews, every)
+                    worker.send("run", self._live.key, self._resumed(row), previews, every)
         except StorageError as error:
             self._say(f"paused: {error}")
             return RETRY
@@ -171,6 +184,7 @@ class Supervisor:
         if self._live is not None:
             self._changed(self._live)
             self._moved()
+            self._crew.wake_others(self)  # for what was left to this one while it was free
         return None
 
     def _resumed(self, row: JobRow) -> JobRequest:
@@ -180,7 +194,7 @@ class Supervisor:
         return row.request.resumed(self._gallery.exact_files(row.id))
 
     def _hear(self, message: Message) -> str:
-        """Act on a message; returns why this process must end, "" if it need not."""
+        """Act on a message; returns why this worker must end, "" if it need not."""
         word, *rest = message
         if word == "ready":
             self._ready = True
@@ -233,8 +247,8 @@ class Supervisor:
     def _stop_job(self, live: LiveJob) -> None:
         """Tell the worker to leave a job whose end is decided; what it still tells of it is dropped."""
         with self._lock:
-            if self._process is not None:
-                self._process.send("interrupt", live.key)
+            if self._worker is not None:
+                self._worker.send("interrupt", live.key)
 
     def _end(self, live: LiveJob, status: str, error: str = "", error_status: int = 0, error_name: str = "") -> None:
         """Show and store how the job ended. While the disk refuses, the queue pauses and storing is tried again."""
@@ -248,7 +262,7 @@ class Supervisor:
         self._let_go(live)
 
     def _part(self, reason: str, to_blame: bool) -> None:
-        """The process is gone: decide what becomes of the job it had. to_blame: it may have died of that job."""
+        """The worker is gone: decide what becomes of the job it had. to_blame: it may have died of that job."""
         live = self._live
         if live is None:
             return
@@ -287,9 +301,3 @@ class Supervisor:
         if state != self._state:
             self._state = state
             self._moved()
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"the worker process was killed by signal {-code}" + (", often for lack of memory" if code == -9 else "")
-    return f"the worker process ended with exit status {code}"

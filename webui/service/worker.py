@@ -1,7 +1,8 @@
-"""The worker process: takes one job after another, runs its handler, sends the events; holds engine and weights.
+"""The worker: takes one job after another, runs its handler, tells the events; holds engine and weights. Here as a process of its own.
 
-Words on the pipe, to the worker: ("run", key, request, previews, every), ("interrupt" | "skip" | "previews", key), ("ask", question).
-From it: ("ready",), ("broken", sentence), ("event", key, event), ("answer", what the handler yielded). A key names one try of a job.
+Words to the worker: ("run", key, request, previews, every), ("interrupt" | "skip" | "previews", key), ("ask", question).
+From it: ("ready",), ("broken", sentence), ("event", key, event), ("answer", what the handler yielded), also in the middle of a job. A key
+names one try of a job.
 When the pipe ends, the other side is gone: the worker then leaves at once, also in the middle of a job.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Protocol
 
 from webui.core.errors import EaselError, EngineError, OutOfMemory
 from webui.core.event import Control, Event, Failed, Finished, Progress
@@ -30,7 +31,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MemoryQuestion:
-    """Asked of an idle worker; its handler yields one dictionary for the "cuda" part of /sdapi/v1/memory."""
+    """Its handler yields one dictionary: names "device" and "host" for people, "pid", and "ram" and "cuda" as in /sdapi/v1/memory."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a worker ended: why, for people, and whether it may have died of the job that it had."""
+
+    reason: str
+    to_blame: bool
+
+
+class Worker(Protocol):
+    """The server's handle on one worker. `send` may be called by any thread, the rest by its supervisor."""
+
+    def send(self, *message: Any) -> None:
+        """Send one message; silently nothing when the worker is gone, for its supervisor notices that by itself."""
+        ...
+
+    def receive(self, waker: "Waker", timeout: float | None) -> Message | None:
+        """The next message; None when the waker was set or the time is over. Raises EOFError when the worker is gone."""
+        ...
+
+    def end(self) -> Ending:
+        """End the worker if it still lives, and tell how it ended."""
+        ...
 
 
 class Waker:
@@ -64,7 +89,7 @@ class Waker:
 
 
 class WorkerProcess:
-    """The server's handle on one worker process. `send` may be called by any thread, the rest by its supervisor."""
+    """A Worker in a process of its own."""
 
     def __init__(self, factory: str, settings: Settings):
         """factory: "module:function" that is called in the new process with `settings` and returns {request type: handler}."""
@@ -76,7 +101,6 @@ class WorkerProcess:
         theirs.close()
 
     def send(self, *message: Any) -> None:
-        """Send one message; silently nothing when the worker is gone, for its supervisor notices that by itself."""
         with self._sending:
             try:
                 self._connection.send(message)
@@ -84,7 +108,6 @@ class WorkerProcess:
                 return
 
     def receive(self, waker: Waker, timeout: float | None) -> Message | None:
-        """The next message; None when the waker was set or the time is over. Raises EOFError when the worker is gone."""
         found = wait([self._connection, waker.connection, self._process.sentinel], timeout)
         if self._connection in found:
             try:
@@ -99,8 +122,7 @@ class WorkerProcess:
             raise EOFError
         return None
 
-    def end(self) -> int:
-        """End the process if it still runs; returns its exit code, that is minus the signal if one killed it."""
+    def end(self) -> Ending:
         with self._sending:
             self._connection.close()  # the worker leaves when it sees this
         self._process.join(2)
@@ -109,7 +131,7 @@ class WorkerProcess:
             self._process.join()
         code = self._process.exitcode or 0
         self._process.close()
-        return code
+        return Ending(_ending(code), to_blame=code != -signal.SIGTERM)
 
 
 class JobControl:
@@ -156,56 +178,78 @@ def work(connection: Connection, factory: str, settings: Settings) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the server decides
     start_log(settings.loglevel, "%(levelname)s worker: %(message)s")
-    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, inbox), name="listen", daemon=True).start()
-    try:
-        module, _, name = factory.partition(":")
-        handlers: Mapping[type, Handler] = getattr(importlib.import_module(module), name)(settings)
-    except Exception as error:
-        log.exception("the worker could not start")
-        _tell(connection, "broken", _failure(error).message)
-        return
-    _tell(connection, "ready")
-    while True:
-        word, what, control = inbox.get()
-        handler = handlers.get(type(what))
-        if word == "ask":
-            _tell(connection, "answer", list(handler(what, control)) if handler else [])
-        else:
-            _run(connection, handler, what, control)
+    telling = threading.Lock()
+
+    def tell(*message: Any) -> None:
+        try:
+            with telling:
+                connection.send(message)
+        except OSError:
+            os._exit(0)  # the server is gone
+
+    workshop = Workshop(tell)
+    threading.Thread(target=_listen, args=(connection, workshop), name="listen", daemon=True).start()
+    workshop.run(factory, settings)
 
 
-def _listen(connection: Connection, inbox: "queue.SimpleQueue[Message]") -> None:
-    """Sort what comes in: jobs and questions into the inbox, signals to the job they name; a signal for another job is late and dropped."""
-    current = JobControl("", False, 1)
+def _listen(connection: Connection, workshop: "Workshop") -> None:
     while True:
         try:
-            word, what, *rest = connection.recv()
+            message = connection.recv()
         except (EOFError, OSError):
             os._exit(0)  # the server is gone or wants no more
+        workshop.hear(*message)
+
+
+class Workshop:
+    """What goes on inside a worker, whatever carries the words: one thread runs, another one hears."""
+
+    def __init__(self, tell: Callable[..., None]):
+        """tell: sends one message to the server; called by both threads."""
+        self._tell = tell
+        self._handlers: Mapping[type, Handler] = {}
+        self._inbox: queue.SimpleQueue[tuple[object, JobControl]] = queue.SimpleQueue()
+        self._current = JobControl("", False, 1)
+
+    def run(self, factory: str, settings: Settings) -> None:
+        """Do jobs for ever; returns only where the handlers cannot be made."""
+        try:
+            module, _, name = factory.partition(":")
+            self._handlers = getattr(importlib.import_module(module), name)(settings)
+        except Exception as error:
+            log.exception("the worker could not start")
+            self._tell("broken", _failure(error).message)
+            return
+        self._tell("ready")
+        while True:
+            request, control = self._inbox.get()
+            self._do(self._handlers.get(type(request)), request, control)
+
+    def hear(self, word: str, what: Any, *rest: Any) -> None:
+        """Take in one message: a job is put aside, a question answered, a signal given to the job it names; late ones are dropped."""
         if word == "run":
             request, previews, every = rest
-            current = JobControl(what, previews, every)
-            inbox.put((word, request, current))
+            self._current = JobControl(what, previews, every)
+            self._inbox.put((request, self._current))
         elif word == "ask":
-            inbox.put((word, what, JobControl("", False, 1)))
-        elif what == current.job_id:
-            current.hear(word)
+            self._tell("answer", self._answers(what))
+        elif what == self._current.job_id:
+            self._current.hear(word)
 
+    def _answers(self, question: object) -> list[Any]:
+        handler = self._handlers.get(type(question))
+        try:
+            return list(handler(question, JobControl("", False, 1))) if handler else []
+        except Exception:
+            log.exception("a question could not be answered")
+            return []
 
-def _tell(connection: Connection, *message: Any) -> None:
-    try:
-        connection.send(message)
-    except OSError:
-        os._exit(0)  # the server is gone
-
-
-def _run(connection: Connection, handler: Handler | None, request: object, control: JobControl) -> None:
-    """Run one job and send all that it tells; the last event is always Finished or Failed."""
-    for event in _events(handler, request, control):
-        if isinstance(event, Progress):
-            control.step = event.step
-        _tell(connection, "event", control.job_id, event)
+    def _do(self, handler: Handler | None, request: object, control: JobControl) -> None:
+        """Run one job and tell all that it tells; the last event is always Finished or Failed."""
+        for event in _events(handler, request, control):
+            if isinstance(event, Progress):
+                control.step = event.step
+            self._tell("event", control.job_id, event)
 
 
 def _events(handler: Handler | None, request: object, control: JobControl) -> Iterator[Event]:
@@ -232,3 +276,9 @@ def _failure(error: Exception) -> Failed:
     if isinstance(error, MemoryError):
         return Failed("main memory ran out; try a smaller size or batch", OutOfMemory.status, OutOfMemory.__name__)
     return Failed(f"generation failed: {type(error).__name__}: {error}"[:2000], EngineError.status)
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"the worker process was killed by signal {-code}" + (", often for lack of memory" if code == -9 else "")
+    return f"the worker process ended with exit status {code}"

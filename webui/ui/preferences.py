@@ -1,4 +1,4 @@
-"""The Settings tab: every preference in one table that can be searched, presets, files of settings, the key map, what this browser keeps."""
+"""The Settings tab: all preferences in one searched table, presets, files of settings, the key map, what this browser keeps."""
 
 import gradio as gr
 

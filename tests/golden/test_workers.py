@@ -1,0 +1,85 @@
+"""Several workers with the miniature: they work at once, and what they make is what one worker makes."""
+
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.service.conftest import until
+from webui.core.recipe import pixel_hash
+from webui.core.request import GenerationRequest
+from webui.core.settings import parse_flags
+from webui.service.service import Service, open_service
+
+LONG = 300.0  # seconds until a test gives up
+
+
+@contextmanager
+def serving(folder: Path, *flags: str) -> Iterator[Service]:
+    """Easel with these flags, its workers ready."""
+    folder.mkdir(parents=True, exist_ok=True)
+    service = open_service(parse_flags(["--data-dir", str(folder), "--use-cpu", *flags], {}), "webui.build:make_handlers")
+    service.start()
+    try:
+        until(lambda: all(supervisor.state == "ready" for supervisor in service._supervisors))
+        yield service
+    finally:
+        service.stop()
+
+
+def circle(seed: int, steps: int = 12) -> GenerationRequest:
+    return GenerationRequest(prompt="a red circle on a blue background", width=128, height=128, steps=steps, sampler="Euler a", seed=seed)
+
+
+def pixels(service: Service, job_id: str) -> str:
+    job = service.wait(job_id, LONG)
+    assert job.status == "done", job.error
+    return pixel_hash(Image.open(job.pictures[0].path))
+
+
+def made_by_one_worker(folder: Path) -> list[str]:
+    with serving(folder) as service:
+        return [pixels(service, service.submit(circle(seed))) for seed in (1, 2)]
+
+
+def made_by_two_at_once(service: Service) -> list[str]:
+    """The same pictures, one of them made again after its worker was killed in the middle."""
+    pids = [supervisor.answer(2.0)["pid"] for supervisor in asked(service)]
+    jobs = [service.submit(circle(seed)) for seed in (1, 2)]
+    until(lambda: all((told := service.job(job_id).progress) and told.step >= 1 for job_id in jobs))
+    assert [service.job(job_id).status for job_id in jobs] == ["running", "running"]
+    holders = {each.live.row.id: pid for each, pid in zip(service._supervisors, pids, strict=True) if each.live}
+    os.kill(holders[jobs[0]], signal.SIGKILL)
+    until(lambda: service._queue.get(jobs[0]).deaths == 1)
+    found = [pixels(service, job_id) for job_id in jobs]
+    assert [service._queue.get(job_id).deaths for job_id in jobs] == [1, 0]
+    return found
+
+
+def asked(service: Service) -> list:
+    for supervisor in service._supervisors:
+        supervisor.ask()
+    return service._supervisors
+
+
+@pytest.mark.slow
+def test_two_workers_make_at_once_what_one_makes_also_after_a_kill(tmp_path: Path) -> None:
+    expected = made_by_one_worker(tmp_path / "one")
+    with serving(tmp_path / "two", "--workers", "2") as service:
+        assert made_by_two_at_once(service) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is optional")
+def test_two_ray_actors_make_at_once_what_one_worker_makes_also_after_a_kill(tmp_path: Path) -> None:
+    expected = made_by_one_worker(tmp_path / "one")
+    with serving(tmp_path / "two", "--ray", "--workers", "2") as service:
+        assert made_by_two_at_once(service) == expected
+    import ray
+
+    ray.shutdown()
