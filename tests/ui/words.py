@@ -10,11 +10,14 @@ import webui
 
 PACKAGE = Path(webui.__file__).parent
 STATIC = PACKAGE / "ui" / "static"
-SILENT = ("log", "logging", "add", "warnings")  # what is said to these goes to the log or the command line
-SILENT_FILES = ("engine/tokenizers/*", "training/miniature*", "training/progress.py", "training/world.py", "training/captions.py")
-SILENT_FILES += ("core/settings.py", "build.py", "service/migrations.py", "api/schemas.py", "api/guard.py")
+STATES = ("ready", "reconnecting", "starting", "stopped", "queued", "running", "saving", "done", "failed", "interrupted")
+SILENT = ("log", "logging", "add", "warnings", "Field", "Query", "Body", "Path", "router", "parser")  # logs, command line, OpenAPI
+SILENT_FILES = ("engine/tokenizers/*", "api/v1*", "api/schemas.py", "api/guard.py", "core/settings.py", "service/migrations.py")
+SILENT_FILES += tuple(f"training/{name}.py" for name in ("miniature*", "progress", "world", "captions", "aesthetic", "upscaler", "samples"))
 NO_WORDS = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|PRAGMA|DROP|BEGIN|WITH|ORDER|FROM|WHERE|AND|kind )|\s*(<|https?:|/)")
 WORD = re.compile(r"[A-Za-z][a-z']+")
+PLAIN = re.compile(r"(?:^| )[A-Za-z][a-z'-]*(?=[ ,.;:)]|$)")
+CODE = re.compile(r"\(\?|\?\)| = \?|\bAS\b|\bIN \(|\\[pdwsS]|_id\b|^\w+(, \w+){4,}|\bNOT (GLOB|IN)\b")
 TEMPLATE = re.compile(r"\$\{(?:[^{}]|\{[^{}]*\})*\}")
 JS_TOKEN = re.compile(
     r'//[^\n]*|/\*.*?\*/|"((?:[^"\\\n]|\\.)*)"|`((?:[^`\\]|\\.)*)`|\'((?:[^\'\\\n]|\\.)*)\'|/(?![*/])(?:[^/\\\n]|\\.)+/[a-z]*(?=[\s.,;)])',
@@ -38,7 +41,7 @@ def sentences() -> dict[str, str]:
 
 
 def _is_sentence(text: str) -> bool:
-    return len(WORD.findall(text)) >= 4 and not NO_WORDS.match(text) and "\n" not in text.strip()
+    return len(PLAIN.findall(text)) >= 3 and not NO_WORDS.match(text) and not CODE.search(text) and "\n" not in text.strip()
 
 
 def _python_texts(tree: ast.AST) -> Iterator[str]:
@@ -74,8 +77,8 @@ def _is_silent(node: ast.AST) -> bool:
 
 
 def script_words() -> dict[str, str]:
-    """Words in the page's own scripts -> the file that has them."""
-    found: dict[str, str] = {}
+    """Words in the page's own scripts, and states that they show as they come -> the file that has them."""
+    found: dict[str, str] = dict.fromkeys(STATES, "job.py")
     for path in sorted(STATIC.glob("*.js")):
         for match in JS_TOKEN.finditer(path.read_text("utf-8")):
             text = next((group for group in match.groups() if group), "")

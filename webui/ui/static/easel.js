@@ -199,7 +199,8 @@ easel.statusView = (root) => {
   const dot = easel.make("span", { class: "dot" });
   const text = easel.make("span", { class: "words", role: "status" });
   const queue = easel.make("span", { class: "queue" });
-  root.append(queue, dot, text, easel.iconButton("theme", "Light or dark", () => easel.setTheme(easel.isDark() ? "light" : "dark")));
+  root.append(queue, dot, text, easel.iconButton("theme", "Light or dark", () => easel.setTheme(easel.isDark() ? "light" : "dark")),
+    easel.language.button());
   easel.status = { root, text, queue };
   easel.showStatus();
 };

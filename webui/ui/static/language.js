@@ -96,3 +96,18 @@ easel.language.watch = () => {
     }
   }).observe(document.documentElement, { subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: easel.language.ATTRIBUTES });
 };
+
+// The switch in the corner: says the other language in its own words.
+easel.language.button = () => {
+  const other = () => (easel.language.current() === "en" ? "zh-CN" : "en");
+  const button = easel.make("button", { type: "button", class: "tool language", translate: "no", onclick: () => easel.language.set(other()) });
+  const show = () => {
+    button.textContent = { en: "EN", "zh-CN": "中" }[other()];
+    button.title = easel.language.NAMES[other()];
+    button.setAttribute("aria-label", button.title);
+    button.lang = other();
+  };
+  document.addEventListener("easel:language", show);
+  show();
+  return button;
+};
