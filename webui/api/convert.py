@@ -11,7 +11,7 @@ from typing import Any
 
 from webui import __version__
 from webui.api.hires import with_hires
-from webui.api.known_options import FIXED, PREFERRED, check_fixed
+from webui.api.known_options import FIXED, OWN, check_fixed
 from webui.api.options import with_guidance
 from webui.api.refiner import TITLE, with_refiner
 from webui.api.repainting import SOFT, chosen, init_options, inpaint
@@ -89,7 +89,7 @@ def _refuse_what_is_missing(body: Generation) -> None:
     for name, value in wanted.items():
         if value:
             raise BadRequest(f"{name} is not supported by this version of Easel; leave it out")
-    for name in FIXED.keys() & body.override_settings.keys() - PREFERRED:
+    for name in FIXED.keys() & body.override_settings.keys() - OWN:
         check_fixed(name, body.override_settings[name])
 
 

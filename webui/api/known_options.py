@@ -164,6 +164,7 @@ FIXED: dict[str, Any] = {
 }
 
 PREFERRED = frozenset(preference.name for preference in PREFERENCES)
+OWN = PREFERRED | {"refiner_switch_by_sample_steps", "hires_fix_refiner_pass"}  # what a request may choose for itself
 PATH_WORDS = ("_dir", "_path", "_folder", "_file", "dir_", "path_")
 
 
