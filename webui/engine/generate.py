@@ -43,6 +43,7 @@ from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.soft_inpainting import softly_kept
 from webui.engine.sources import Begin, Source, make_source
 from webui.engine.stage import Stage
+from webui.engine.study import NO_STUDY, Asked, Study
 from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE
 from webui.engine.tiled_diffusion import tiled_network
 from webui.engine.upscaling import begin_again, check_same_latents, larger_images, larger_latents
@@ -63,13 +64,15 @@ def generate(
     conditionings: ConditioningCache | None = None,
     free_caches: Callable[[], None] = give_memory_back,
     follow: Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]] = at_once,
+    study: Study = NO_STUDY,
 ) -> Iterator[Event]:
     """Make the pictures of a complete request; yields what happens, Finished last. To stop, close it or let `control` say so.
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
     model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. conditionings: those of the jobs
-    before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and tells how far it is.
+    before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and tells how far it is. study: looks
+    into the run.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
@@ -84,11 +87,12 @@ def generate(
         encoder = Encoder(model, request.clip_skip, options.emphasis, options.old_timelines, words, draw, patches, cache)
         source = make_source(asked[number], model, open_input)
         again = request.hires if number else None
-        return Job(asked[number], model, source, called[number], encoder, free_caches, again, _calls(request) if number else None)
+        first_pass = _calls(request) if number else None
+        return Job(asked[number], model, source, called[number], encoder, free_caches, study, again, first_pass)
 
     with closing(Stage(load, follow)) as stage:
         try:
-            yield from _batches(Passes(request, asked, called, stage, make_job, open_input), control)
+            yield from _batches(Passes(request, asked, called, stage, make_job, open_input, study), control)
         except (MemoryError, RuntimeError) as error:
             if stage.model is None or not is_out_of_memory(error):
                 raise
@@ -105,6 +109,7 @@ class Job:
     networks: Networks
     encoder: Encoder
     free_caches: Callable[[], None]
+    study: Study
     again: HiresFix | None = None  # whose second pass this is
     first_pass: int | None = None  # the network calls of the pass before that one
 
@@ -139,7 +144,8 @@ class Job:
 
     @cached_property
     def conds(self) -> tuple[Scheduled, ...]:
-        return self.encoder.prompt(self.networks.prompt, _calls(self.request), self.first_pass)
+        asked = Asked(self.encoder, self.networks.prompt, _calls(self.request), self.first_pass)
+        return self.study.conds(asked, self.encoder.prompt(asked.prompt, asked.calls, asked.first_pass))
 
     @cached_property
     def uncond(self) -> Scheduled:
@@ -178,6 +184,7 @@ class Passes:
     stage: Stage
     make_job: Callable[[int, DiffusionModel], Job]
     open_input: Callable[[str], Image.Image]
+    study: Study
     jobs: dict[int, Job] = field(default_factory=dict)
 
     def job(self, number: int) -> Generator[Event, None, Job]:
@@ -209,7 +216,7 @@ def _batches(passes: Passes, control: Control) -> Iterator[Event]:
     stopped = False
     for batch in range(request.batch_count):
         first = batch * request.batch_size
-        singles = [request.single(first + i) for i in range(request.batch_size)]
+        singles = passes.study.singles(request, range(first, first + request.batch_size))
         stopped = control.interrupted
         if stopped:
             break
@@ -315,7 +322,8 @@ def _sampled(
     """One run of the sampler: its clean latents, None where it was skipped, and whether the job was told to stop on the way."""
     run = _start(job, begin, noise)
     step, stopped, before = None, False, count.done
-    with closing(run.steps), job.unet.at_work(), remembered_text_keys(job.model.unet):
+    looking = job.study.at_work(job.model, job.schedule, job.plan)
+    with closing(run.steps), job.unet.at_work(), remembered_text_keys(job.model.unet), looking:
         for step in run.steps:
             count.done = before + step.index + 1  # samplers that choose their own steps tell how far they are
             yield count.progress
@@ -360,7 +368,7 @@ def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
     init = _init_latents(begin, first)
     x = job.plan.start(_multiplied(job, first), init)
     sampler = SAMPLERS[job.sampler]
-    arguments = [_denoise(job, begin, init, len(noise.seeds)), x, job.plan.sigmas]
+    arguments = [job.study.denoise(_denoise(job, begin, init, len(noise.seeds))), x, job.plan.sigmas]
     if sampler.noise == "image":
         arguments.append(lambda sigma, sigma_next: noise.next(shape).to(device))
     elif sampler.noise == "brownian":
@@ -408,7 +416,7 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
     conds = [cond.with_sizes(job.model, size, GOOD_SCORE) for cond in job.conds]
     uncond = job.uncond.with_sizes(job.model, size, BAD_SCORE)
-    predict = guided(_network(job, begin), conds, uncond, job.strength, batch, unguided_too=SAMPLERS[job.sampler].cfgpp)
+    predict = guided(job.study.network(_network(job, begin)), conds, uncond, job.strength, batch, unguided_too=SAMPLERS[job.sampler].cfgpp)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
