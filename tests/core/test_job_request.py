@@ -7,6 +7,7 @@ import pytest
 from webui.core.job_request import KINDS, JobRequest, kind_of
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.request import GenerationRequest, InitImage
+from webui.core.xray import Interpolation, XrayRequest
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,7 @@ from webui.core.request import GenerationRequest, InitImage
         GenerationRequest(prompt="a", init=InitImage(image="b" * 64)),
         MergeRecipe(primary="a", secondary="b", multiplier=0.7, discard_weights="x"),
         SaveOrder(checkpoint="a", name="b", vae="v", precision="bf16", layout="diffusers folder"),
+        XrayRequest(base=GenerationRequest(prompt="a"), study=Interpolation(prompt="b", seed=3)),
     ],
 )
 def test_a_stored_request_comes_back(request_: JobRequest) -> None:

@@ -14,12 +14,14 @@ from starlette.concurrency import run_in_threadpool
 
 from webui.api.envelope import EnvelopeRoute
 from webui.api.models import add_model_routes
+from webui.api.xray import add_xray_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.image_metadata import RECIPE
 from webui.core.job_request import shown_request
 from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
+from webui.core.xray import XrayRequest
 from webui.service.job import Job
 from webui.service.service import Service
 
@@ -36,6 +38,7 @@ def internal_router(service: Service) -> APIRouter:
     _add_picture_routes(router, service)
     _add_replay_routes(router, service)
     add_model_routes(router, service)
+    add_xray_routes(router, service)
 
     @router.get("/ping")
     def ping() -> dict[str, str]:
@@ -292,6 +295,8 @@ class _PageChannel:
 
 
 def _tab(job: Job) -> str:
+    if isinstance(job.request, XrayRequest):
+        return "xray"
     request = shown_request(job.request)
     if request is None:
         return "merger"

@@ -3,11 +3,13 @@
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
+from webui.core.xray import XrayRequest
 
-JobRequest = GenerationRequest | ScriptRequest | MergeRecipe | SaveOrder
-KINDS: dict[str, type[GenerationRequest] | type[ScriptRequest] | type[MergeRecipe] | type[SaveOrder]] = {
+JobRequest = GenerationRequest | ScriptRequest | XrayRequest | MergeRecipe | SaveOrder
+KINDS: dict[str, type[GenerationRequest] | type[ScriptRequest] | type[XrayRequest] | type[MergeRecipe] | type[SaveOrder]] = {
     "pictures": GenerationRequest,
     "script": ScriptRequest,
+    "xray": XrayRequest,
     "merge": MergeRecipe,
     "save": SaveOrder,
 }
@@ -19,8 +21,9 @@ def kind_of(request: JobRequest) -> str:
 
 
 def shown_request(request: JobRequest) -> GenerationRequest | None:
-    """The request whose pictures a job is for; of a script the first one; None for work on model files."""
-    if isinstance(request, ScriptRequest):
+    """The request whose pictures a job is for; of a script the first one, of a study the one that is looked into; None for work on model
+    files."""
+    if isinstance(request, ScriptRequest | XrayRequest):
         return request.base
     return request if isinstance(request, GenerationRequest) else None
 
@@ -31,4 +34,6 @@ def last_models(request: JobRequest) -> tuple[str, str] | None:
         return None
     if isinstance(request, ScriptRequest):
         return request.last_models
+    if isinstance(request, XrayRequest):
+        return request.base.checkpoint, request.base.vae
     return request.checkpoint, request.vae

@@ -18,7 +18,8 @@ from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
-from webui.service.completion import complete, complete_order, complete_script
+from webui.core.xray import XrayRequest
+from webui.service.completion import complete, complete_order, complete_script, complete_xray
 from webui.service.database import Database, open_database
 from webui.service.gallery import Gallery, SavedPicture
 from webui.service.hashing import Hasher, HashRows
@@ -31,6 +32,7 @@ from webui.service.preferences import PreferenceStore
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
 from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
 from webui.service.supervisor import Supervisor
+from webui.service.xrays import Xrays
 
 __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
 
@@ -70,6 +72,7 @@ class Service:
         self.catalog = catalog
         self.models = Models(database, settings)
         self.phrases = Phrases(settings.data_dir)
+        self.xrays = Xrays(settings.data_dir / "cache" / "xray")
         self.warnings = settings.warnings + warnings
         self._database = database
         self._database_is_new = bool(warnings)
@@ -89,6 +92,7 @@ class Service:
                 device,
                 self._queue,
                 self._gallery,
+                keep=self.xrays.keep,
                 preferences=self._preferences.all,
                 looked_at=lambda: bool(self._listeners),
                 changed=self._job_changed,
@@ -137,6 +141,8 @@ class Service:
             return self.complete(request)
         if isinstance(request, ScriptRequest):
             return complete_script(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
+        if isinstance(request, XrayRequest):
+            return complete_xray(request, self.complete)
         return complete_order(request, self.catalog)
 
     def submit(self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
