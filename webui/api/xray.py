@@ -88,7 +88,8 @@ def _add_file_routes(router: APIRouter, service: Service) -> None:
         if by not in PIECES:
             raise BadRequest(f"a prompt cannot be taken apart by {by[:40]!r}; choose one of: {', '.join(PIECES)}")
         found = pieces(request.base.prompt, by)
-        seen = [step["seconds"] for step in service.xrays.told(job_id)["steps"] if step]
+        told = service.xrays.told(job_id)
+        seen = [step["seconds"] for step in told["steps"] if step] or [words["seconds"] for words in [told.get("words")] if words]
         pictures, each = len(found) + 1, min(steps, request.base.steps)
         seconds = sum(seen) / len(seen) * each * pictures if seen else None
         return {"pieces": [piece.text for piece in found], "pictures": pictures, "steps": each, "seconds": seconds}

@@ -122,7 +122,8 @@ def study_of(kind: str, told: dict[str, Any]) -> XrayStudy:
     """The study of a kind out of plain data. Raises BadRequest for a kind that there is not, and for fields of another shape."""
     if kind not in STUDIES:
         raise BadRequest(f"there is no study {kind[:50]!r}; choose one of: {', '.join(STUDIES)}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in known_fields(STUDIES[kind], told).items()}
+    given = known_fields(STUDIES[kind], told)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     expected = asdict(STUDIES[kind]())
     for name, value in values.items():
         if type(value) is not type(expected[name]):

@@ -44,6 +44,7 @@ def test_the_rows_are_in_order_and_all_there(lab):
     changes = [row["pixels"] for row in seen["rows"]]
     assert changes == sorted(changes, reverse=True)
     assert all(row["latents"] > 0 for row in seen["rows"])
+    assert 0 < seen["seconds"] < 10
 
 
 def test_pictures_are_made_in_batches_and_progress_counts_these(lab, monkeypatch):

@@ -1,6 +1,7 @@
 """Which words matter: the picture in few steps, as it is and without each piece of its prompt, several at once and all from one noise."""
 
 import json
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -102,16 +103,21 @@ class Made:
 
 
 def rank(base: GenerationRequest, study: WordRanking, control: Control, make: Make) -> Iterator[Event]:
-    """Records "words.json" after every batch, with what is known so far, and the pictures; Finished last."""
+    """Records "words.json" after every batch, with what is known so far, and the pictures; Finished last.
+
+    "seconds" in it: what a step of one picture took, so that the next ranking's cost can be told.
+    """
     found = pieces(base.prompt, study.by)
     prompts = [base.prompt, *(piece.without for piece in found)]
     batches = _batches(prompts)
     made: dict[int, Made] = {}
+    begun = time.perf_counter()
     for number, batch in enumerate(batches):
         seen, interrupted = yield from _short_runs(base, study.steps, [prompts[i] for i in batch], control, make, (number, len(batches)))
         made |= dict(zip(batch, seen, strict=False))
         yield from (Record(f"words-{i:03d}.webp", webp(_small(made[i].image))) for i in batch if i in made)
-        yield Record("words.json", json.dumps(_told(found, made, study)).encode())
+        seconds = (time.perf_counter() - begun) / max(len(made) * min(study.steps, base.steps), 1)
+        yield Record("words.json", json.dumps(_told(found, made, study) | {"seconds": seconds}).encode())
         if interrupted:
             break
     yield Finished(interrupted=len(made) < len(prompts))
