@@ -228,7 +228,7 @@ class StepsView {
     this.cost = make("p", { class: "small", id: "xray_cost" });
     this.exports = make("div", { class: "tools" });
     this.body = make("div", { class: "xray-body", hidden: true },
-      make("div", { class: "scrub" }, easel.iconButton("send back", "One step back", () => this.step(-1)), this.slider, easel.iconButton("send", "One step on", () => this.step(1)), this.count, this.playButton),
+      make("div", { class: "scrub" }, easel.iconButton("send back", "One step back (key ,)", () => this.step(-1)), this.slider, easel.iconButton("send", "One step on (key .)", () => this.step(1)), this.count, this.playButton),
       this.ticks, this.numbers, panels, this.heat.root, this.charts.root,
       make("div", { class: "xray-pair" },
         make("figure", {}, make("figcaption", {}, make("strong", {}, "Latent channels"), make("span", {}, "noisy above, clean below; mean and spread beside them")), this.channels, this.channelTable),
