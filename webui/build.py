@@ -37,6 +37,7 @@ from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
+from webui.core.xray import XrayRequest
 from webui.service.database import DatabaseReader
 from webui.service.hashing import HashReader
 from webui.service.inputs import InputStore, inputs_folder
@@ -124,7 +125,9 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.merge import merge
     from webui.engine.provenance import environment, recorded
     from webui.engine.saving import save
+    from webui.engine.study import NO_STUDY, Study
     from webui.engine.weights import keep_weights
+    from webui.engine.xray.run import run_xray
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae, settings.worker)
@@ -150,7 +153,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     def facts(picture: Picture) -> dict[str, Any]:
         return {"files": used_files(picture.request, picture.infotext, catalog), "environment": around}
 
-    def make(request: GenerationRequest, control: Control) -> Iterator[Event]:
+    def make(request: GenerationRequest, control: Control, study: Study = NO_STUDY) -> Iterator[Event]:
         events = generate(
             request,
             control,
@@ -162,6 +165,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             conditionings=conditionings,
             free_caches=cache.keep_newest,
             follow=progress.follow,
+            study=study,
         )
         return recorded(cache.checked(events), facts)
 
@@ -169,6 +173,13 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     return {
         GenerationRequest: make,
         ScriptRequest: lambda request, control: run_script(request, control, make=make, add_input=inputs.add),
+        XrayRequest: lambda request, control: run_xray(
+            request,
+            control,
+            make=make,
+            load=lambda asked: progress.follow(lambda: load(asked), f"loading {asked.checkpoint}"),
+            open_input=inputs.open,
+        ),
         MergeRecipe: lambda recipe, control: merge(
             recipe, control, find_checkpoint=catalog.find_checkpoint, find_vae=catalog.find_vae, folder=folder
         ),

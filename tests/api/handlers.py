@@ -1,18 +1,20 @@
 """A worker's handlers without torch, for the API's tests: each picture is one colour that depends on its request."""
 
 import io
+import json
 import time
 from collections.abc import Iterator
 
 from PIL import Image
 
 from webui.core.errors import BadRequest
-from webui.core.event import Control, Event, Finished, Picture, Pictures, Preview, Progress
+from webui.core.event import Control, Event, Finished, Picture, Pictures, Preview, Progress, Record
 from webui.core.model_orders import WeightsOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
+from webui.core.xray import XrayRequest
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.worker import Handler
 
@@ -42,7 +44,31 @@ def make(settings: Settings) -> dict[type, Handler]:
     def run(request: ScriptRequest, control: Control) -> Iterator[Event]:
         return run_script(request, control, make=draw, add_input=InputStore(inputs_folder(settings.data_dir)).add)
 
-    return {GenerationRequest: draw, ScriptRequest: run, WeightsOrder: lambda order, control: iter([Finished()])}
+    return {
+        GenerationRequest: draw,
+        ScriptRequest: run,
+        XrayRequest: look_into,
+        WeightsOrder: lambda order, control: iter([Finished()]),
+    }
+
+
+def look_into(request: XrayRequest, control: Control) -> Iterator[Event]:
+    """Two steps, of one colour each panel, with a sigma and a token that a spreadsheet would take for a formula."""
+    token = {"id": 1, "text": "=1+1</w>", "chunk": 0, "place": 1, "weight": 1.0, "norm": 2.5}
+    whole = {"texts": [{"part": 0, "text": request.base.prompt, "tokens": [token], "words": []}], "layers": []}
+    for number in (1, 2):
+        panels = Image.new("RGB", (32, 8))
+        for place in range(4):
+            panels.paste((place * 60, number * 60, 0), (place * 8, 0, place * 8 + 8, 8))
+        buffer = io.BytesIO()
+        panels.save(buffer, "WEBP", lossless=True)
+        step = {"step": number, "pass": 0, "calls": 1, "sigma": -1.5, "t": 9.0, "seconds": 0.25, "cosine": None, "kept": True}
+        step |= {"norms": dict.fromkeys(("noisy", "noise", "denoised", "guidance"), 1.0), "channels": {"noisy": [[0.0, 1.0, -1.0, 1.0]]}}
+        yield Record(f"panels-{number:03d}.webp", buffer.getvalue())
+        yield Record(f"step-{number:03d}.json", json.dumps(step).encode())
+        yield Record("whole.json", json.dumps(whole).encode())
+        yield Progress(1, 1, number, 2)
+    yield Finished()
 
 
 def hold(settings: Settings, control: Control) -> Iterator[Event]:

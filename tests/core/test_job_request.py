@@ -8,6 +8,7 @@ from webui.core.job_request import KINDS, JobRequest, kind_of
 from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
 from webui.core.request import GenerationRequest, InitImage
 from webui.core.training_request import TrainingRequest
+from webui.core.xray import Interpolation, XrayRequest
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,7 @@ from webui.core.training_request import TrainingRequest
         WeightsOrder(action="reload", checkpoint="a"),
         TrainingRequest(kind="embedding", name="a", steps=5, data_root="b", widths=(1, 2), dropout=(0, 0.5, 0)),
         SaveOrder(checkpoint="a", name="b", vae="v", precision="bf16", layout="diffusers folder"),
+        XrayRequest(base=GenerationRequest(prompt="a"), study=Interpolation(prompt="b", seed=3)),
     ],
 )
 def test_a_stored_request_comes_back(request_: JobRequest) -> None:

@@ -19,12 +19,14 @@ from webui.api.models import add_model_routes
 from webui.api.preferences import add_preference_routes
 from webui.api.prompts import add_prompt_routes
 from webui.api.roles import is_guest
+from webui.api.xray import add_xray_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.image_metadata import RECIPE
 from webui.core.job_request import shown_request
 from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
+from webui.core.xray import XrayRequest
 from webui.service.job import Job
 from webui.service.service import Service
 
@@ -44,6 +46,7 @@ def internal_router(service: Service) -> APIRouter:
     add_prompt_routes(router, service)
     add_preference_routes(router, service)
     add_gallery_routes(router, service)
+    add_xray_routes(router, service)
 
     @router.get("/ping")
     def ping() -> dict[str, str]:
@@ -304,6 +307,8 @@ class _PageChannel:
 
 
 def _tab(job: Job) -> str:
+    if isinstance(job.request, XrayRequest):
+        return "xray"
     request = shown_request(job.request)
     if request is None:
         return "merger"

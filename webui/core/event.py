@@ -77,6 +77,14 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Record:
+    """A file of what the job found out, to be kept under its name with the job: JSON, WebP, npz or raw bytes."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Finished:
     """The job ended without an error; `interrupted` when it was told to stop before its end."""
 
@@ -92,7 +100,7 @@ class Failed:
     name: str = "EngineError"
 
 
-Event = Loading | Notice | Progress | Preview | Pictures | Finished | Failed
+Event = Loading | Notice | Progress | Preview | Pictures | Record | Finished | Failed
 
 
 class Control(Protocol):

@@ -4,11 +4,13 @@ from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.training_request import TrainingRequest
+from webui.core.xray import XrayRequest
 
-JobRequest = GenerationRequest | ScriptRequest | MergeRecipe | SaveOrder | WeightsOrder | TrainingRequest
+JobRequest = GenerationRequest | ScriptRequest | XrayRequest | MergeRecipe | SaveOrder | WeightsOrder | TrainingRequest
 KINDS: dict[str, type[JobRequest]] = {
     "pictures": GenerationRequest,
     "script": ScriptRequest,
+    "xray": XrayRequest,
     "merge": MergeRecipe,
     "save": SaveOrder,
     "weights": WeightsOrder,
@@ -22,8 +24,9 @@ def kind_of(request: JobRequest) -> str:
 
 
 def shown_request(request: JobRequest) -> GenerationRequest | None:
-    """The request whose pictures a job is for; of a script the first one; None for work on model files."""
-    if isinstance(request, ScriptRequest):
+    """The request whose pictures a job is for; of a script the first one, of a study the one that is looked into; None for work on model
+    files."""
+    if isinstance(request, ScriptRequest | XrayRequest):
         return request.base
     return request if isinstance(request, GenerationRequest) else None
 
@@ -32,4 +35,6 @@ def last_models(request: JobRequest) -> tuple[str, str] | None:
     """Checkpoint and VAE that a worker has in hand after the job; None where it loads none."""
     if isinstance(request, ScriptRequest):
         return request.last_models
+    if isinstance(request, XrayRequest):
+        return request.base.checkpoint, request.base.vae
     return (request.checkpoint, request.vae) if isinstance(request, GenerationRequest | SaveOrder) else None

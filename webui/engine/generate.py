@@ -28,6 +28,7 @@ from webui.engine.networks import Networks
 from webui.engine.sampling import Count, Outcome, image_noise, sampled
 from webui.engine.sources import make_source
 from webui.engine.stage import Stage
+from webui.engine.study import NO_STUDY, Study
 
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
 
@@ -44,13 +45,15 @@ def generate(
     conditionings: ConditioningCache | None = None,
     free_caches: Callable[[], None] = give_memory_back,
     follow: Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]] = at_once,
+    study: Study = NO_STUDY,
 ) -> Iterator[Event]:
     """Make the pictures of a complete request; yields what happens, Finished last. To stop, close it or let `control` say so.
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
     model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. conditionings: those of the jobs
-    before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and tells how far it is.
+    before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and tells how far it is. study: looks
+    into the run.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
@@ -65,11 +68,12 @@ def generate(
         encoder = Encoder(model, request.clip_skip, options.emphasis, options.old_timelines, words, draw, patches, cache)
         source = make_source(one, model, open_input)
         again = request.hires if number else None
-        return Job(one, model, source, called[number], encoder, free_caches, again, full_calls(request) if number else None)
+        first_pass = full_calls(request) if number else None
+        return Job(one, model, source, called[number], encoder, free_caches, study, again, first_pass)
 
     with closing(Stage(load, follow)) as stage:
         try:
-            yield from _batches(Passes(request, asked, called, stage, make_job, open_input), control)
+            yield from _batches(Passes(request, asked, called, stage, make_job, open_input, study), control)
         except (MemoryError, RuntimeError) as error:
             if stage.model is None or not is_out_of_memory(error):
                 raise
@@ -81,7 +85,7 @@ def _batches(passes: Passes, control: Control) -> Iterator[Event]:
     stopped = False
     for batch in range(request.batch_count):
         first = batch * request.batch_size
-        singles = [request.single(first + i) for i in range(request.batch_size)]
+        singles = passes.study.singles(request, range(first, first + request.batch_size))
         stopped = control.interrupted
         if stopped:
             break

@@ -25,6 +25,7 @@ from webui.engine.samplers import SAMPLERS
 from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Source
 from webui.engine.stage import Stage
+from webui.engine.study import Asked, Study
 
 HASH_DIGITS = 12  # of an embedding's sha256 in the infotext
 
@@ -39,6 +40,7 @@ class Job:
     networks: Networks
     encoder: Encoder
     free_caches: Callable[[], None]
+    study: Study
     again: HiresFix | None = None  # whose second pass this is
     first_pass: int | None = None  # the network calls of the pass before that one
     refine: "Callable[[], Generator[Event, None, Job]] | None" = None  # sets up the refiner in the place of this job's model
@@ -74,7 +76,8 @@ class Job:
 
     @cached_property
     def conds(self) -> tuple[Scheduled, ...]:
-        return self.encoder.prompt(self.networks.prompt, full_calls(self.request), self.first_pass)
+        asked = Asked(self.encoder, self.networks.prompt, full_calls(self.request), self.first_pass)
+        return self.study.conds(asked, self.encoder.prompt(asked.prompt, asked.calls, asked.first_pass))
 
     @cached_property
     def uncond(self) -> Scheduled:
@@ -125,6 +128,7 @@ class Passes:
     stage: Stage
     make_job: Callable[[int, GenerationRequest, DiffusionModel], Job]
     open_input: Callable[[str], Image.Image]
+    study: Study
     jobs: dict[tuple[int, bool], Job] = field(default_factory=dict)
 
     def job(self, number: int, refining: bool = False) -> Generator[Event, None, Job]:

@@ -60,6 +60,7 @@ class AtWork:
     def _set_to_work(self) -> None:
         self._exits.enter_context(self.job.unet.at_work())
         self._exits.enter_context(remembered_text_keys(self.job.model.unet))
+        self._exits.enter_context(self.job.study.at_work(self.job.model, self.job.schedule, self.job.plan))
 
     def _refine(self) -> None:
         """The refiner in the place of the job's model. The first is left before the other is loaded: memory may not hold both."""

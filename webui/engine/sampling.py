@@ -97,7 +97,7 @@ def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
     init = _init_latents(begin, first)
     x = job.plan.start(_multiplied(job, first), init)
     sampler = SAMPLERS[job.sampler]
-    models = AtWork(job, begin, lambda job, begin: _denoise(job, begin, init, len(noise.seeds)))
+    models = AtWork(job, begin, lambda job, begin: job.study.denoise(_denoise(job, begin, init, len(noise.seeds))))
     arguments = [models.denoise, x, job.plan.sigmas]
     if sampler.noise == "image":
         arguments.append(lambda sigma, sigma_next: noise.next(shape).to(device))
@@ -146,7 +146,8 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
     conds = [cond.with_sizes(job.model, size, GOOD_SCORE) for cond in job.conds]
     uncond = job.uncond.with_sizes(job.model, size, BAD_SCORE)
-    predict = guided(_network(job, begin), conds, uncond, job.strength, batch, unguided_too=SAMPLERS[job.sampler].cfgpp)
+    network = job.study.network(_network(job, begin))
+    predict = guided(network, conds, uncond, job.strength, batch, unguided_too=SAMPLERS[job.sampler].cfgpp)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)

@@ -18,8 +18,9 @@ from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
+from webui.core.xray import XrayRequest
 from webui.service.collection import Collection
-from webui.service.completion import complete, complete_order, complete_script
+from webui.service.completion import complete, complete_order, complete_script, complete_xray
 from webui.service.crew import Crew
 from webui.service.database import Database, open_database
 from webui.service.event_log import JobEvent
@@ -41,6 +42,7 @@ from webui.service.supervisor import Supervisor
 from webui.service.turns import EVERYBODY, PRIORITIES
 from webui.service.worker import Worker
 from webui.service.workers import worker_openers
+from webui.service.xrays import Xrays
 
 __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
 
@@ -80,6 +82,7 @@ class Service:
         self.catalog = catalog
         self.models = Models(database, settings)
         self.phrases = Phrases(settings.data_dir)
+        self.xrays = Xrays(settings.data_dir / "cache" / "xray")
         self.warnings = settings.warnings + warnings
         self._database = database
         self._database_is_new = bool(warnings)
@@ -112,6 +115,7 @@ class Service:
                 crew,
                 self._queue,
                 self._gallery,
+                keep=self.xrays.keep,
                 preferences=self._preferences.all,
                 looked_at=lambda: bool(self._listeners),
                 changed=self._job_changed,
@@ -161,6 +165,8 @@ class Service:
             return self.complete(request)
         if isinstance(request, ScriptRequest):
             return complete_script(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
+        if isinstance(request, XrayRequest):
+            return complete_xray(request, self.complete)
         return complete_order(request, self.catalog)
 
     def submit(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from webui.core.errors import EaselError, EngineError, StorageError
-from webui.core.event import Event, Failed, Finished, Pictures
+from webui.core.event import Event, Failed, Finished, Pictures, Record
 from webui.core.job_request import JobRequest, last_models
 from webui.core.scripts.request import ScriptRequest
 from webui.service.crew import Crew
@@ -32,12 +32,14 @@ class Supervisor:
         crew: Crew,
         queue: JobQueue,
         gallery: Gallery,
+        keep: Callable[[str, Record], None],
         preferences: Callable[[], Mapping[str, Any]],
         looked_at: Callable[[], bool],
         changed: Callable[[LiveJob], None],
         moved: Callable[[], None],
     ):
-        """open_worker: called again when the worker died; crew: whom this one joins; looked_at: whether anybody watches previews.
+        """open_worker: called again when the worker died; crew: whom this one joins; keep: stores what a job records.
+        looked_at: whether anybody watches previews.
 
         changed: tells a job's watchers; moved: tells those who wait in the queue, or for a job's end. Both are called by any thread.
         """
@@ -45,6 +47,7 @@ class Supervisor:
         self._crew = crew
         self._queue = queue
         self._gallery = gallery
+        self._keep = keep
         self._preferences = preferences
         self._looked_at = looked_at
         self._changed = changed
@@ -217,6 +220,8 @@ class Supervisor:
             self._end(live, "failed", event.message, event.status, event.name)
         elif isinstance(event, Pictures):
             self._save(live, event)
+        elif isinstance(event, Record):
+            self._record(live, event)
         else:
             live.hear(event)
             self._changed(live)
@@ -239,6 +244,14 @@ class Supervisor:
             self._end(live, "failed", str(failed), failed.status, type(failed).__name__)
         else:
             self._changed(live)
+
+    def _record(self, live: LiveJob, event: Record) -> None:
+        try:
+            self._keep(live.row.id, event)
+        except StorageError as error:
+            log.warning("job %s: %s", live.row.id, error)
+            self._stop_job(live)
+            self._end(live, "failed", str(error), error.status, type(error).__name__)
 
     def _store(self, row: JobRow, event: Pictures, again: bool) -> None:
         preferences = self._preferences()

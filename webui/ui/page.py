@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, img2img, merger, outpaint, png_info, preferences, studio, txt2img
+from webui.ui import actions, img2img, merger, outpaint, png_info, preferences, studio, txt2img, xray
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
@@ -29,8 +29,11 @@ SCRIPTS = (
     "language.js",
     "settings.js",
     "orders.js",
+    "xray_parts.js",
+    "xray_studies.js",
+    "xray.js",
 )
-STYLES = ("icons.css", "easel.css", "parts.css", "settings.css")
+STYLES = ("icons.css", "easel.css", "parts.css", "settings.css", "xray.css")
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
@@ -49,6 +52,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
                 studios.append(module.build())
         with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
             png_info.build()
+        with gr.Column(elem_id="tab_xray", elem_classes=["tab-panel"]):
+            xray.build()
         with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
             merging = merger.build()
         with gr.Column(elem_id="tab_settings", elem_classes=["tab-panel"]):

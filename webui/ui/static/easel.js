@@ -71,7 +71,9 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 
 // --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
 
-easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", merger: "Checkpoint merger", settings: "Settings" };
+easel.tabNames = {
+  txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", xray: "X-ray", merger: "Checkpoint merger", settings: "Settings",
+};
 easel.currentTab = () => document.documentElement.dataset.tab;
 
 easel.openTab = (tab) => {
@@ -282,6 +284,7 @@ easel.dropTarget = (event) => {
   if (inspector) return { node: inspector, take: (file) => easel.inspector.load(file) };
   const tab = easel.currentTab();
   if (tab === "png_info") return { node: document.getElementById("pnginfo_panel"), take: (file) => easel.inspector.load(file) };
+  if (tab === "xray") return { node: document.getElementById("xray_panel"), take: (file) => easel.xray.take(file) };
   if (!easel.generators.includes(tab)) return null;
   return { node: document.getElementById(`${tab}_prompt`), take: (file) => easel.readInto(tab, file) };
 };
@@ -371,7 +374,7 @@ easel.start = (flagTheme) => {
     if (!document.body) return;
     easel.applyTheme(easel.stored("theme", null) ?? (flagTheme || usual));
     const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
-    if (views < 6 || !easel.inspector || !easel.status) return;
+    if (views < 7 || !easel.inspector || !easel.status) return;
     clearInterval(wait);
     easel.nameIcons();
     easel.showSlots(1);

@@ -36,6 +36,9 @@ class ResultView {
       button.id = `${this.tab}_send_to_${target}`;
       return button;
     });
+    const look = easel.iconButton("send", "X-ray: see how this picture came about, step by step", () => { if (this.shown) easel.xray.ofPicture(this.shown); }, "X-ray");
+    look.id = `${this.tab}_xray`;
+    buttons.push(look);
     if (this.tab === "txt2img") {
       const title = "Make this picture larger with the settings of hires fix";
       const button = easel.iconButton("send", title, () => this.upscale().catch((error) => easel.toast(error.message)), "Upscale");

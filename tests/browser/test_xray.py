@@ -1,0 +1,194 @@
+"""The X-ray tab: a person looks into a picture, scrubs its steps, sees where a word acts, and takes the numbers along."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import Person
+
+PROMPT = "a small green star at the left, yellow background"
+
+
+def pixels(person: Person, canvas: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    """What a canvas shows: (height, width, 4)."""
+    read = """id => {
+        const canvas = document.getElementById(id);
+        return [canvas.width, canvas.height, [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]];
+    }"""
+    width, height, values = person.page.evaluate(read, canvas)
+    return np.array(values, np.uint8).reshape(height, width, 4)
+
+
+def finished(person: Person, kind: str) -> None:
+    person.page.wait_for_function(
+        "kind => easel.xray.told?.kind === kind && !easel.xray.told.live && easel.xray.told.status === 'done'", arg=kind
+    )
+
+
+def drawn(person: Person, step: int) -> None:
+    person.page.wait_for_selector(f"#xray_recording .xray-body[data-drawn='{step}']")
+
+
+def saved(person: Person, study: str, kind: str) -> bytes:
+    with person.page.expect_download() as download:
+        person.page.click(f"#xray_{study} [data-kind='{kind}']")
+    return download.value.path().read_bytes()
+
+
+@pytest.fixture
+def looked_into(person: Person) -> Person:
+    """Somebody who has made a picture in six steps and pressed X-ray under it."""
+    for field, value in {"prompt": PROMPT, "seed": 1, "steps": 6, "cfg_scale": 4}.items():
+        person.write(f"txt2img_{field}", value)
+    person.make_picture("txt2img")
+    person.page.click("#txt2img_xray")
+    finished(person, "recording")
+    drawn(person, 6)
+    return person
+
+
+def test_scrubbing_changes_the_panels_and_the_numbers(looked_into: Person) -> None:
+    person, page = looked_into, looked_into.page
+    assert page.locator("#xray_recording .count").inner_text() == "6/6"
+    last = {name: pixels(person, f"xray_{name}") for name in ("noisy", "noise", "denoised", "guidance")}
+    page.click(".ticks [data-step='1']")
+    drawn(person, 1)
+    assert "sigma 14.6" in page.locator("#xray_numbers").inner_text()
+    for name, before in last.items():
+        assert not np.array_equal(pixels(person, f"xray_{name}"), before), name
+    page.locator("#xray_step").focus()
+    page.keyboard.press("ArrowRight")
+    drawn(person, 2)
+    chart = page.locator("#xray_chart_sigma svg")
+    box = chart.bounding_box()
+    assert box
+    chart.click(position={"x": box["width"] - 4, "y": 20})
+    drawn(person, 6)
+    assert np.array_equal(pixels(person, "xray_denoised"), last["denoised"])
+
+
+def test_the_finished_picture_is_the_same_and_no_second_one_is_kept(looked_into: Person) -> None:
+    person, page = looked_into, looked_into.page
+    made = Image.open(io.BytesIO(person.picture_file("txt2img"))).convert("RGB")
+    address = page.locator("#xray_recording .final").get_attribute("src")
+    assert address
+    assert Image.open(io.BytesIO(page.request.get(address).body())).convert("RGB").tobytes() == made.tobytes()
+    assert page.evaluate("easel.results.txt2img.pictures.length") == 1
+
+
+def test_a_word_that_is_pointed_at_shows_where_it_acts(looked_into: Person) -> None:
+    person, page = looked_into, looked_into.page
+    star = page.locator("#xray_words .chip", has_text="star")
+    heat = page.locator("#xray_heat")
+    assert heat.is_hidden()
+    for point in (star.hover, star.focus):
+        point()
+        page.wait_for_selector("#xray_heat[data-word]:not([hidden])")
+        page.locator("#xray_all_steps").focus()
+        page.locator(".attention-head strong").hover()
+        heat.wait_for(state="hidden")
+    star.click()  # a pressed word stays
+    page.locator("#xray_all_steps").check()
+    page.locator(".attention-head strong").hover()
+    page.wait_for_timeout(500)
+    seen = pixels(person, "xray_heat")[:, :, 3].astype(float)
+    middle = seen.shape[1] // 2
+    assert seen[:, :middle].mean() > 1.5 * seen[:, middle:].mean()  # the star is at the left
+    assert star.get_attribute("aria-pressed") == "true"
+    page.locator("#xray_all_steps").uncheck()
+    page.select_option("#xray_layer", index=2)
+    page.wait_for_timeout(500)
+    assert not np.array_equal(pixels(person, "xray_heat")[:, :, 3], seen)
+
+
+def test_numbers_strip_and_moving_picture_are_saved(looked_into: Person) -> None:
+    rows = list(csv.DictReader(io.StringIO(saved(looked_into, "recording", "numbers.csv").decode())))
+    assert [int(row["step"]) for row in rows] == list(range(1, 7))
+    assert [float(row["sigma"]) for row in rows] == sorted((float(row["sigma"]) for row in rows), reverse=True)
+    looked_into.page.select_option("#xray_export_panel", "noisy")
+    strip = Image.open(io.BytesIO(saved(looked_into, "recording", "strip.png")))
+    assert strip.width == 6 * strip.height
+    assert Image.open(io.BytesIO(saved(looked_into, "recording", "steps.gif"))).n_frames == 6  # type: ignore[attr-defined]
+    tokens = list(csv.DictReader(io.StringIO(saved(looked_into, "recording", "tokens.csv").decode())))
+    assert [row["text"].removesuffix("</w>") for row in tokens] == PROMPT.replace(",", " ,").split()
+
+
+def test_the_ranking_tells_its_cost_before_and_what_matters_after(looked_into: Person) -> None:
+    page = looked_into.page
+    page.click("#xray_open_words")
+    page.locator("#xray_words_cost", has_text="10 pictures of 6 steps, about").wait_for()
+    page.select_option("#xray_words_by", "parts")
+    page.locator("#xray_words_cost", has_text="3 pictures of 6 steps, about").wait_for()
+    page.fill("#xray_words_steps", "3")
+    page.locator("#xray_words_cost", has_text="3 pictures of 3 steps").wait_for()
+    page.click("#xray_words_rank")
+    finished(looked_into, "words")
+    page.locator("#xray_words_table tr").nth(3).wait_for()
+    names = page.locator("#xray_words_table th[scope=row]").all_inner_texts()
+    assert names[0] == "(whole prompt)"
+    assert sorted(names[1:]) == ["a small green star at the left", "yellow background"]
+
+
+def test_the_way_to_another_seed_has_its_pictures(looked_into: Person) -> None:
+    page = looked_into.page
+    page.click("#xray_open_interpolation")
+    page.click("#xray_between_go")
+    looked_into.wait_for_toast("nothing to go to")
+    page.fill("#xray_between_seed", "2")
+    page.fill("#xray_between_count", "3")
+    page.click("#xray_between_go")
+    finished(looked_into, "interpolation")
+    page.locator("#xray_interpolation .frames .thumb").nth(2).wait_for()
+    page.locator("#xray_between_frame").fill("1")
+    assert page.locator("#xray_interpolation .numbers").inner_text().startswith("0 %")
+
+
+def test_noise_is_laid_on_a_dropped_picture(person: Person, wide_png: bytes) -> None:
+    page = person.page
+    person.open("xray")
+    page.click("#xray_open_noising")
+    page.fill("#xray_noise_levels", "0 999")
+    person.drop("#xray_panel .study:not([hidden])", wide_png, "wide.png")
+    finished(person, "noising")
+    page.locator("#xray_noise_table tr").nth(2).wait_for()
+    kept = page.locator("#xray_noising .kept figcaption", has_text="What the VAE keeps").inner_text()
+    assert "dB" in kept or "no difference" in kept
+
+
+def test_steps_appear_while_the_picture_is_looked_into(person: Person) -> None:
+    page = person.page
+    for field, value in {"prompt": PROMPT, "steps": 60, "seed": 1}.items():
+        person.write(f"txt2img_{field}", value)
+    person.generate("txt2img")
+    person.open("xray")
+    page.click("#xray_latest")  # of the job that runs
+    page.wait_for_function("easel.xray.told?.steps.length > 2 && easel.xray.told.live")
+    page.locator("#xray_recording .count").wait_for()
+    page.get_by_role("button", name="Stop this X-ray").click()
+    page.wait_for_function("!easel.xray.told.live")
+    assert 2 < page.evaluate("easel.xray.told.steps.length") < 60
+    person.wait_for_end("txt2img")
+
+
+def test_on_a_phone_nothing_is_wider_than_the_page_and_every_control_has_a_name(looked_into: Person) -> None:
+    looked_into.page.set_viewport_size({"width": 390, "height": 844})
+    assert looked_into.page.evaluate("document.documentElement.scrollWidth") == 390
+    unnamed = looked_into.page.evaluate(
+        """() => Array.from(document.querySelectorAll(".xray :is(button, input, select, textarea, a, img, canvas:not([aria-hidden]))"))
+            .filter((node) => node.checkVisibility() && !node.getAttribute("aria-label") && !node.textContent.trim())
+            .filter((node) => !node.labels?.length && !node.alt).map((node) => node.outerHTML)"""
+    )
+    assert unnamed == []
+
+
+def test_words_are_shown_as_text_whatever_they_are(person: Person) -> None:
+    person.write("txt2img_prompt", "<img src=x onerror=document.title='broken'> <b>red</b>")
+    person.write("txt2img_steps", 2)
+    person.make_picture("txt2img")
+    person.page.click("#txt2img_xray")
+    finished(person, "recording")
+    assert person.page.locator("#xray_words b, #xray_words img, #xray_tokens img").count() == 0
+    assert "broken" not in person.page.title()

@@ -1,0 +1,144 @@
+"""What the page's X-ray tab asks. A study is a job of the browser that ordered it, and shown to that one alone.
+
+POST /internal/xray {"client", "kind": one of core.xray.STUDIES, "study": its fields, and whose request is studied: "job": id,
+     "picture": id, "input": sha256 of a picture file with a recipe, "request": {"checkpoint", "vae", "prompt", "seed"}} -> {"job": its id}
+GET  /internal/xray?client= -> {"xrays": [{"id", "kind", "title", "prompt", "status", "created", "live"}, ...]}, the newest first
+GET  /internal/xray/{id}?client=&after=0 -> status, request and all that was found; of the steps those after `after`
+GET  /internal/xray/{id}/files/{name}?client= -> a file that the answer above names
+GET  /internal/xray/{id}/export/{kind}?client=&panel=denoised -> see service.xray_export; sent as a file to save
+GET  /internal/xray/{id}/words?client=&by=parts&steps=8 -> {"pieces": [text, ...], "pictures", "seconds": about, or null}
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+
+from webui.core.errors import BadRequest, MissingModel, NotAllowed
+from webui.core.job_request import shown_request
+from webui.core.prompt_pieces import PIECES, pieces
+from webui.core.request import GenerationRequest, known_fields
+from webui.core.xray import XrayRequest, study_of
+from webui.service.job import Job
+from webui.service.replay import recipe_of, to_run
+from webui.service.service import Service
+from webui.service.xray_export import ENDINGS, exported
+
+LISTED = 24
+LOOKED_AT = 400  # latest jobs, among which the listed ones are
+SHARED = ("checkpoint", "vae", "prompt", "seed", "clip_skip")  # fields that a request out of nothing may have
+
+
+class Order(BaseModel):
+    """A study, and of what."""
+
+    client: str = ""
+    kind: str = "recording"
+    study: dict[str, Any] = {}
+    job: str = ""
+    picture: int = -1
+    input: str = ""
+    request: dict[str, Any] = {}
+
+
+def add_xray_routes(router: APIRouter, service: Service) -> None:
+    """Put the routes above on the router of /internal."""
+
+    @router.post("/xray")
+    def order(order: Order) -> dict[str, str]:
+        study = study_of(order.kind, order.study)
+        return {"job": service.submit(XrayRequest.of(_base(service, order), study), owner=order.client)}
+
+    @router.get("/xray")
+    def listed(client: str = "") -> dict[str, Any]:
+        jobs = service.jobs(client, active_only=False, limit=LOOKED_AT)
+        found = [job for job in reversed(jobs) if isinstance(job.request, XrayRequest) and (not job.ended or service.xrays.exists(job.id))]
+        return {"xrays": [_summary(job) for job in found[:LISTED]]}
+
+    @router.get("/xray/{job_id}")
+    def told(job_id: str, client: str = "", after: int = 0) -> dict[str, Any]:
+        job, _ = _own(service, job_id, client)
+        return {**_summary(job), "request": job.request.to_json(), **service.xrays.told(job_id, after)}
+
+    _add_file_routes(router, service)
+
+
+def _add_file_routes(router: APIRouter, service: Service) -> None:
+    @router.get("/xray/{job_id}/files/{name}")
+    def file(job_id: str, name: str, client: str = "") -> FileResponse:
+        _own(service, job_id, client)
+        settled = any(char.isdigit() for char in name)  # a step's file does not change; what is of all steps does
+        cached = "private, max-age=31536000, immutable" if settled else "private, no-cache"
+        return FileResponse(service.xrays.path(job_id, name), headers={"Cache-Control": cached})
+
+    @router.get("/xray/{job_id}/export/{kind}")
+    def export(job_id: str, kind: str, client: str = "", panel: str = "denoised") -> Response:
+        _own(service, job_id, client)
+        name, _, ending = kind.partition(".")
+        if ending not in ENDINGS:
+            raise BadRequest(f"an X-ray cannot be saved as {kind[:40]!r}; choose strip.png, steps.gif or numbers.csv")
+        data = exported(service.xrays.told(job_id), kind, panel, lambda file: service.xrays.path(job_id, file))
+        headers = {"Content-Disposition": f'attachment; filename="xray-{name}.{ending}"'}
+        return Response(data, media_type=ENDINGS[ending], headers=headers)
+
+    @router.get("/xray/{job_id}/words")
+    def words(job_id: str, client: str = "", by: str = PIECES[0], steps: int = 8) -> dict[str, Any]:
+        _, request = _own(service, job_id, client)
+        if by not in PIECES:
+            raise BadRequest(f"a prompt cannot be taken apart by {by[:40]!r}; choose one of: {', '.join(PIECES)}")
+        found = pieces(request.base.prompt, by)
+        told = service.xrays.told(job_id)
+        seen = [step["seconds"] for step in told["steps"] if step] or [words["seconds"] for words in [told.get("words")] if words]
+        pictures, each = len(found) + 1, min(steps, request.base.steps)
+        seconds = sum(seen) / len(seen) * each * pictures if seen else None
+        return {"pieces": [piece.text for piece in found], "pictures": pictures, "steps": each, "seconds": seconds}
+
+
+def _own(service: Service, job_id: str, client: str) -> tuple[Job, XrayRequest]:
+    job = service.job(job_id)
+    if job.owner != client:
+        raise NotAllowed("this X-ray was ordered by another browser; only that one may look at it")
+    if not isinstance(job.request, XrayRequest):
+        raise MissingModel(f"job {job_id!r} is no X-ray; order one of it")
+    return job, job.request
+
+
+def _base(service: Service, order: Order) -> GenerationRequest:
+    """The request that is studied: a job's, a finished picture's by its recipe, or one out of nothing but a checkpoint."""
+    if order.job:
+        job = service.job(order.job)
+        if job.owner != order.client:
+            raise NotAllowed("this job was queued by another browser; only that one may look into it")
+        request = shown_request(job.request)
+        if request is None:
+            raise BadRequest("this job makes no picture, so there is nothing to look into")
+        return request
+    if order.picture >= 0 or order.input:
+        path = service.picture(order.picture).path if order.picture >= 0 else service.input_path(order.input)
+        if not path.is_file():
+            raise MissingModel("the picture's file is not there any more")
+        return to_run(recipe_of(path.read_bytes()), service.catalog, service.input_path)
+    return _plain_request(order.request)
+
+
+def _plain_request(told: dict[str, Any]) -> GenerationRequest:
+    given = {name: value for name, value in told.items() if name in SHARED}
+    for name, value in given.items():
+        if type(value) is not type(getattr(GenerationRequest(), name)):
+            raise BadRequest(f"{name} is {str(value)[:50]!r}, which is not of the right kind")
+    return GenerationRequest(**known_fields(GenerationRequest, given))
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    assert isinstance(job.request, XrayRequest)
+    return {
+        "id": job.id,
+        "kind": job.request.kind,
+        "title": job.request.title,
+        "prompt": job.request.base.prompt,
+        "status": job.status,
+        "text": job.text,
+        "created": job.created,
+        "live": not job.ended,
+    }
