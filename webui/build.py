@@ -35,6 +35,7 @@ from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
+from webui.core.training_request import TrainingRequest
 from webui.service.database import DatabaseReader
 from webui.service.hashing import HashReader
 from webui.service.inputs import InputStore, inputs_folder
@@ -121,6 +122,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.provenance import environment, recorded
     from webui.engine.saving import save
     from webui.engine.weights import keep_weights
+    from webui.training.jobs import train_file
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
@@ -161,6 +163,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         return recorded(cache.checked(events), facts)
 
     folder = settings.checkpoint_dirs[0]
+    finders = {"embedding": catalog.find_embedding, "hypernetwork": catalog.find_hypernetwork}
     return {
         GenerationRequest: make,
         ScriptRequest: lambda request, control: run_script(request, control, make=make, add_input=inputs.add),
@@ -168,6 +171,14 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             recipe, control, find_checkpoint=catalog.find_checkpoint, find_vae=catalog.find_vae, folder=folder
         ),
         SaveOrder: lambda order, control: save(order, control, load=load, folder=folder),
+        TrainingRequest: lambda request, control: train_file(
+            request,
+            control,
+            load=load_alone,
+            find=lambda kind, name: finders[kind](name).path,
+            folders={"embedding": settings.embeddings_dirs[0], "hypernetwork": settings.hypernetwork_dirs[0]},
+            data_dir=settings.data_dir,
+        ),
         WeightsOrder: lambda order, control: keep_weights(order, forget=cache.forget, load=load_alone),
         MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),
     }
