@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from webui import __version__
+from webui.api.docs import docs_router
 from webui.api.envelope import WrongMethod
 from webui.api.extra_networks import extra_networks_router
 from webui.api.guard import Guard
@@ -92,6 +93,7 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
     app.include_router(sdapi_router(service, settings, switch))
     app.include_router(tasks_router(service, settings))
     app.include_router(extra_networks_router(service))
+    app.include_router(docs_router(app))
     app.include_router(internal_router(service))
 
     @app.get("/healthz", include_in_schema=False)
