@@ -469,6 +469,14 @@ def test_a_client_that_asks_too_often_is_told_so_and_others_are_not(clock: list[
     assert [busy.get("/").status_code for _ in range(6)] == [200] * 5 + [429]
 
 
+@pytest.mark.parametrize(
+    ("address", "near"), [("127.0.0.1", True), ("::1", True), ("10.0.0.1", False), ("fe80::1%eth0", False), ("x", False)]
+)
+def test_this_machine_itself_may_ask_ten_times_as_often(clock: list[float], address: str, near: bool) -> None:
+    http = client("--rate-limit", "1", address=address)
+    assert [http.get("/").status_code for _ in range(101)].count(200) == (100 if near else 10)
+
+
 def test_without_a_limit_there_is_none(clock: list[float]) -> None:
     limit = doors.RateLimit(0)
     assert all(limit.allows("a") for _ in range(10_000))

@@ -16,13 +16,14 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.api.bodies import form_of, limited, refusal_of_kind, refusal_of_length
-from webui.api.doors import Door, RateLimit, Sessions, WrongPasswords, basic, client_of
+from webui.api.doors import Door, RateLimit, Sessions, WrongPasswords, basic, client_of, is_near
 from webui.api.guests import may_ask
 from webui.api.refusals import login_page, refuse, too_many_passwords, too_many_requests
 from webui.api.roles import GUEST
 from webui.core.settings import Settings
 
 READING = ("GET", "HEAD", "OPTIONS")
+NEARER = 10  # times as many requests from this machine itself, where a proxy may stand for many
 OPEN_PATHS = ("/internal/ping",)  # tells nothing: for health checks
 
 
@@ -44,7 +45,7 @@ class Guard:
         self._sessions = Sessions(f"easel-session-{settings.port}")
         self._wrong = WrongPasswords()
         self._trying = asyncio.Lock()  # one password at a time, so that no flood of them can be counted too late
-        self._rate = RateLimit(settings.rate_limit)
+        self._far, self._near = RateLimit(settings.rate_limit), RateLimit(settings.rate_limit * NEARER)
 
     def allow_host(self, name: str) -> None:
         """Let requests for this host pass, too: the name under which --share made the server known."""
@@ -92,7 +93,8 @@ class Guard:
         return path[len(self._prefix) :] if self._prefix and path.startswith(f"{self._prefix}/") else path
 
     def _refusal_of_flood(self, scope: Scope) -> Response | None:
-        return None if self._rate.allows(client_of(scope)) else too_many_requests()
+        limit = self._near if is_near(scope) else self._far
+        return None if limit.allows(client_of(scope)) else too_many_requests()
 
     # Host, Origin, Sec-Fetch-Site: which page asks, and under which name
 
