@@ -190,6 +190,22 @@ def test_broken_authorization_is_a_401(value: str) -> None:
     assert client("--api-auth", "a:b").get("/sdapi/v1/options", headers={"Authorization": value}).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/events", "/mcp", "/mcp/x"])
+def test_api_auth_covers_every_api(path: str) -> None:
+    http = client("--api-auth", "a:b")
+    assert http.get(path).status_code == 401
+    assert http.get(path, headers=basic("a:b")).status_code == 200
+
+
+def test_what_an_app_says_of_sharing_by_itself_is_left_out() -> None:
+    async def shared(request: Request) -> Response:
+        return Response("x", headers={"Access-Control-Allow-Origin": "http://localhost:3000", "Access-Control-Allow-Credentials": "true"})
+
+    app = Starlette(routes=[Route("/", shared)])
+    headers = TestClient(Guard(app, settings()), base_url=f"http://{HOST}").get("/", headers={"Origin": "http://localhost:3000"}).headers
+    assert not [name for name in headers if name.startswith("access-control-")]
+
+
 def test_api_auth_alone_leaves_the_page_open() -> None:
     assert client("--api-auth", "a:b").get("/").status_code == 200
 
@@ -404,14 +420,26 @@ ALLOWED = [
     *("GET /", "GET /config", "GET /assets/x.js", "POST /gradio_api/queue/join", "GET /sdapi/v1/options", "GET /sdapi/v1/sd-models"),
     *("GET /sdapi/v1/progress", "POST /sdapi/v1/txt2img", "POST /sdapi/v1/img2img", "POST /sdapi/v1/png-info"),
     *("GET /internal/pictures/5", "GET /internal/jobs/abc/preview.jpg", "POST /internal/jobs/abc/interrupt", "POST /internal/inputs"),
-    *("GET /internal/models", "GET /internal/models/lora/a/b.safetensors/thumbnail", "POST /internal/progress", "GET /queue/status"),
+    *(
+        "GET /internal/models",
+        "GET /internal/models/lora/a/b.safetensors/thumbnail",
+        "POST /internal/progress",
+        "GET /queue/status",
+        "GET /internal/gallery/5/thumbnail",
+    ),
 ]
 REFUSED = [
     *("POST /sdapi/v1/options", "POST /sdapi/v1/interrupt", "POST /sdapi/v1/skip", "POST /sdapi/v1/unload-checkpoint"),
     *("POST /sdapi/v1/reload-checkpoint", "POST /sdapi/v1/refresh-checkpoints", "POST /sdapi/v1/server-stop", "GET /sdapi/v1/cmd-flags"),
     *("POST /sdapi/v1/create/embedding", "POST /sdapi/v1/train/embedding", "GET /internal/sysinfo", "GET /sdapi/v1/../v1/cmd-flags"),
     *("POST /internal/models/merge", "POST /internal/models/save", "POST /internal/models/lora/a/sidecar", "POST /internal/models/refresh"),
-    *("POST /internal/models/lora/a/thumbnail", "GET /internal/gallery", "DELETE /internal/pictures/5", "GET /api/v1/jobs", "POST /mcp"),
+    *(
+        "POST /internal/models/lora/a/thumbnail",
+        "POST /internal/gallery/look-again",
+        "DELETE /internal/pictures/5",
+        "GET /api/v1/jobs",
+        "POST /mcp",
+    ),
     *("POST /", "PUT /internal/inputs", "GET /internal/whatever"),
 ]
 

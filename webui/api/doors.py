@@ -134,7 +134,7 @@ class RateLimit:
         return left >= 1
 
 
-def basic(headers: Headers) -> tuple[str, str] | None:
+def basic_credentials(headers: Headers) -> tuple[str, str] | None:
     """User and password of HTTP Basic; None where there are none, or nothing that can be read."""
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":

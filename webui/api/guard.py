@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.api.bodies import form_of, limited, refusal_of_kind, refusal_of_length
-from webui.api.doors import Door, RateLimit, Sessions, WrongPasswords, basic, client_of, is_near
+from webui.api.doors import Door, RateLimit, Sessions, WrongPasswords, basic_credentials, client_of, is_near
 from webui.api.guests import may_ask
 from webui.api.refusals import login_page, refuse, too_many_passwords, too_many_requests
 from webui.api.roles import GUEST
@@ -24,6 +24,7 @@ from webui.core.settings import Settings
 
 READING = ("GET", "HEAD", "OPTIONS")
 NEARER = 10  # times as many requests from this machine itself, where a proxy may stand for many
+API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
 OPEN_PATHS = ("/internal/ping",)  # tells nothing: for health checks
 
 
@@ -31,11 +32,11 @@ class Guard:
     """Refuses what must not reach `app`: unknown hosts, other sites' pages, wrong or missing passwords, too many and too large requests."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app: ASGIApp = app
+        self.app: ASGIApp = _Unshared(app)
         self._origins = {origin.rstrip("/").lower() for origin in settings.cors_allow_origins}
         if settings.cors_allow_origins:
             origins = [origin.rstrip("/") for origin in settings.cors_allow_origins]
-            self.app = CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True)
+            self.app = CORSMiddleware(self.app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True)
         self._hosts = _own_names(settings) | {name for name in map(_host_of_origin, self._origins) if name}
         self._any_address = settings.exposed
         self._prefix = f"/{settings.subpath.strip('/')}" if settings.subpath.strip("/") else ""
@@ -129,13 +130,13 @@ class Guard:
         """None for those who may come in; guests among them are marked in the scope."""
         headers = Headers(scope=scope)
         path = self._path(scope)
-        is_api = any(one == "/sdapi" or one.startswith("/sdapi/") for one in (path, scope["path"]))
+        is_api = any(one == api or one.startswith(f"{api}/") for one in (path, scope["path"]) for api in API_PATHS)
         door = self._api if is_api else self._page
         preflight = scope.get("method") == "OPTIONS" and "access-control-request-method" in headers and bool(self._origins)
         if not door.locked or path in OPEN_PATHS or preflight:
             return None
         role = self._sessions.role(headers)
-        given = basic(headers)
+        given = basic_credentials(headers)
         if role == "owner" and door is not self._page:
             role = None  # the page's users are not those of the API
         if role is None and given is not None:
@@ -205,6 +206,23 @@ class Guard:
 
     def _login_page(self, target: str, message: str = "", status: int = 401) -> Response:
         return login_page(f"{self._prefix}/login", target, message, status)
+
+
+class _Unshared:
+    """`app` without the CORS headers that it makes by itself: Gradio's let pages of every other port of this machine read its answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def unshared(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
+            await send(message)
+
+        await self._app(scope, receive, unshared)
 
 
 def _own_names(settings: Settings) -> set[str]:
