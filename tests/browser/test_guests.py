@@ -15,7 +15,7 @@ OWNER, GUEST = ("ann", "owner-secret"), ("bob", "guest-secret")
 def locked(tmp_path: Path) -> Iterator[str]:
     """A server with an owner and a guest."""
     port = free_port()
-    with serving(tmp_path, port, "--use-cpu", "--gradio-auth", ":".join(OWNER), "--guest-auth", ":".join(GUEST)):
+    with serving(tmp_path, port, "--use-cpu", "--listen", "--gradio-auth", ":".join(OWNER), "--guest-auth", ":".join(GUEST)):
         yield f"http://127.0.0.1:{port}/"
     log = (tmp_path / "server.log").read_text("utf-8")
     assert "secret" not in log
@@ -46,6 +46,7 @@ def test_a_guest_makes_a_picture_and_sees_no_other(locked: str, browser: Browser
         somebody.make_picture("txt2img")
         people.append(somebody)
     owner, guest = people
+    assert owner.page.locator("#status .status").get_attribute("title") == "Other machines can reach this Easel with a password"
     mine, theirs = (each.page.locator("#txt2img_results .view").get_attribute("src") for each in (guest, owner))
     assert guest.page.request.get(mine).status == 200
     assert owner.page.request.get(mine).status == 200

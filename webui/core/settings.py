@@ -97,6 +97,11 @@ class Settings:
         """Whether other machines can reach this server."""
         return self.share or self.host not in LOOPBACK
 
+    @property
+    def reach(self) -> str:
+        """Who can use the page: "own" this machine alone, "locked" others with a password, "open" everybody."""
+        return "own" if not self.exposed else "locked" if self.gradio_auth else "open"
+
 
 def parse_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings that flags (after those in the variable COMMANDLINE_ARGS) ask for; wrong ones end the program with status 2."""
