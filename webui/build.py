@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from webui import __version__
+from webui.api.docs import docs_router
 from webui.api.envelope import WrongMethod
 from webui.api.extra_networks import extra_networks_router
 from webui.api.gallery import pictures_router
@@ -37,6 +38,7 @@ from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
+from webui.core.training_request import TrainingRequest
 from webui.core.xray import XrayRequest
 from webui.service.database import DatabaseReader
 from webui.service.hashing import HashReader
@@ -95,6 +97,7 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
     app.include_router(v1_router(service, settings))
     app.include_router(tasks_router(service, settings))
     app.include_router(extra_networks_router(service))
+    app.include_router(docs_router(app))
     app.include_router(internal_router(service))
     app.include_router(pictures_router(service))
 
@@ -128,6 +131,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.study import NO_STUDY, Study
     from webui.engine.weights import keep_weights
     from webui.engine.xray.run import run_xray
+    from webui.training.jobs import train_file
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae, settings.worker)
@@ -170,6 +174,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         return recorded(cache.checked(events), facts)
 
     folder = settings.checkpoint_dirs[0]
+    finders = {"embedding": catalog.find_embedding, "hypernetwork": catalog.find_hypernetwork}
     return {
         GenerationRequest: make,
         ScriptRequest: lambda request, control: run_script(request, control, make=make, add_input=inputs.add),
@@ -184,6 +189,14 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             recipe, control, find_checkpoint=catalog.find_checkpoint, find_vae=catalog.find_vae, folder=folder
         ),
         SaveOrder: lambda order, control: save(order, control, load=load, folder=folder),
+        TrainingRequest: lambda request, control: train_file(
+            request,
+            control,
+            load=load_alone,
+            find=lambda kind, name: finders[kind](name).path,
+            folders={"embedding": settings.embeddings_dirs[0], "hypernetwork": settings.hypernetwork_dirs[0]},
+            data_dir=settings.data_dir,
+        ),
         WeightsOrder: lambda order, control: keep_weights(order, forget=cache.forget, load=load_alone),
         MemoryQuestion: lambda question, control: iter([device.told()]),
     }

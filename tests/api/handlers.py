@@ -14,6 +14,7 @@ from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
+from webui.core.training_request import TrainingRequest
 from webui.core.xray import XrayRequest
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.worker import Handler
@@ -44,10 +45,22 @@ def make(settings: Settings) -> dict[type, Handler]:
     def run(request: ScriptRequest, control: Control) -> Iterator[Event]:
         return run_script(request, control, make=draw, add_input=InputStore(inputs_folder(settings.data_dir)).add)
 
+    def train(request: TrainingRequest, control: Control) -> Iterator[Event]:
+        if request.name == "crash":
+            raise ValueError("a defect")
+        yield Progress(1, 1, 1, max(request.steps, 1), f"training {request.name}, loss 0.5")
+        if request.name == "hold":
+            yield from hold(settings, control)
+        folder = settings.embeddings_dirs[0] if request.kind == "embedding" else settings.hypernetwork_dirs[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{request.name}.pt").write_bytes(b"made")
+        yield Finished(interrupted=control.interrupted)
+
     return {
         GenerationRequest: draw,
         ScriptRequest: run,
         XrayRequest: look_into,
+        TrainingRequest: train,
         WeightsOrder: lambda order, control: iter([Finished()]),
     }
 

@@ -28,7 +28,7 @@ def test_pictures_are_shown_whatever_their_name_says(tmp_path: Path, kind: str) 
     Image.new("RGB", (4, 4)).save(path, kind)
     reply = sent(path)
     assert (reply.headers["content-type"], "content-disposition" in reply.headers) == (f"image/{kind}", False)
-    assert (reply.headers["content-security-policy"], reply.headers["x-content-type-options"]) == ("sandbox", "nosniff")
+    assert (reply.headers["content-security-policy"], reply.headers["x-content-type-options"]) == ("sandbox; default-src 'none'", "nosniff")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_all_else_is_a_download(tmp_path: Path, name: str, content: bytes) -> No
     reply = sent(path)
     assert reply.headers["content-type"] == "application/octet-stream"
     assert reply.headers["content-disposition"].startswith("attachment")
-    assert (reply.headers["content-security-policy"], reply.headers["x-content-type-options"]) == ("sandbox", "nosniff")
+    assert (reply.headers["content-security-policy"], reply.headers["x-content-type-options"]) == ("sandbox; default-src 'none'", "nosniff")
 
 
 def test_a_file_that_is_gone_is_missing(tmp_path: Path) -> None:

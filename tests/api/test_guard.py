@@ -197,6 +197,15 @@ def test_api_auth_covers_every_api(path: str) -> None:
     assert http.get(path, headers=basic("a:b")).status_code == 200
 
 
+def test_what_an_app_says_of_sharing_by_itself_is_left_out() -> None:
+    async def shared(request: Request) -> Response:
+        return Response("x", headers={"Access-Control-Allow-Origin": "http://localhost:3000", "Access-Control-Allow-Credentials": "true"})
+
+    app = Starlette(routes=[Route("/", shared)])
+    headers = TestClient(Guard(app, settings()), base_url=f"http://{HOST}").get("/", headers={"Origin": "http://localhost:3000"}).headers
+    assert not [name for name in headers if name.startswith("access-control-")]
+
+
 def test_api_auth_alone_leaves_the_page_open() -> None:
     assert client("--api-auth", "a:b").get("/").status_code == 200
 
@@ -411,14 +420,26 @@ ALLOWED = [
     *("GET /", "GET /config", "GET /assets/x.js", "POST /gradio_api/queue/join", "GET /sdapi/v1/options", "GET /sdapi/v1/sd-models"),
     *("GET /sdapi/v1/progress", "POST /sdapi/v1/txt2img", "POST /sdapi/v1/img2img", "POST /sdapi/v1/png-info"),
     *("GET /internal/pictures/5", "GET /internal/jobs/abc/preview.jpg", "POST /internal/jobs/abc/interrupt", "POST /internal/inputs"),
-    *("GET /internal/models", "GET /internal/models/lora/a/b.safetensors/thumbnail", "POST /internal/progress", "GET /queue/status"),
+    *(
+        "GET /internal/models",
+        "GET /internal/models/lora/a/b.safetensors/thumbnail",
+        "POST /internal/progress",
+        "GET /queue/status",
+        "GET /internal/gallery/5/thumbnail",
+    ),
 ]
 REFUSED = [
     *("POST /sdapi/v1/options", "POST /sdapi/v1/interrupt", "POST /sdapi/v1/skip", "POST /sdapi/v1/unload-checkpoint"),
     *("POST /sdapi/v1/reload-checkpoint", "POST /sdapi/v1/refresh-checkpoints", "POST /sdapi/v1/server-stop", "GET /sdapi/v1/cmd-flags"),
     *("POST /sdapi/v1/create/embedding", "POST /sdapi/v1/train/embedding", "GET /internal/sysinfo", "GET /sdapi/v1/../v1/cmd-flags"),
     *("POST /internal/models/merge", "POST /internal/models/save", "POST /internal/models/lora/a/sidecar", "POST /internal/models/refresh"),
-    *("POST /internal/models/lora/a/thumbnail", "GET /internal/gallery", "DELETE /internal/pictures/5", "GET /api/v1/jobs", "POST /mcp"),
+    *(
+        "POST /internal/models/lora/a/thumbnail",
+        "POST /internal/gallery/look-again",
+        "DELETE /internal/pictures/5",
+        "GET /api/v1/jobs",
+        "POST /mcp",
+    ),
     *("POST /", "PUT /internal/inputs", "GET /internal/whatever"),
 ]
 
@@ -474,6 +495,14 @@ def test_a_client_that_asks_too_often_is_told_so_and_others_are_not(clock: list[
     assert other.get("/").status_code == 200
     clock[0] += 1
     assert [busy.get("/").status_code for _ in range(6)] == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize(
+    ("address", "near"), [("127.0.0.1", True), ("::1", True), ("10.0.0.1", False), ("fe80::1%eth0", False), ("x", False)]
+)
+def test_this_machine_itself_may_ask_ten_times_as_often(clock: list[float], address: str, near: bool) -> None:
+    http = client("--rate-limit", "1", address=address)
+    assert [http.get("/").status_code for _ in range(101)].count(200) == (100 if near else 10)
 
 
 def test_without_a_limit_there_is_none(clock: list[float]) -> None:

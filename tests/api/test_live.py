@@ -70,6 +70,79 @@ def test_options_models_and_flags(api: webuiapi.WebUIApi) -> None:
     api.refresh_checkpoints()
 
 
+def test_every_list_that_the_client_knows(api: webuiapi.WebUIApi) -> None:
+    assert {"name", "aliases", "options"} <= set(api.get_samplers()[0])
+    assert {"name", "label"} <= set(api.get_schedulers()[0])
+    assert api.get_upscalers()[0]["name"] == "None"
+    assert api.get_latent_upscale_modes()[0]["name"] == "Latent"
+    assert {"title", "model_name", "hash", "sha256", "filename"} <= set(api.get_sd_models()[0])
+    assert api.util_get_model_names()
+    for told in (api.get_loras(), api.get_hypernetworks(), api.get_prompt_styles(), api.custom_get("extensions", baseurl=True)):
+        assert isinstance(told, list)
+    assert set(api.get_embeddings()) == {"loaded", "skipped"}
+    assert "soft inpainting" in api.get_scripts()["img2img"]
+
+
+def test_options_are_set_and_come_back(api: webuiapi.WebUIApi) -> None:
+    before = api.get_options()
+    assert api.set_options({"CLIP_stop_at_last_layers": 2, "eta_noise_seed_delta": 31337, "samples_format": "webp"}) is None
+    changed = api.get_options()
+    assert (changed["CLIP_stop_at_last_layers"], changed["eta_noise_seed_delta"], changed["samples_format"]) == (2, 31337, "webp")
+    assert api.txt2img(prompt="x", steps=1, width=64, height=64).image.format == "WEBP"
+    assert api.set_options(before) is None
+    assert api.get_options() == before
+
+
+def test_what_the_client_asks_in_vain_is_told(api: webuiapi.WebUIApi) -> None:
+    with pytest.raises(RuntimeError, match=r"501.*captioner"):
+        api.interrogate(Image.new("RGB", (8, 8)))
+    with pytest.raises(RuntimeError, match=r"422.*nobody"):
+        api.txt2img(prompt="x", sampler_name="nobody")
+    assert api.get_artists() == {"detail": "Not Found"}
+
+
+def test_weights_are_let_go_of_and_loaded(api: webuiapi.WebUIApi) -> None:
+    for route in ("unload-checkpoint", "reload-checkpoint"):
+        assert api.custom_post(route, baseurl=True).json == {}
+
+
+def test_scripts_and_hires_fix_of_the_client(api: webuiapi.WebUIApi) -> None:
+    sheet = api.txt2img(
+        prompt="a cat",
+        steps=1,
+        width=64,
+        height=64,
+        script_name="X/Y/Z Plot",
+        script_args=[4, "1,2", [], 0, "", [], 0, "", [], True, False, False, False, False, False, False, 0, False],
+    )
+    assert sheet.info["index_of_first_image"] == 1
+    hires = api.txt2img(prompt="a cat", steps=1, width=64, height=64, enable_hr=True, hr_scale=2, hr_upscaler=webuiapi.HiResUpscaler.Latent)
+    assert len(hires.images) == 1
+    uploaded = api.img2img(images=[Image.new("RGB", (64, 64))] * 2, prompt="x", steps=1, width=64, height=64, batch_size=2)
+    assert len(uploaded.images) == 2
+
+
+def test_every_failure_is_an_envelope_with_its_time(port: int) -> None:
+    """The shape that clients show to their users; validation keeps its list."""
+    auth, url = ("ann", "very-secret"), f"http://127.0.0.1:{port}/sdapi/v1"
+    asked = [
+        httpx.post(f"{url}/txt2img", json={"steps": "many"}, auth=auth),
+        httpx.post(f"{url}/txt2img", json={"sampler_name": "nobody's"}, auth=auth),
+        httpx.post(f"{url}/img2img", json={}, auth=auth),
+        httpx.post(f"{url}/options", json={"sd_model_checkpoint": "none"}, auth=auth),
+        httpx.post(f"{url}/options", json={"no such option": 1}, auth=auth),
+        httpx.post(f"{url}/png-info", json={"image": "!"}, auth=auth),
+        httpx.post(f"{url}/txt2img", content=b"{", headers={"Content-Type": "application/json"}, auth=auth),
+        httpx.get(f"{url}/options"),
+    ]
+    assert [reply.status_code for reply in asked] == [422, 422, 404, 404, 422, 422, 422, 401]
+    for reply in asked:
+        assert set(reply.json()) == {"error", "detail", "body", "errors"}
+        assert float(reply.headers["x-process-time"]) >= 0
+    assert isinstance(asked[0].json()["detail"], list)
+    assert isinstance(asked[1].json()["detail"], str)
+
+
 def test_progress_interrupt_and_skip(api: webuiapi.WebUIApi) -> None:
     api.util_wait_for_ready(check_interval=0.1)
     assert api.get_progress()["progress"] == 0

@@ -62,14 +62,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path, port: int) -> "Iterator[subprocess.Popen[bytes]]":
+def serving(folder: Path, port: int, *flags: str) -> "Iterator[subprocess.Popen[bytes]]":
     """Easel as its user starts it, with `folder`/data as its data folder, ready to answer; ended with the block."""
     log = folder / "server.log"
-    command = [sys.executable, str(APP), "--port", str(port), "--data-dir", str(folder / "data")]
+    command = [sys.executable, str(APP), "--port", str(port), "--data-dir", str(folder / "data"), *flags]
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=os.environ | {"COMMANDLINE_ARGS": ""})
     try:
-        _wait_for(f"http://127.0.0.1:{port}/healthz", process, log)
+        _wait_for(f"http://127.0.0.1:{port}/internal/ping", process, log)
         yield process
     finally:
         process.terminate()

@@ -77,6 +77,20 @@ def test_insecure_and_own_passwords_make_none(capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "reach"),
+    [
+        ([], "own"),
+        (["--gradio-auth", "a:b"], "own"),
+        (["--listen"], "locked"),
+        (["--share", "--insecure"], "open"),
+        (["--listen", "--insecure"], "open"),
+    ],
+)
+def test_settings_tell_who_can_reach_the_page(words, reach):
+    assert flags(*words).reach == reach
+
+
 def test_the_page_password_holds_for_the_api_too():
     assert opens(flags("--gradio-auth", "a:b").api_auth, ("a", "b"))
     assert opens(flags("--gradio-auth", "a:b", "--api-auth", "c:d").api_auth, ("c", "d"))

@@ -134,7 +134,7 @@ class RateLimit:
         return left >= 1
 
 
-def basic(headers: Headers) -> tuple[str, str] | None:
+def basic_credentials(headers: Headers) -> tuple[str, str] | None:
     """User and password of HTTP Basic; None where there are none, or nothing that can be read."""
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
@@ -150,3 +150,11 @@ def client_of(scope: Scope) -> str:
     """Who asks: an address, or the /64 network of an IPv6 one, since one user has all of that."""
     address = str((scope.get("client") or ("",))[0])
     return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False)) if ":" in address else address
+
+
+def is_near(scope: Scope) -> bool:
+    """Whether a program of this machine asks."""
+    try:
+        return ipaddress.ip_address(str((scope.get("client") or ("",))[0]).partition("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -16,13 +16,15 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.api.bodies import form_of, limited, refusal_of_kind, refusal_of_length
-from webui.api.doors import Door, RateLimit, Sessions, WrongPasswords, basic, client_of
+from webui.api.doors import Door, RateLimit, Sessions, WrongPasswords, basic_credentials, client_of, is_near
 from webui.api.guests import may_ask
 from webui.api.refusals import login_page, refuse, too_many_passwords, too_many_requests
 from webui.api.roles import GUEST
 from webui.core.settings import Settings
 
 READING = ("GET", "HEAD", "OPTIONS")
+NEARER = 10  # times as many requests from this machine itself, where a proxy may stand for many
+API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
 OPEN_PATHS = ("/internal/ping",)  # tells nothing: for health checks
 API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
 
@@ -31,11 +33,11 @@ class Guard:
     """Refuses what must not reach `app`: unknown hosts, other sites' pages, wrong or missing passwords, too many and too large requests."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app: ASGIApp = app
+        self.app: ASGIApp = _Unshared(app)
         self._origins = {origin.rstrip("/").lower() for origin in settings.cors_allow_origins}
         if settings.cors_allow_origins:
             origins = [origin.rstrip("/") for origin in settings.cors_allow_origins]
-            self.app = CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True)
+            self.app = CORSMiddleware(self.app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True)
         self._hosts = _own_names(settings) | {name for name in map(_host_of_origin, self._origins) if name}
         self._any_address = settings.exposed
         self._prefix = f"/{settings.subpath.strip('/')}" if settings.subpath.strip("/") else ""
@@ -45,7 +47,7 @@ class Guard:
         self._sessions = Sessions(f"easel-session-{settings.port}")
         self._wrong = WrongPasswords()
         self._trying = asyncio.Lock()  # one password at a time, so that no flood of them can be counted too late
-        self._rate = RateLimit(settings.rate_limit)
+        self._far, self._near = RateLimit(settings.rate_limit), RateLimit(settings.rate_limit * NEARER)
 
     def allow_host(self, name: str) -> None:
         """Let requests for this host pass, too: the name under which --share made the server known."""
@@ -93,7 +95,8 @@ class Guard:
         return path[len(self._prefix) :] if self._prefix and path.startswith(f"{self._prefix}/") else path
 
     def _refusal_of_flood(self, scope: Scope) -> Response | None:
-        return None if self._rate.allows(client_of(scope)) else too_many_requests()
+        limit = self._near if is_near(scope) else self._far
+        return None if limit.allows(client_of(scope)) else too_many_requests()
 
     # Host, Origin, Sec-Fetch-Site: which page asks, and under which name
 
@@ -134,7 +137,7 @@ class Guard:
         if not door.locked or path in OPEN_PATHS or preflight:
             return None
         role = self._sessions.role(headers)
-        given = basic(headers)
+        given = basic_credentials(headers)
         if role == "owner" and door is not self._page:
             role = None  # the page's users are not those of the API
         if role is None and given is not None:
@@ -204,6 +207,23 @@ class Guard:
 
     def _login_page(self, target: str, message: str = "", status: int = 401) -> Response:
         return login_page(f"{self._prefix}/login", target, message, status)
+
+
+class _Unshared:
+    """`app` without the CORS headers that it makes by itself: Gradio's let pages of every other port of this machine read its answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def unshared(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
+            await send(message)
+
+        await self._app(scope, receive, unshared)
 
 
 def _own_names(settings: Settings) -> set[str]:

@@ -1,4 +1,7 @@
-"""What guests may ask: to make pictures, to see their own, and what the page needs. All else is refused, also what is built later."""
+"""What guests may ask: to make pictures, to see their own, and what the page needs. All else is refused, also what is built later.
+
+Routes that tell of pictures and jobs look by themselves after whose they are (`roles.is_guest`, the browser's client id).
+"""
 
 import re
 
@@ -9,11 +12,11 @@ OWN_AREAS = ("/internal", "/sdapi", "/api", "/mcp")  # where only what is listed
 
 READ = re.compile(
     r"/internal/(ping|pending-tasks|complete|models|models/.+/(thumbnail|details)|pictures/\d+|inputs/[0-9a-f]+|ws/[^/]+"
-    r"|jobs/[^/]+|jobs/[^/]+/preview\.jpg|replay/[^/]+)"
+    r"|jobs/[^/]+|jobs/[^/]+/preview\.jpg|replay/[^/]+|gallery|gallery/[^/]+|gallery/\d+/thumbnail)"
     r"|/sdapi/v1/(?!cmd-flags)[a-z0-9-]+"
 )
 CHANGE = re.compile(
-    r"/internal/(inputs|png-info|replay|progress|jobs/[^/]+/(interrupt|skip))"
+    r"/internal/(inputs|png-info|replay|progress|jobs/[^/]+/(interrupt|skip)|gallery/(change|trash|restore|delete|forget|again|empty-trash))"
     r"|/sdapi/v1/(txt2img|img2img|png-info|interrogate|extra-single-image|extra-batch-images)"
     r"|/gradio_api/.*|/login"
 )

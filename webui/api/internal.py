@@ -225,7 +225,8 @@ class _PageChannel:
     async def _tell(self) -> None:
         past = await run_in_threadpool(self._past)
         self.active = {job.id for job in await run_in_threadpool(self.service.jobs, self.client)}
-        await self._send({"hello": True, "worker": self.service.worker_state(), "jobs": past, "active": sorted(self.active)})
+        state, reach = self.service.worker_state(), self.service.settings.reach
+        await self._send({"hello": True, "worker": state, "reach": reach, "jobs": past, "active": sorted(self.active)})
         while True:
             self.changed.clear()
             touched, self.touched = self.touched, set()

@@ -18,6 +18,7 @@ from webui.api.flags import told_flags
 from webui.api.known_options import FIXED, IDLE, PREFERRED, checked_options
 from webui.api.roles import is_guest
 from webui.api.system import Switch, add_absent_routes, add_switch_routes, add_weights_routes
+from webui.api.training import add_training_routes
 from webui.api.waiting import Patience
 from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, MissingModel, NotAllowed
@@ -37,6 +38,7 @@ def sdapi_router(service: Service, settings: Settings, switch: Switch | None = N
     _add_options(router, service, settings)
     _add_lists(router, service)
     add_weights_routes(router, service, patience)
+    add_training_routes(router, service, patience)
     add_absent_routes(router)
     if settings.api_server_stop:
         add_switch_routes(router, switch or Switch())

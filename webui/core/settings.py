@@ -106,10 +106,15 @@ class Settings:
         """The CUDA card of this worker, where one was asked for."""
         return self.device_ids[self.worker % len(self.device_ids)] if self.device_ids else None
 
+    @property
+    def reach(self) -> str:
+        """Who can use the page: "own" this machine alone, "locked" others with a password, "open" everybody."""
+        return "own" if not self.exposed else "locked" if self.gradio_auth else "open"
+
     def each_worker(self) -> "list[Settings]":
         """The settings of each worker on this machine, without the passwords."""
         count = self.workers or len(self.device_ids) or 1
-        return [replace(self, workers=count, worker=i, gradio_auth=(), api_auth=()) for i in range(count)]
+        return [replace(self, workers=count, worker=i, gradio_auth=(), api_auth=(), guest_auth=()) for i in range(count)]
 
 
 def parse_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:

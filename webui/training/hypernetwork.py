@@ -1,6 +1,8 @@
 """Trains a hypernetwork, the same nets and the same patch as a picture uses."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,43 @@ from webui.engine.patches.hypernetwork import (
 )
 
 START = 0.01  # standard deviation of the weights at the start: A1111's "Normal"
+INITS: dict[str, Callable[..., Any]] = {  # of matrices; all else begins as "Normal" has it
+    "Normal": partial(nn.init.normal_, std=START),
+    "KaimingNormal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "KaimingUniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "XavierNormal": nn.init.xavier_normal_,
+    "XavierUniform": nn.init.xavier_uniform_,
+}
 
 
 class HypernetworkTraining:
-    """Nets for contexts of the given widths, for keys and for values."""
+    """Nets for contexts, for keys and for values: those of a hypernetwork that goes on being trained, or new ones."""
 
-    def __init__(self, model: DiffusionModel, name: str, widths: tuple[int, ...], layout: Layout | None = None, seed: int = 1) -> None:
+    def __init__(
+        self,
+        model: DiffusionModel,
+        name: str,
+        widths: tuple[int, ...],
+        layout: Layout | None = None,
+        seed: int = 1,
+        *,
+        init: str = "Normal",
+        known: Hypernetwork | None = None,
+    ) -> None:
+        """widths: of the contexts of new nets. init: one of INITS. known: instead of new nets."""
         self._model, layout = model, layout or Layout()
         generator = torch.Generator().manual_seed(seed)
-        nets = {width: (_net(width, layout, generator, model), _net(width, layout, generator, model)) for width in widths}
-        self.hypernetwork = Hypernetwork(name, layout, nets)
+        self.hypernetwork = known or Hypernetwork(
+            name, layout, {width: (_net(width, layout, generator, init), _net(width, layout, generator, init)) for width in widths}
+        )
+        for net in self._nets():
+            net.to(model.device).train().requires_grad_(True)
+
+    def _nets(self) -> list[HypernetworkModule]:
+        return [net for pair in self.hypernetwork.nets.values() for net in pair]
 
     def parameters(self) -> list[nn.Parameter]:
-        return [weight for pair in self.hypernetwork.nets.values() for net in pair for weight in net.parameters()]
+        return [weight for net in self._nets() for weight in net.parameters()]
 
     def attached(self) -> AbstractContextManager[None]:
         return applied_hypernetworks(self._model, [HypernetworkUse(self.hypernetwork)])
@@ -39,12 +65,16 @@ class HypernetworkTraining:
         """The text encoder is not trained."""
 
     def save(self, path: Path, facts: dict[str, Any]) -> None:
-        """Write A1111's layout. facts: "step", "sd_checkpoint_name" and the like."""
-        save_hypernetwork(path, Hypernetwork(self.hypernetwork.name, self.hypernetwork.layout, self.hypernetwork.nets, facts))
+        """Write A1111's layout. facts: "step", "sd_checkpoint_name" and the like, beside what the hypernetwork has of them."""
+        made = self.hypernetwork
+        save_hypernetwork(path, Hypernetwork(made.name, made.layout, made.nets, {**made.facts, **facts}))
 
 
-def _net(width: int, layout: Layout, generator: torch.Generator, model: DiffusionModel) -> HypernetworkModule:
+def _net(width: int, layout: Layout, generator: torch.Generator, init: str) -> HypernetworkModule:
     net = HypernetworkModule(width, layout)
     for name, weight in net.named_parameters():
-        nn.init.normal_(weight, std=START, generator=generator) if name.endswith("weight") else nn.init.zeros_(weight)
-    return net.to(model.device)
+        if name.endswith("weight"):
+            INITS[init if weight.dim() > 1 else "Normal"](weight, generator=generator)
+        else:
+            nn.init.zeros_(weight)
+    return net

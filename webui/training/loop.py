@@ -35,11 +35,20 @@ class Addition(Protocol):
 
 
 def train(
-    model: DiffusionModel, dataset: Dataset, addition: Addition, *, steps: int, learning_rate: float, batch_size: int = 8, seed: int = 1
+    model: DiffusionModel,
+    dataset: Dataset,
+    addition: Addition,
+    *,
+    steps: int,
+    learning_rate: float,
+    batch_size: int = 8,
+    seed: int = 1,
+    max_norm: float = MAX_NORM,
 ) -> Iterator[float]:
     """Teach `addition` to predict the noise in the dataset's latents (or v, where the model does); yields each step's loss.
 
-    The learning rate rises for WARMUP steps and then falls to 0 along a line. Same arguments, same device, same result.
+    The learning rate rises for WARMUP steps and then falls to 0 along a line. max_norm: of the gradients, at most.
+    Same arguments, same device, same result.
     Raises BadRequest where captions do not call the embedding that is trained.
     """
     optimizer = torch.optim.AdamW(addition.parameters(), lr=learning_rate, weight_decay=0.0)
@@ -62,7 +71,7 @@ def train(
                     raise BadRequest("captions do not call the new word, so that nothing can be learnt: put its name in every caption")
                 optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(addition.parameters(), MAX_NORM)
+                nn.utils.clip_grad_norm_(addition.parameters(), max_norm)
                 optimizer.step()
                 yield loss.item()
     finally:

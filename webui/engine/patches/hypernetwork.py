@@ -97,8 +97,8 @@ def applied_hypernetworks(model: DiffusionModel, uses: Sequence[HypernetworkUse]
     To be entered before `remembered_text_keys`, which then holds changed keys; entered after it, the pictures are the same, but nothing is
     remembered. Raises BadRequest for a hypernetwork that has no net of any width in this model; widths that the model lacks do nothing.
     """
-    attentions = [part for name, part in model.unet.named_modules() if name.endswith((".attn1", ".attn2"))]
-    widths = {part.to_k.in_features for part in attentions}
+    attentions = _attentions(model)
+    widths = context_widths(model)
     for use in uses:
         if not widths & use.hypernetwork.nets.keys():
             raise BadRequest(
@@ -114,6 +114,15 @@ def applied_hypernetworks(model: DiffusionModel, uses: Sequence[HypernetworkUse]
     ]
     with replaced_forwards(replacements):
         yield
+
+
+def context_widths(model: DiffusionModel) -> set[int]:
+    """The widths of all that the model attends to: hypernetworks need a net for one of them at least."""
+    return {part.to_k.in_features for part in _attentions(model)}
+
+
+def _attentions(model: DiffusionModel) -> list[Any]:
+    return [part for name, part in model.unet.named_modules() if name.endswith((".attn1", ".attn2"))]
 
 
 Chain = list[tuple[HypernetworkModule, float]]
@@ -150,7 +159,7 @@ def read_hypernetwork(path: Path) -> Hypernetwork:
     content = read_plain(path, MAX_FILE_BYTES)
     if not isinstance(content, dict) or not any(type(key) is int for key in content):
         raise BadModelFile(f"{path.name} is not a hypernetwork: it holds no nets for contexts of 320, 640, 768 ...{_other_kind(content)}")
-    layout = _read_layout(content, path.name)
+    layout = read_layout(content, path.name)
     nets = {width: _read_pair(width, pair, layout, path.name) for width, pair in content.items() if type(width) is int}
     facts = {key: content[key] for key in FACTS if isinstance(content.get(key), (str, int))}
     return Hypernetwork(path.stem, layout, nets, facts)
@@ -167,7 +176,8 @@ def _other_kind(content: Any) -> str:
     return ""
 
 
-def _read_layout(content: dict[Any, Any], name: str) -> Layout:
+def read_layout(content: dict[Any, Any], name: str) -> Layout:
+    """What a file, or somebody who wants one made, says of its nets. Raises BadModelFile for nets that cannot be built."""
     structure = content.get("layer_structure") or Layout.layer_structure
     if not _is_numbers(structure) or not 2 <= len(structure) <= MAX_LAYERS or structure[0] != 1 or structure[-1] != 1:
         raise BadModelFile(f"{name} is a hypernetwork with a layer structure that cannot be built: {str(structure)[:80]}")

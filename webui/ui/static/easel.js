@@ -176,6 +176,7 @@ easel.connect = () => {
     const told = JSON.parse(message.data);
     if (told.worker !== undefined) easel.setWorker(told.worker);
     for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
+    if (told.reach) easel.setReach(told.reach);
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
     easel.showTitle();
   };
@@ -209,11 +210,18 @@ easel.statusView = (root) => {
 
 easel.setConnected = (connected) => { easel.connected = connected; easel.showStatus(); };
 easel.setWorker = (worker) => { easel.worker = worker; easel.showStatus(); };
+easel.REACH = {
+  own: "Only this machine can reach this Easel",
+  locked: "Other machines can reach this Easel with a password",
+  open: "Everybody who can reach this machine can use this Easel: it asks for no password",
+};
+easel.setReach = (reach) => { easel.reach = reach; easel.showStatus(); };
 easel.showStatus = () => {
   if (!easel.status) return;
+  easel.status.root.title = easel.REACH[easel.reach] ?? "";
   const state = !easel.connected ? "reconnecting" : easel.worker && easel.worker !== "ready" ? easel.worker : "ready";
   easel.status.root.dataset.state = state === "ready" ? "ready" : "waiting";
-  easel.status.text.textContent = state;
+  easel.status.text.textContent = state === "ready" && easel.reach === "open" ? "open to everybody" : state;
 };
 
 easel.isDark = () => document.body.classList.contains("dark");
