@@ -42,8 +42,7 @@ def asker_of(connection: HTTPConnection, settings: Settings, client: str = "") -
     client = client or connection.headers.get(HEADER, "")
     if client and not CLIENT.fullmatch(client):
         raise BadRequest("a client's id has 8 to 64 letters, digits, _ or -")
-    users = {user for user, _ in (*settings.gradio_auth, *settings.api_auth)}
-    admin = not settings.exposed and len(users) <= 1
+    admin, locked = settings.single_user, settings.gradio_auth or settings.api_auth
     given = basic_credentials(connection.headers)
     address = connection.client.host if connection.client else ""
-    return Asker(client or ("" if admin else f"user:{given[0]}" if given and users else f"address:{address}"), admin)
+    return Asker(client or ("" if admin else f"user:{given[0]}" if given and locked else f"address:{address}"), admin)

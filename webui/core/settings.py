@@ -94,6 +94,11 @@ class Settings:
         """Whether other machines can reach this server."""
         return self.share or self.host not in LOOPBACK
 
+    @property
+    def single_user(self) -> bool:
+        """Whether only this machine is served, to at most one user: who then manages everybody's jobs."""
+        return not self.exposed and len({user for user, _ in (*self.gradio_auth, *self.api_auth)}) <= 1
+
 
 def parse_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings that flags (after those in the variable COMMANDLINE_ARGS) ask for; wrong ones end the program with status 2."""
