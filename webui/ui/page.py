@@ -9,13 +9,13 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, img2img, merger, outpaint, png_info, studio, txt2img
+from webui.ui import actions, img2img, merger, outpaint, png_info, queue, studio, txt2img
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("easel.js", "result.js", "batch.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "orders.js")
-STYLES = ("icons.css", "easel.css", "parts.css")
+SCRIPTS = ("easel.js", "result.js", "batch.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "orders.js", "queue.js")
+STYLES = ("icons.css", "easel.css", "parts.css", "queue.css")
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
@@ -34,6 +34,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
                 studios.append(module.build())
         with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
             png_info.build()
+        with gr.Column(elem_id="tab_queue", elem_classes=["tab-panel"]):
+            queue.build()
         with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
             merging = merger.build()
         for each in studios:

@@ -65,18 +65,20 @@ easel.bridge = (name, trigger) => { easel.triggers[name] = trigger; };
 easel.told = (value) => {
   if (value?.started) easel.started = true; // the fields show this visit's values, no longer those that the page was built with
   for (const sentence of value?.say ?? []) easel.toast(sentence);
+  if (value?.edited) easel.queue.edited();
 };
 easel.fire = (name, event, data) => easel.triggers[name]?.(event, data);
 easel.generators = ["txt2img", "img2img", "outpaint"];
 
 // --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
 
-easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", merger: "Checkpoint merger" };
+easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", queue: "Queue", merger: "Checkpoint merger" };
 easel.currentTab = () => document.documentElement.dataset.tab;
 
 easel.openTab = (tab) => {
   document.documentElement.dataset.tab = tab;
   easel.store("tab", tab);
+  easel.queue?.refresh();
   for (const button of document.querySelectorAll("#tabs [role=tab]")) {
     const chosen = button.dataset.tab === tab;
     button.setAttribute("aria-selected", String(chosen));
@@ -113,7 +115,7 @@ easel.keep = (tab, names, values) => {
 
 // What Generate sends beside the widgets: who asks, and the pictures by hash. It replaces the bridge's own value, the first.
 easel.collect = async (tab, values) => {
-  const sent = { client: easel.client };
+  const sent = { client: easel.client, edits: easel.queue?.takePutBack() };
   const canvas = easel.canvases[tab];
   try {
     if (canvas) Object.assign(sent, await canvas.collect());
@@ -169,6 +171,7 @@ easel.connect = () => {
     for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
     easel.showTitle();
+    easel.queue?.hear(told);
   };
   socket.onclose = () => {
     easel.setConnected(false);
@@ -378,7 +381,7 @@ easel.start = (flagTheme) => {
     if (!document.body) return;
     easel.applyTheme(easel.stored("theme", null) ?? (flagTheme || usual));
     const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
-    if (views < 6 || !easel.inspector || !easel.status) return;
+    if (views < 6 || !easel.inspector || !easel.status || !easel.queue) return;
     clearInterval(wait);
     easel.nameIcons();
     easel.showSlots(1);
