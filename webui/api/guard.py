@@ -33,7 +33,7 @@ WINDOW = 60.0
 MAX_CLIENTS = 10_000  # clients whose wrong passwords are remembered
 READING = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/internal/ping",)  # tells nothing: for health checks
-API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
+API_PATHS = ("/sdapi", "/api")  # behind the door of programs
 LOGIN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Easel: log in</title>
 <style>:root{color-scheme:light dark;font:16px system-ui,sans-serif}body{display:grid;place-content:center;min-height:90vh}
