@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from webui.api.routes import sdapi_router
+from webui.api.v1 import v1_router
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
 from webui.core.settings import PREFERENCES, parse_flags
 from webui.service.service import Service
@@ -29,6 +30,14 @@ def test_every_route_of_the_api_is_named(tmp_path: Path):
     paths = {route.path.removeprefix("/sdapi/v1/") for route in router.routes if route.include_in_schema}
     assert len(paths) >= 14
     assert [path for path in paths if f"`{path}`" not in README] == []
+
+
+def test_every_route_of_easels_own_api_is_named(tmp_path: Path):
+    router = v1_router(Service.__new__(Service), parse_flags(["--data-dir", str(tmp_path)], {}))
+    paths = {route.path.removeprefix("/api/v1/") for route in router.routes}
+    assert len(paths) >= 20
+    told = set(re.findall(r"`(?:(?:GET|POST|PATCH|DELETE) )?([a-z][\w/{}-]+)`", README))
+    assert sorted(paths - told) == []
 
 
 def test_flags_that_the_readme_names_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

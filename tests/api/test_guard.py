@@ -190,7 +190,7 @@ def test_broken_authorization_is_a_401(value: str) -> None:
     assert client("--api-auth", "a:b").get("/sdapi/v1/options", headers={"Authorization": value}).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/events", "/mcp", "/mcp/x"])
+@pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/events", "/api", "/sdapi/v1/options"])
 def test_api_auth_covers_every_api(path: str) -> None:
     http = client("--api-auth", "a:b")
     assert http.get(path).status_code == 401

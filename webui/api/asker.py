@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from webui.api.doors import basic
+from webui.api.doors import basic_credentials
 from webui.api.roles import GUEST
 from webui.core.errors import BadRequest, NotAllowed
 from webui.core.settings import Settings
@@ -43,8 +43,8 @@ def asker_of(connection: HTTPConnection, settings: Settings, client: str = "") -
     client = client or connection.headers.get(HEADER, "")
     if client and not CLIENT.fullmatch(client):
         raise BadRequest("a client's id has 8 to 64 letters, digits, _ or -")
-    users = {user for user, _ in (*settings.gradio_auth, *settings.api_auth)}
-    admin = not settings.exposed and len(users) <= 1 and not connection.scope.get(GUEST)
-    given = basic(connection.headers)
+    admin = settings.single_user and not connection.scope.get(GUEST)
+    locked = settings.gradio_auth or settings.api_auth
+    given = basic_credentials(connection.headers)
     address = connection.client.host if connection.client else ""
-    return Asker(client or ("" if admin else f"user:{given[0]}" if given and users else f"address:{address}"), admin)
+    return Asker(client or ("" if admin else f"user:{given[0]}" if given and locked else f"address:{address}"), admin)

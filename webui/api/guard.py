@@ -26,7 +26,6 @@ READING = ("GET", "HEAD", "OPTIONS")
 NEARER = 10  # times as many requests from this machine itself, where a proxy may stand for many
 API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
 OPEN_PATHS = ("/internal/ping",)  # tells nothing: for health checks
-API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
 
 
 class Guard:

@@ -4,7 +4,7 @@ Jobs belong to the browser that queued them, known by the random client id that 
 """
 
 import asyncio
-import re
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response, UploadFile, WebSocket, WebSocketDisconnect
@@ -12,21 +12,21 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from webui.api.asker import CLIENT, asker_of
 from webui.api.envelope import EnvelopeRoute
 from webui.api.files import file_answer
 from webui.api.gallery import add_gallery_routes
 from webui.api.models import add_model_routes
 from webui.api.preferences import add_preference_routes
 from webui.api.prompts import add_prompt_routes
+from webui.api.queue import add_queue_routes, tab_of
 from webui.api.roles import is_guest
 from webui.api.xray import add_xray_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.image_metadata import RECIPE
-from webui.core.job_request import shown_request
 from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
-from webui.core.xray import XrayRequest
 from webui.service.job import Job
 from webui.service.service import Service
 
@@ -34,7 +34,6 @@ MAX_UPLOAD = 200 * 2**20  # bytes
 LONGEST_PAUSE = 1.0  # seconds between looks at the worker's state while nothing happens
 SHORTEST_PAUSE = 0.1  # seconds between two messages to one page
 REMEMBERED = 24  # latest pictures that a page is told of when it opens
-CLIENT = re.compile(r"[0-9a-zA-Z_-]{8,64}")
 
 
 def internal_router(service: Service) -> APIRouter:
@@ -47,6 +46,7 @@ def internal_router(service: Service) -> APIRouter:
     add_preference_routes(router, service)
     add_gallery_routes(router, service)
     add_xray_routes(router, service)
+    add_queue_routes(router, service)
 
     @router.get("/ping")
     def ping() -> dict[str, str]:
@@ -190,6 +190,8 @@ class _PageChannel:
         self.last: dict[str, dict[str, Any]] = {}  # job id -> last snapshot
         self.worker = ""
         self.gallery = 0  # the collection's revision
+        self.scope = asker_of(socket, service.settings, client).scope
+        self.queue: dict[str, Any] = {}
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -265,13 +267,16 @@ class _PageChannel:
         revision = self.service.collection.revision
         if revision != self.gallery:
             self.gallery = message["gallery"] = revision
+        queue = asdict(self.service.queue.state(self.scope))
+        if queue != self.queue:
+            self.queue = message["queue"] = queue
         return message
 
     def _snapshot(self, job: Job) -> dict[str, Any]:
         progress = job.progress
         snapshot: dict[str, Any] = {
             "id": job.id,
-            "tab": _tab(job),
+            "tab": tab_of(job),
             "title": "" if isinstance(job.request, GenerationRequest) else job.request.title,
             "status": job.status,
             "fraction": round(job.fraction, 4),
@@ -305,15 +310,3 @@ class _PageChannel:
                 for each in job.pictures
             ]
         return snapshot
-
-
-def _tab(job: Job) -> str:
-    if isinstance(job.request, XrayRequest):
-        return "xray"
-    request = shown_request(job.request)
-    if request is None:
-        return "merger"
-    init = request.init
-    if init is None:
-        return "txt2img"
-    return "img2img" if init.outpaint is None else "outpaint"

@@ -111,6 +111,11 @@ class Settings:
         """Who can use the page: "own" this machine alone, "locked" others with a password, "open" everybody."""
         return "own" if not self.exposed else "locked" if self.gradio_auth else "open"
 
+    @property
+    def single_user(self) -> bool:
+        """Whether only this machine is served, to at most one user: who then manages everybody's jobs."""
+        return not self.exposed and len({user for user, _ in (*self.gradio_auth, *self.api_auth)}) <= 1
+
     def each_worker(self) -> "list[Settings]":
         """The settings of each worker on this machine, without the passwords."""
         count = self.workers or len(self.device_ids) or 1

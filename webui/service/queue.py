@@ -308,7 +308,7 @@ class Known:
 
 
 def _event(row: sqlite3.Row) -> JobEvent:
-    facts = {"job": row["id"], "status": row["status"], "priority": PRIORITY_NAMES[row["priority"]], "error": row["error"]}
+    facts = {"job": row["id"], "status": row["status"], "priority": PRIORITY_NAMES[_priority(row)], "error": row["error"]}
     return JobEvent(row["changed"], "job", row["owner"], facts)
 
 
@@ -339,5 +339,9 @@ def _row(row: sqlite3.Row) -> JobRow:
         error_status=row["error_status"],
         notices=tuple(row["notices"].splitlines()),
         error_name=row["error_name"],
-        priority=row["priority"],
+        priority=_priority(row),
     )
+
+
+def _priority(row: sqlite3.Row) -> int:
+    return row["priority"] if row["priority"] in PRIORITY_NAMES else NORMAL  # a damaged row

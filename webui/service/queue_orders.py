@@ -14,7 +14,7 @@ from webui.service.queue import ENDED, MAX_OVERTAKEN, Change, JobQueue, JobRow
 from webui.service.turns import EVERYBODY, PRIORITIES
 
 MOVES = ("top", "up", "down", "bottom")
-MAX_PAGE = 200  # jobs in one answer
+MAX_PAGE = 500  # jobs in one answer
 
 
 @dataclass(frozen=True)

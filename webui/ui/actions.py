@@ -15,7 +15,7 @@ from webui.core.model_listing import without_ending
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.service.service import Service
-from webui.ui import scripts
+from webui.ui import queue, scripts
 from webui.ui.fields import FIELDS, GUIDANCE, NO_AESTHETIC, NO_REFINER, QUICK, SAMPLING, TABS, collect, spread
 from webui.ui.scripts import chosen_script, filled
 
@@ -29,7 +29,8 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], s
     """Queue what tab `tab` shows; returns what is wrong with it, [] if nothing.
 
     sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints; of a batch the images, and whether
-    each brings its own prompts. script: the widgets of the scripts.
+    each brings its own prompts; `edits`: the waiting job that is to get this request, instead of a new one.
+    script: the widgets of the scripts.
     """
     page = sent if isinstance(sent, dict) else {}
     try:
@@ -38,12 +39,17 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], s
         image, mask = str(page.get("image", "")), str(page.get("mask", ""))
         if tab != "txt2img" and not image:
             raise BadRequest("there is no picture to start from yet: drop one on the canvas, or send one here from another tab")
+        if page.get("edits") and page.get("inpaint") and not mask:
+            mask = queue.mask_of(service, page)
         if page.get("inpaint") and not mask:
             raise BadRequest("nothing is painted yet: paint over what shall change, or switch from Inpaint to img2img")
         requests = [collect(values, image=str(each), mask=mask) for each in page.get("images") or [image]]
         if page.get("own"):
             requests = [_with_own_prompts(service, request) for request in requests]
         title, arguments = chosen_script(script)
+        if page.get("edits"):
+            queue.put_back(service, str(page.get("client", "")), str(page["edits"]), requests[0])
+            return []
         for request in requests:
             asked = ScriptRequest(base=request, script=title, arguments=arguments) if title else request
             service.submit(asked, owner=str(page.get("client", "")))
@@ -277,6 +283,12 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
             start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)
     return start
+
+
+def kept_values(service: Service, tab: str, drafts: Any) -> dict[str, Any]:
+    """What a tab and the top row show when the page opens: field name -> value or update; `drafts` as for `start_values`."""
+    start = start_values(service, drafts)
+    return {name: FIELDS[name].default for name in TABS[tab]} | start["quick"] | start[tab]
 
 
 def _styles(names: list[str], kept: Any) -> gr.Dropdown:

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.components import Component
 
 from webui.service.service import Service
-from webui.ui import actions
+from webui.ui import actions, queue
 from webui.ui.events import QUIET as QUIET
 from webui.ui.fields import FIELDS, GUIDANCE, SAMPLING, TABS
 from webui.ui.scripts import ScriptPanel, script_rows, wire_scripts
@@ -200,7 +200,7 @@ def result_area(studio: Studio) -> None:
             js_on_load=f"easel.resultView(element.querySelector('.result'), '{studio.name}')",
             elem_id=f"{studio.name}_results",
         )
-        studio.bridge = bridge(studio.name, "fill", "image", "sides", "upscale")
+        studio.bridge = bridge(studio.name, "fill", "image", "sides", "upscale", "edit")
 
 
 def canvas(studio: Studio, kind: str) -> None:
@@ -222,7 +222,17 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
 
     def on_generate(sent: Any, *values: Any) -> Any:
         script = dict(zip(scripted, values[len(names) :], strict=True))
-        return _said(actions.generate(service, studio.name, sent, dict(zip(names, values, strict=False)), script))
+        said = actions.generate(service, studio.name, sent, dict(zip(names, values, strict=False)), script)
+        edited = sent.get("edits") if isinstance(sent, dict) else None
+        return {"edited": edited, "at": time.time_ns()} if edited and not said else _said(said)
+
+    def on_edit(event: gr.EventData) -> dict[Any, Any]:
+        """A waiting job into the tab; or, once that is over, the drafts that were there before."""
+        if "drafts" in event._data:
+            values, said = actions.kept_values(service, studio.name, event._data["drafts"]), []
+        else:
+            values, said = queue.values_of(service, studio.name, event._data["client"], event._data["job"], tuple(names))
+        return {shared[name]: value for name, value in values.items() if name in shared} | {studio.bridge: _said(said)}
 
     def on_fill(event: gr.EventData, *values: Any) -> dict[Any, Any]:
         text = str(event._data.get("text", ""))
@@ -236,6 +246,7 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
     collected = f"(...values) => easel.collect('{studio.name}', values)"
     sent = [studio.bridge, *widgets, *scripted.values()]
     studio.buttons["generate"].click(on_generate, sent, studio.bridge, js=collected, trigger_mode="multiple", **QUIET)
+    studio.bridge.edit(on_edit, None, [*widgets, studio.bridge], **QUIET)
     studio.bridge.fill(on_fill, widgets, [*widgets, *scripted.values(), studio.bridge], **QUIET)
     if studio.scripts:
         wire_scripts(studio.scripts, service)

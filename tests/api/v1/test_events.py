@@ -1,14 +1,19 @@
 """webui/api/v1/events.py: streams that can be cut off at any place."""
 
 import json
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.conftest import holding
+from tests.api.conftest import holding, until
 from tests.api.v1.conftest import data_folder, ended, submit
 from webui.api.v1 import events
 from webui.service.service import Service
@@ -127,3 +132,46 @@ def test_a_wrong_cursor_is_refused_and_a_strange_header_is_not_read(http: httpx.
     assert http.get("/events", params={"cursor": -1}).status_code == 422
     with http.stream("GET", "/events", headers={"Last-Event-ID": "x"}) as reply:
         assert next(read(reply))[1] == "ready"
+
+
+def started(folder: Path, port: int) -> "subprocess.Popen[bytes]":
+    """A server in a process of its own, which answers."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.api.v1.server", str(folder), str(port)], cwd=Path(__file__).parents[3])
+
+    def answers() -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{port}/api/v1/queue").status_code == 200
+        return False
+
+    until(answers, 60)
+    return process
+
+
+def test_a_stream_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+    told: list[Event] = []
+    process = started(tmp_path, port)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30) as http:
+        with http.stream("GET", "/events") as reply:
+            messages = read(reply)
+            told.append(next(messages))
+            ids = [submit(http, prompt="hold", seed=i) for i in range(3)]
+            for event in messages:
+                told.append(event)
+                if (ids[2], "queued") in jobs_told(told) and (ids[0], "running") in jobs_told(told):
+                    break
+        process.kill()
+        process.wait()
+        (tmp_path / "go").touch()
+        process = started(tmp_path, port)
+        told += [event for event in up_to(http, ids[2], headers={"Last-Event-ID": str(told[-1][0])}) if event[1] != "ready"]
+    process.terminate()
+    process.wait(30)
+    numbers = [number for number, _, _ in told]
+    assert numbers == sorted(set(numbers))
+    for job_id in ids:
+        states = [state for job, state in jobs_told(told) if job == job_id]
+        assert states[0] == "queued"
+        assert states.count("done") == 1
+        assert states[-1] == "done"

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from webui.api.envelope import EnvelopeRoute
+from webui.api.v1.docs import add_docs_route
 from webui.api.v1.events import add_event_routes
 from webui.api.v1.files import add_file_routes
 from webui.api.v1.jobs import add_job_routes
@@ -17,4 +18,5 @@ def v1_router(service: Service, settings: Settings) -> APIRouter:
     add_job_routes(router, service, settings)
     add_event_routes(router, service, settings)
     add_file_routes(router, service, settings)
+    add_docs_route(router)
     return router

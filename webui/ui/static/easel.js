@@ -65,6 +65,7 @@ easel.bridge = (name, trigger) => { easel.triggers[name] = trigger; };
 easel.told = (value) => {
   if (value?.started) easel.started = true; // the fields show this visit's values, no longer those that the page was built with
   for (const sentence of value?.say ?? []) easel.toast(sentence);
+  if (value?.edited) easel.queue.edited();
 };
 easel.fire = (name, event, data) => easel.triggers[name]?.(event, data);
 easel.generators = ["txt2img", "img2img", "outpaint"];
@@ -72,13 +73,15 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 // --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
 
 easel.tabNames = {
-  txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", xray: "X-ray", merger: "Checkpoint merger", settings: "Settings",
+  txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", queue: "Queue", xray: "X-ray",
+  merger: "Checkpoint merger", settings: "Settings",
 };
 easel.currentTab = () => document.documentElement.dataset.tab;
 
 easel.openTab = (tab) => {
   document.documentElement.dataset.tab = tab;
   easel.store("tab", tab);
+  easel.queue?.refresh();
   for (const button of document.querySelectorAll("#tabs [role=tab]")) {
     const chosen = button.dataset.tab === tab;
     button.setAttribute("aria-selected", String(chosen));
@@ -121,7 +124,7 @@ easel.keep = (tab, names, values) => {
 
 // What Generate sends beside the widgets: who asks, and the pictures by hash. It replaces the bridge's own value, the first.
 easel.collect = async (tab, values) => {
-  const sent = { client: easel.client };
+  const sent = { client: easel.client, edits: easel.queue?.takePutBack() };
   easel.prompt.remember(tab);
   const canvas = easel.canvases[tab];
   try {
@@ -179,6 +182,7 @@ easel.connect = () => {
     if (told.reach) easel.setReach(told.reach);
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
     easel.showTitle();
+    easel.queue?.hear(told);
   };
   socket.onclose = () => {
     easel.setConnected(false);
@@ -382,7 +386,7 @@ easel.start = (flagTheme) => {
     if (!document.body) return;
     easel.applyTheme(easel.stored("theme", null) ?? (flagTheme || usual));
     const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
-    if (views < 7 || !easel.inspector || !easel.status) return;
+    if (views < 7 || !easel.inspector || !easel.status || !easel.queue) return;
     clearInterval(wait);
     easel.nameIcons();
     easel.showSlots(1);

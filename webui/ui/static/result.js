@@ -145,6 +145,7 @@ class ResultView {
   }
 
   describe(job, percent) {
+    if (job.status === "queued" && easel.queue?.state.paused) return "The queue is paused";
     if (job.status === "queued") return job.ahead ? `Queued, ${job.ahead} ahead` : "Queued, next";
     if (job.status === "saving") return "Saving";
     if (job.stopping) return "Stopping after this step";
