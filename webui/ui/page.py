@@ -9,13 +9,14 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, img2img, merger, outpaint, png_info, studio, txt2img
+from webui.ui import actions, gallery, img2img, merger, outpaint, png_info, studio, txt2img
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("easel.js", "result.js", "batch.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "orders.js")
-STYLES = ("icons.css", "easel.css", "parts.css")
+GALLERY = ("gallery.js", "gallery_parts.js", "gallery_picture.js")
+STYLES = ("icons.css", "easel.css", "parts.css", "gallery.css")
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
@@ -34,6 +35,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
                 studios.append(module.build())
         with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
             png_info.build()
+        with gr.Column(elem_id="tab_gallery", elem_classes=["tab-panel"]):
+            gallery.build()
         with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
             merging = merger.build()
         for each in studios:
@@ -49,7 +52,7 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
 
 def mount_arguments(settings: Settings) -> dict[str, Any]:
     """Keyword arguments for `gr.mount_gradio_app` that make the page look and work as it should, without the network."""
-    script = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
+    script = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS + GALLERY)
     theme = json.dumps(settings.theme or "")
     return {
         "theme": _theme(),

@@ -51,12 +51,14 @@ easel.iconButton = (icon, label, onclick, text = "") => {
 
 easel.sentence = (text) => text.replace(/^[a-z](?=[a-z']*[\s,:;])/, (letter) => letter.toUpperCase()); // names of files stay as they are
 
-easel.toast = (text) => {
+// action: { label, act } of a button, by which what was done can be undone for a while.
+easel.toast = (text, action = null) => {
   const box = document.getElementById("easel_toasts")
     ?? document.body.appendChild(easel.make("div", { id: "easel_toasts", role: "status" }));
   const note = easel.make("div", { class: "note" }, easel.sentence(text));
+  if (action) note.append(easel.make("button", { type: "button", class: "act", onclick: () => { note.remove(); action.act(); } }, action.label));
   box.append(note);
-  setTimeout(() => note.remove(), 8000);
+  setTimeout(() => note.remove(), action ? 15000 : 8000);
 };
 
 // --- Bridges to Python -------------------------------------------------------------------------------------------------
@@ -71,7 +73,7 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 
 // --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
 
-easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", merger: "Checkpoint merger" };
+easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", gallery: "Gallery", merger: "Checkpoint merger" };
 easel.currentTab = () => document.documentElement.dataset.tab;
 
 easel.openTab = (tab) => {
@@ -82,6 +84,7 @@ easel.openTab = (tab) => {
     button.setAttribute("aria-selected", String(chosen));
     button.tabIndex = chosen ? 0 : -1;
   }
+  document.dispatchEvent(new Event("easel:tab"));
 };
 
 easel.tabsView = (root) => {
@@ -166,6 +169,7 @@ easel.connect = () => {
   socket.onmessage = (message) => {
     const told = JSON.parse(message.data);
     if (told.worker !== undefined) easel.setWorker(told.worker);
+    if (told.gallery !== undefined) easel.gallery.changed(told.gallery);
     for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
     easel.showTitle();
@@ -378,7 +382,7 @@ easel.start = (flagTheme) => {
     if (!document.body) return;
     easel.applyTheme(easel.stored("theme", null) ?? (flagTheme || usual));
     const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
-    if (views < 6 || !easel.inspector || !easel.status) return;
+    if (views < 6 || !easel.inspector || !easel.gallery || !easel.status) return;
     clearInterval(wait);
     easel.nameIcons();
     easel.showSlots(1);
