@@ -19,6 +19,7 @@ from webui.core.image_metadata import save_png
 MANY = 1000
 DAY = "2024-01-02"
 BEGAN = 1_704_200_000  # unix seconds, of the first picture
+HOSTILE = "<img src=x onerror=document.title='hurt'>"
 PAINT = 4.0  # seconds until the first pictures are seen
 MOST_NODES = 260  # squares in the page at once
 
@@ -32,6 +33,7 @@ def fill(outputs: Path, count: int) -> None:
         image = Image.new("RGB", (96, 64 + 32 * (number % 3)), (red, green, blue))
         ImageDraw.Draw(image).text((8, 8), str(number), fill="black")
         animal = "wombat" if number % 100 == 7 else "cat"
+        animal = f"{animal} {HOSTILE}" if number == 907 else animal
         settings = f"Steps: 9, Sampler: Euler, Seed: {number}, Size: 96x64, Model: model{number % 3}"
         text = f"a {animal} number {number}\nNegative prompt: dull\n{settings}"
         path = folder / f"{number:05d}-{number}.png"
@@ -188,7 +190,8 @@ def test_the_large_picture_obeys_its_keys(gallery: Page) -> None:
     find(gallery, "wombat")
     gallery.locator(shot(0)).click()
     dialog = gallery.locator("dialog.shown-picture")
-    dialog.locator(".infotext", has_text="Steps: 9").wait_for()
+    dialog.locator(".infotext", has_text=HOSTILE).wait_for()  # shown as text
+    assert gallery.title() != "hurt"
     gallery.keyboard.press("ArrowRight")
     gallery.keyboard.press("ArrowRight")
     gallery.keyboard.press("ArrowLeft")

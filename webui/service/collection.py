@@ -213,8 +213,8 @@ class Collection:
         with self._revising:
             self._revision += 1
 
-    def _empty_older(self, seconds: float) -> None:
-        self._delete(self._trash.older_than(seconds))
+    def _empty_older(self, days: int) -> None:
+        self._delete(self._trash.older_than(days))
 
     def _delete(self, numbers: Sequence[int]) -> int:
         gone: list[int] = []

@@ -71,7 +71,15 @@ class GalleryFilters {
     return asked;
   }
 
-  async refresh() {
+  refresh() { // at once, and then at most every few seconds: with many pictures it takes the server a while
+    clearTimeout(this.later);
+    const wait = (this.refreshed ?? 0) + 3000 - Date.now();
+    if (wait > 0) this.later = setTimeout(() => this.list(), wait);
+    else this.list();
+  }
+
+  async list() {
+    this.refreshed = Date.now();
     try {
       const told = await (await easel.request(`internal/gallery/facets?client=${easel.client}`)).json();
       const named = (pairs) => pairs.map(([name, many]) => [name, `${name} (${many})`]);
