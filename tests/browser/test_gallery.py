@@ -129,6 +129,9 @@ def test_words_and_filters_narrow_the_grid(gallery: Page) -> None:
     assert gallery.locator("#gallery_grid .shot").count() == 10
     gallery.select_option("select[aria-label=Checkpoint]", "model1")
     gallery.wait_for_function("easel.gallery.total === 4 || easel.gallery.total === 3")
+    gallery.click("#gallery_mine")
+    gallery.wait_for_function("easel.gallery.total === 0")
+    gallery.click("#gallery_mine")
     find(gallery, "no such words <b>")
     assert gallery.locator(".gallery .nothing").inner_text() == "No picture fits."
 
@@ -202,6 +205,12 @@ def test_the_large_picture_obeys_its_keys(gallery: Page) -> None:
     gallery.keyboard.press(".")
     gallery.wait_for_function("easel.gallery.cards[1].favourite")
     gallery.keyboard.press(".")
+    gallery.keyboard.press("Delete")
+    gallery.wait_for_function("easel.gallery.total === 9")
+    dialog.locator("#easel_toasts .act", has_text="Undo").click()
+    gallery.wait_for_function("easel.gallery.total === 10")
+    dialog.locator(".look").focus()
+    gallery.keyboard.press("ArrowLeft")
     with gallery.expect_download() as download:
         gallery.keyboard.press("s")
     assert download.value.suggested_filename.endswith(".png")

@@ -180,7 +180,7 @@ class _PageChannel:
         self.sent: dict[str, list[int]] = {}  # job id -> ids of the pictures told of
         self.last: dict[str, dict[str, Any]] = {}  # job id -> last snapshot
         self.worker = ""
-        self.gallery = 0  # the collection's revision
+        self.gallery = -1  # the collection's revision
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ const easel = {
   canvases: {}, // tab -> CanvasView
   inspector: null,
   status: null,
+  dialogs: [], // of easel.dialog, the topmost last
   connected: false,
 };
 
@@ -54,7 +55,9 @@ easel.sentence = (text) => text.replace(/^[a-z](?=[a-z']*[\s,:;])/, (letter) => 
 // action: { label, act } of a button, by which what was done can be undone for a while.
 easel.toast = (text, action = null) => {
   const box = document.getElementById("easel_toasts")
-    ?? document.body.appendChild(easel.make("div", { id: "easel_toasts", role: "status" }));
+    ?? easel.make("div", { id: "easel_toasts", role: "status" });
+  const place = easel.dialogs.at(-1) ?? document.body; // what lies behind a dialog can be neither seen nor clicked
+  if (box.parentNode !== place) place.append(box);
   const note = easel.make("div", { class: "note" }, easel.sentence(text));
   if (action) note.append(easel.make("button", { type: "button", class: "act", onclick: () => { note.remove(); action.act(); } }, action.label));
   box.append(note);

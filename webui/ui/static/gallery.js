@@ -91,8 +91,12 @@ class GalleryView {
   }
 
   async count(mine) {
-    const told = await (await easel.request(`internal/gallery/count?${this.filters.asked()}`)).json();
-    if (mine === this.query) { this.total = told.total; this.tell(); }
+    try {
+      const told = await (await easel.request(`internal/gallery/count?${this.filters.asked()}`)).json();
+      if (mine === this.query) { this.total = told.total; this.tell(); }
+    } catch (error) {
+      if (mine === this.query) this.say(error.message);
+    }
   }
 
   async more() {
@@ -113,9 +117,9 @@ class GalleryView {
     }
   }
 
-  // Somebody changed something: the number of the server's gallery rose.
+  // Somebody changed something: the number of the server's gallery is another.
   changed(revision) {
-    if (revision <= this.revision) return;
+    if (revision === this.revision) return;
     this.stale = true;
     clearTimeout(this.soon);
     if (this.visible) this.soon = setTimeout(() => { if (this.stale) this.arrive(); }, 200);

@@ -14,6 +14,7 @@ class GalleryFilters {
     this.since = make("input", { type: "date", "aria-label": "From this day on", onchange: changed });
     this.until = make("input", { type: "date", "aria-label": "Up to this day", onchange: changed });
     this.favourites = this.switch("star", "Favourites only", "gallery_favourites");
+    this.mine = this.switch("person", "Only pictures made in this browser", "gallery_mine");
     this.missing = this.switch("missing-file", "Pictures whose files are gone only", "gallery_missing");
     this.trash = this.switch("bin", "Show the trash", "gallery_trash");
     const again = easel.iconButton("refresh", "Look for picture files that the gallery does not know yet", () => easel.gallery.lookAgain());
@@ -22,13 +23,13 @@ class GalleryFilters {
     this.more = easel.iconButton("list", "Filters", () => this.root.classList.toggle("unfolded"));
     this.more.classList.add("fold");
     this.root = make("div", { class: "filters", role: "search", "aria-label": "Find pictures" },
-      make("div", { class: "bar-row" }, this.search, this.order, this.favourites, this.missing, this.trash, again, this.more), narrow);
+      make("div", { class: "bar-row" }, this.search, this.order, this.favourites, this.mine, this.missing, this.trash, again, this.more), narrow);
   }
 
   get trashed() { return this.trash.getAttribute("aria-pressed") === "true"; }
   get narrowing() {
     return [this.search, this.checkpoint, this.lora, this.sampler, this.size, this.tag, this.since, this.until].some((each) => each.value.trim())
-      || [this.favourites, this.missing].some((each) => each.getAttribute("aria-pressed") === "true");
+      || [this.favourites, this.mine, this.missing].some((each) => each.getAttribute("aria-pressed") === "true");
   }
 
   soon() {
@@ -66,7 +67,7 @@ class GalleryFilters {
     const asked = new URLSearchParams({ client: easel.client, order: this.order.value });
     const fields = { q: this.search, checkpoint: this.checkpoint, lora: this.lora, sampler: this.sampler, size: this.size, tag: this.tag, since: this.since, until: this.until };
     for (const [name, field] of Object.entries(fields)) if (field.value.trim()) asked.set(name, field.value.trim());
-    const pressed = { favourite: this.favourites, missing: this.missing, trashed: this.trash };
+    const pressed = { favourite: this.favourites, mine: this.mine, missing: this.missing, trashed: this.trash };
     for (const [name, button] of Object.entries(pressed)) if (button.getAttribute("aria-pressed") === "true") asked.set(name, "true");
     return asked;
   }
@@ -147,9 +148,16 @@ class GalleryChoice {
 easel.dialog = (label, kind, ...content) => {
   const before = document.activeElement;
   const dialog = easel.make("dialog", { class: kind, "aria-label": label }, ...content);
-  dialog.addEventListener("close", () => { dialog.remove(); before?.focus?.({ preventScroll: true }); });
+  dialog.addEventListener("close", () => {
+    easel.dialogs = easel.dialogs.filter((each) => each !== dialog);
+    const toasts = dialog.querySelector("#easel_toasts");
+    if (toasts) document.body.append(toasts);
+    dialog.remove();
+    before?.focus?.({ preventScroll: true });
+  });
   (document.querySelector(".gradio-container .contain") ?? document.body).append(dialog); // Gradio lets rules for narrow windows count only there
   dialog.showModal();
+  easel.dialogs.push(dialog);
   return dialog;
 };
 
