@@ -199,6 +199,30 @@ def test_facets_tell_what_there_is(page: TestClient, service: Service) -> None:
     assert ["faceted", 1] in told["tags"]
 
 
+def test_pictures_are_made_again_and_others_like_them(page: TestClient, service: Service) -> None:
+    number = make(service, "againmark", seed=77)
+    jobs = []
+    for new_seed in (False, True):
+        body = {"ids": [number], "new_seed": new_seed}
+        jobs += page.post("/internal/gallery/again", params={"client": ME}, json=body).json()["jobs"]
+    same, other = [service.wait(job, 30).pictures[0] for job in jobs]
+    assert same.seed == 77 != other.seed
+    assert (same.owner, other.infotext.split("\n")[0]) == (ME, "againmark")
+    told = page.get(f"/internal/gallery/{same.id}").json()
+    assert [(each["relation"], each["id"]) for each in told["made_from"]] == [("replay", number)]
+
+
+def test_what_has_no_file_or_no_recipe_cannot_be_made_again(page: TestClient, service: Service) -> None:
+    number = make(service, "lost recipe")
+    path = service.picture(number).path
+    Image.new("RGB", (8, 8)).save(path)
+    reply = page.post("/internal/gallery/again", json={"ids": [number]})
+    assert (reply.status_code, "no recipe" in reply.json()["errors"]) == (422, True)
+    path.unlink()
+    reply = page.post("/internal/gallery/again", json={"ids": [number]})
+    assert (reply.status_code, "not there any more" in reply.json()["errors"]) == (404, True)
+
+
 def test_looking_again_ends(page: TestClient, service: Service) -> None:
     assert page.post("/internal/gallery/look-again").status_code == 200
     until(lambda: page.get("/internal/gallery").json()["upkeep"]["text"] == "")

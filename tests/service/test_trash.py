@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -122,13 +123,42 @@ def test_only_what_lies_in_the_trash_is_deleted(shelf: Shelf) -> None:
     assert shown(shelf) == numbers[1:]
 
 
-def test_the_trash_is_emptied_of_what_is_old_enough(shelf: Shelf) -> None:
-    numbers = [each.id for each in shelf.seeds(1, 2)]
-    shelf.collection.trash(numbers)
-    with shelf.database.write() as connection:
-        connection.execute("UPDATE picture_facts SET trashed = trashed - 31 * 86400 WHERE picture = ?", (numbers[0],))
+@pytest.fixture
+def today(monkeypatch: pytest.MonkeyPatch) -> list[date]:
+    """What the clock says: its last entry."""
+    days = [date(2026, 3, 1)]
+
+    class Clock(date):
+        @classmethod
+        def today(cls) -> date:  # type: ignore[override]
+            return days[-1]
+
+    monkeypatch.setattr(module, "date", Clock)
+    return days
+
+
+def test_the_trash_is_emptied_of_what_is_old_enough(shelf: Shelf, today: list[date]) -> None:
+    one, two = (each.id for each in shelf.seeds(1, 2))
     trash = module.Trash(shelf.database, shelf.outputs)
-    assert trash.older_than(30 * 86_400) == numbers[:1]
+    assert trash.older_than(3) == []
+    trash.put([one])
+    for day in range(2, 7):
+        today.append(date(2026, 3, day))
+        assert trash.older_than(3) == {4: [one], 5: [one], 6: [one, two]}.get(day, [])
+        if day == 3:
+            trash.put([two])
+    today.append(date(2026, 3, 7))
+    assert trash.older_than(5) == [one]
+
+
+def test_a_clock_that_jumps_and_comes_back_empties_no_trash(shelf: Shelf, today: list[date]) -> None:
+    (one,) = (each.id for each in shelf.seeds(1))
+    trash = module.Trash(shelf.database, shelf.outputs)
+    trash.older_than(30)
+    trash.put([one])
+    for jumped in (date(2027, 3, 1), date(1970, 1, 1), date(2026, 3, 1), date(2099, 1, 1)):
+        today.append(jumped)
+        assert trash.older_than(30) == []
 
 
 @pytest.mark.parametrize("word", ["trash", "restore"])

@@ -13,6 +13,7 @@ GET  /internal/gallery/{id}/thumbnail?v= -> WebP, at most 256 pixels a side
 POST /internal/gallery/change {"ids", "favourite", "add_tags", "remove_tags"} -> {}
 POST /internal/gallery/trash, restore, delete, forget {"ids"} -> {"count"}; delete: for ever, out of the trash; forget: whose files are gone
 POST /internal/gallery/empty-trash, look-again -> {"count"}, {}
+POST /internal/gallery/again {"ids", "new_seed"} -> {"jobs": their ids}, of `client`, from the recipes in the files
 GET  /api/v1/pictures (the same search), POST /api/v1/pictures/trash | restore | zip, PATCH /api/v1/pictures/{id} {"favourite", "tags"}
 
 A card: {"id", "version", "ending", "name", "words": how the prompt begins, "seed", "width", "height", "sheet", "created", "favourite",
@@ -21,7 +22,7 @@ webui/service/gallery_search.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -31,9 +32,10 @@ from pydantic import BaseModel, Field
 from webui.api.envelope import EnvelopeRoute
 from webui.api.roles import is_guest
 from webui.core import infotext
-from webui.core.errors import BadRequest, NotAllowed
+from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.service.collection import Shown
 from webui.service.gallery_search import Search
+from webui.service.replay import recipe_of, to_run
 from webui.service.service import Service
 
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
@@ -53,6 +55,12 @@ class Changes(Ids):
     favourite: bool | None = None
     add_tags: list[str] = []
     remove_tags: list[str] = []
+
+
+class Again(Ids):
+    """Which pictures to make again; new_seed: others like them."""
+
+    new_seed: bool = False
 
 
 class PictureChanges(BaseModel):
@@ -209,6 +217,14 @@ def _add_changing(router: APIRouter, service: Service) -> None:
             collection.set_favourite(changes.ids, changes.favourite, owner)
         return {}
 
+    @router.post("/gallery/again")
+    def again(order: Again, owner: Whose, client: str = "") -> dict[str, list[str]]:
+        recipes = [recipe_of(_content(collection.get(number, owner))) for number in order.ids]
+        requests = [to_run(recipe, service.catalog, service.input_path) for recipe in recipes]
+        if order.new_seed:
+            requests = [replace(request, seed=-1, variation_seed=-1) for request in requests]
+        return {"jobs": [service.submit(request, owner=client) for request in requests]}
+
     @router.post("/gallery/look-again")
     def look_again(owner: Whose) -> dict[str, Any]:
         if owner is not None:
@@ -264,6 +280,14 @@ def as_json(shown: Shown) -> dict[str, Any]:
         "missing": shown.missing,
         "trashed": shown.trashed,
     }
+
+
+def _content(shown: Shown) -> bytes:
+    """Raises MissingModel."""
+    try:
+        return shown.picture.path.read_bytes()
+    except OSError:
+        raise MissingModel(f"the file of picture {shown.picture.id} is not there any more: {shown.picture.path.name}") from None
 
 
 def _zip(pieces: Iterator[bytes]) -> StreamingResponse:

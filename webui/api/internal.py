@@ -189,7 +189,7 @@ class _PageChannel:
         self.sent: dict[str, list[int]] = {}  # job id -> ids of the pictures told of
         self.last: dict[str, dict[str, Any]] = {}  # job id -> last snapshot
         self.worker = ""
-        self.gallery = 0  # the collection's revision
+        self.gallery = -1  # the collection's revision
         self.scope = asker_of(socket, service.settings, client).scope
         self.queue: dict[str, Any] = {}
 

@@ -398,7 +398,7 @@ PREFERENCES: tuple[Preference, ...] = (
     Preference("inpainting_mask_weight", 1.0, "How strongly inpainting checkpoints' view is masked, for the same.", minimum=0, maximum=1),
     Preference("jpeg_quality", 80, "Quality of JPEG and WebP pictures.", minimum=1, maximum=100),
     Preference(
-        "trash_days", 30, "Days that pictures stay in the gallery's trash; 0: until it is emptied by hand.", minimum=0, maximum=3650
+        "trash_days", 30, "Days of use that pictures stay in the gallery's trash; 0: until it is emptied by hand.", minimum=0, maximum=3650
     ),
     Preference("live_previews_enable", True, "Show the picture while it is being made."),
     Preference("show_progress_every_n_steps", 1, "Steps between two previews.", minimum=1, maximum=1000),

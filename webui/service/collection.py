@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class Collection:
         self._upkeep = GalleryUpkeep(
             database, gallery, self._lineage, preferences=preferences, empty_trash=self._empty_older, changed=self._changed
         )
-        self._revision = 0
+        self._revision = int(time.time() * 1000)  # so that a page which outlives a restart sees another number
         self._revising = threading.Lock()
         gallery.tell(self._note_new)
 
@@ -213,8 +214,8 @@ class Collection:
         with self._revising:
             self._revision += 1
 
-    def _empty_older(self, seconds: float) -> None:
-        self._delete(self._trash.older_than(seconds))
+    def _empty_older(self, days: int) -> None:
+        self._delete(self._trash.older_than(days))
 
     def _delete(self, numbers: Sequence[int]) -> int:
         gone: list[int] = []

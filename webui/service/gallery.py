@@ -136,15 +136,18 @@ class Gallery:
         return [path for path in _picture_files(self._outputs) if self._stored_path(path)[1] not in known]
 
     def adopt(self, paths: Iterable[Path]) -> int:
-        """Make rows for pictures whose rows were lost, from what the files say; returns how many."""
-        count = 0
+        """Make rows for pictures whose rows were lost, from what the files say; returns how many. Raises StorageError."""
+        found: list[NewPicture] = []
         for path in paths:
             try:
-                self._insert([self._found(path)])
-                count += 1
+                new = self._found(path)
+                new.path.encode("utf-8")  # which not every name of a file can be
+                found.append(new)
             except Exception as error:  # decoders raise whatever they like over damaged files
                 log.info("%r is not taken into the gallery: %s", path.name, error)
-        return count
+        if found:
+            self._insert(found)
+        return len(found)
 
     def _found(self, path: Path) -> NewPicture:
         data = path.read_bytes()
@@ -156,7 +159,7 @@ class Gallery:
         stored = self._stored_path(path)[1]
         return NewPicture(
             path=stored,
-            infotext=found.text,
+            infotext=found.text.encode("utf-8", "replace").decode("utf-8"),
             request=json.dumps(recipe.request.to_json()) if recipe else "{}",
             seed=int(seed) if seed.isdecimal() and len(seed) < 19 else 0,
             width=width,
@@ -194,8 +197,9 @@ class Gallery:
             number += 1
 
     def _has_row(self, path: Path) -> bool:
-        temporary, stored = self._stored_path(path)
-        return bool(self._database.read("SELECT 1 FROM pictures WHERE temporary = ? AND path = ?", (temporary, stored)))
+        """Whether the name is a picture's. One that was taken in without knowing its job may be the one in hand, as long as it is there."""
+        rows = self._database.read("SELECT job FROM pictures WHERE temporary = ? AND path = ?", self._stored_path(path))
+        return bool(rows) and (bool(rows[0]["job"]) or not os.path.lexists(path))
 
     def _stored_path(self, path: Path) -> tuple[int, str]:
         temporary = path.is_relative_to(self._temporary)

@@ -20,7 +20,6 @@ from webui.service.picture_rows import fill_facts
 
 AT_ONCE = 50  # pictures in one transaction
 PAUSE = 3600.0  # seconds between two looks when nothing happens
-DAY = 86_400.0  # seconds
 log = logging.getLogger(__name__)
 
 
@@ -43,10 +42,10 @@ class GalleryUpkeep:
         lineage: Lineage,
         *,
         preferences: Callable[[], Mapping[str, Any]],
-        empty_trash: Callable[[float], object],
+        empty_trash: Callable[[int], object],
         changed: Callable[[], None],
     ):
-        """empty_trash: takes the age in seconds of what is to go; changed: called whenever there may be something new to see."""
+        """empty_trash: takes the age, in days of use, of what is to go; changed: called whenever there may be something new to see."""
         self._database = database
         self._gallery = gallery
         self._lineage = lineage
@@ -57,6 +56,7 @@ class GalleryUpkeep:
         self._work = threading.Event()
         self._lost: Sequence[Path] = ()  # files to take in
         self._look_everywhere = False
+        self._unfilled = True  # there may be pictures of an earlier version
         self._now = Upkeeping()
         self._thread = threading.Thread(target=self._run, name="easel-gallery", daemon=True)
 
@@ -103,13 +103,14 @@ class GalleryUpkeep:
     def _do_all(self) -> None:
         everywhere, self._look_everywhere = self._look_everywhere, False
         lost, self._lost = self._lost, ()
-        self._fill()
+        if self._unfilled:
+            self._fill()
         self._adopt(self._gallery.strangers() if everywhere else lost)
         if everywhere:
             self._find_missing()
         days = int(self._preferences()["trash_days"])
         if days:
-            self._empty_trash(days * DAY)
+            self._empty_trash(days)
         while not self._stopping.is_set() and self._lineage.look_at_inputs():
             continue
         self._hash()
@@ -133,6 +134,7 @@ class GalleryUpkeep:
             with self._database.write() as connection:
                 for row in rows:
                     fill_facts(connection, row)
+        self._unfilled = False
 
     def _find_missing(self) -> None:
         """Note which files are gone, and which are back."""
@@ -152,18 +154,19 @@ class GalleryUpkeep:
     def _hash(self) -> None:
         """The hashes of files that nobody has read since their rows were made."""
         last, done = 0, 0
-        total = int(self._database.read("SELECT count(*) FROM picture_facts WHERE sha256 = ''")[0][0])
+        unread = "sha256 = '' AND missing = 0"
+        total = int(self._database.read(f"SELECT count(*) FROM picture_facts WHERE {unread}")[0][0])
         while not self._stopping.is_set():
-            sql = "SELECT picture FROM picture_facts WHERE sha256 = '' AND picture > ? ORDER BY picture LIMIT ?"
+            sql = f"SELECT picture FROM picture_facts WHERE {unread} AND picture > ? ORDER BY picture LIMIT ?"
             numbers = [row["picture"] for row in self._database.read(sql, (last, AT_ONCE))]
             if not numbers:
                 return
             self._tell("Reading older pictures", done, total)
             last, done = numbers[-1], done + len(numbers)
-            found = [(*hashes, number) for number, path in self._gallery.files(numbers).items() if (hashes := _hashes(path))[0]]
-            if found:
-                with self._database.write() as connection:
-                    connection.executemany("UPDATE picture_facts SET sha256 = ?, pixels = ? WHERE picture = ?", found)
+            found = [(*_hashes(path), number) for number, path in self._gallery.files(numbers).items()]
+            sql = "UPDATE picture_facts SET sha256 = ?1, pixels = ?2, missing = (?1 = '') WHERE picture = ?3"
+            with self._database.write() as connection:
+                connection.executemany(sql, found)
 
     def _tell(self, text: str, done: int, total: int) -> None:
         told = Upkeeping(text, done, total)

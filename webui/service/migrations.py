@@ -98,6 +98,7 @@ MIGRATIONS: tuple[str, ...] = (
         sampler TEXT NOT NULL,
         favourite INTEGER NOT NULL DEFAULT 0,
         trashed REAL NOT NULL DEFAULT 0,
+        trash_day INTEGER NOT NULL DEFAULT 0,
         missing INTEGER NOT NULL DEFAULT 0,
         sha256 TEXT NOT NULL DEFAULT '',
         pixels TEXT NOT NULL DEFAULT '',
@@ -131,6 +132,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX picture_sources_by_file ON picture_sources (sha256);
     CREATE TABLE input_pixels (sha256 TEXT PRIMARY KEY, pixels TEXT NOT NULL);
     CREATE INDEX input_pixels_by_pixels ON input_pixels (pixels);
+    CREATE TABLE days_of_use (number INTEGER PRIMARY KEY, day TEXT NOT NULL UNIQUE);
     CREATE TABLE picture_moves (picture INTEGER PRIMARY KEY, source TEXT NOT NULL, target TEXT NOT NULL);
     """,
 )

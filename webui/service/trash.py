@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 
 from webui.core.errors import StorageError
@@ -13,6 +14,7 @@ from webui.service.files import make_folder, sync_folder
 from webui.service.gallery import TRASH
 from webui.service.picture_rows import forget_pictures, marks
 
+TODAY = "(SELECT coalesce(max(number), 0) FROM days_of_use)"
 Move = tuple[int, str, str]  # picture, from, to: paths below the outputs
 
 
@@ -38,12 +40,13 @@ class Trash:
             paths = self._paths(numbers, trashed=True)
             self._carry_out([(number, path, self._free(path.removeprefix(f"{TRASH}/"), taken)) for number, path in paths], 0.0)
 
-    def older_than(self, seconds: float) -> list[int]:
-        """The pictures that were thrown away longer ago than this."""
-        rows = self._database.read(
-            "SELECT picture FROM picture_facts WHERE trashed > 0 AND trashed <= ? ORDER BY picture", (time.time() - seconds,)
-        )
-        return [row["picture"] for row in rows]
+    def older_than(self, days: int) -> list[int]:
+        """The pictures that were thrown away as many days of use ago: days on which this was asked, so that a clock which is set wrong,
+        and right again, empties no trash."""
+        with self._database.write() as connection:
+            connection.execute("INSERT OR IGNORE INTO days_of_use (day) VALUES (?)", (date.today().isoformat(),))
+        sql = f"SELECT picture FROM picture_facts WHERE trashed > 0 AND trash_day <= {TODAY} - ? ORDER BY picture"
+        return [row["picture"] for row in self._database.read(sql, (days,))]
 
     def delete(self, numbers: Sequence[int]) -> list[int]:
         """Files and rows of pictures in the trash, for ever; returns which. Raises StorageError for a file that cannot be deleted."""
@@ -84,7 +87,8 @@ class Trash:
         with self._database.write() as connection:
             connection.executemany("INSERT OR REPLACE INTO picture_moves (picture, source, target) VALUES (?, ?, ?)", moves)
             connection.executemany("UPDATE pictures SET path = ? WHERE id = ?", [(target, number) for number, _, target in moves])
-            connection.executemany("UPDATE picture_facts SET trashed = ? WHERE picture = ?", [(trashed, number) for number, _, _ in moves])
+            sql = f"UPDATE picture_facts SET trashed = ?, trash_day = {TODAY} WHERE picture = ?"
+            connection.executemany(sql, [(trashed, number) for number, _, _ in moves])
 
     def _move(self, moves: Sequence[Move]) -> None:
         """Files that are gone, or were moved already, are passed over."""

@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, img2img, merger, outpaint, png_info, preferences, queue, studio, txt2img, xray
+from webui.ui import actions, gallery, img2img, merger, outpaint, png_info, preferences, queue, studio, txt2img, xray
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
@@ -29,12 +29,15 @@ SCRIPTS = (
     "language.js",
     "settings.js",
     "orders.js",
+    "gallery.js",
+    "gallery_parts.js",
+    "gallery_picture.js",
     "queue.js",
     "xray_parts.js",
     "xray_studies.js",
     "xray.js",
 )
-STYLES = ("icons.css", "easel.css", "parts.css", "queue.css", "settings.css", "xray.css")
+STYLES = ("icons.css", "easel.css", "parts.css", "gallery.css", "queue.css", "settings.css", "xray.css")
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
@@ -53,10 +56,12 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
                 studios.append(module.build())
         with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
             png_info.build()
-        with gr.Column(elem_id="tab_xray", elem_classes=["tab-panel"]):
-            xray.build()
+        with gr.Column(elem_id="tab_gallery", elem_classes=["tab-panel"]):
+            gallery.build()
         with gr.Column(elem_id="tab_queue", elem_classes=["tab-panel"]):
             queue.build()
+        with gr.Column(elem_id="tab_xray", elem_classes=["tab-panel"]):
+            xray.build()
         with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
             merging = merger.build()
         with gr.Column(elem_id="tab_settings", elem_classes=["tab-panel"]):

@@ -5,6 +5,7 @@ const easel = {
   canvases: {}, // tab -> CanvasView
   inspector: null,
   status: null,
+  dialogs: [], // of easel.dialog, the topmost last
   connected: false,
 };
 
@@ -51,12 +52,16 @@ easel.iconButton = (icon, label, onclick, text = "") => {
 
 easel.sentence = (text) => text.replace(/^[a-z](?=[a-z']*[\s,:;])/, (letter) => letter.toUpperCase()); // names of files stay as they are
 
-easel.toast = (text) => {
+// action: { label, act } of a button, by which what was done can be undone for a while.
+easel.toast = (text, action = null) => {
   const box = document.getElementById("easel_toasts")
-    ?? document.body.appendChild(easel.make("div", { id: "easel_toasts", role: "status" }));
+    ?? easel.make("div", { id: "easel_toasts", role: "status" });
+  const place = easel.dialogs.at(-1) ?? document.body; // what lies behind a dialog can be neither seen nor clicked
+  if (box.parentNode !== place) place.append(box);
   const note = easel.make("div", { class: "note" }, easel.sentence(text));
+  if (action) note.append(easel.make("button", { type: "button", class: "act", onclick: () => { note.remove(); action.act(); } }, action.label));
   box.append(note);
-  setTimeout(() => note.remove(), 8000);
+  setTimeout(() => note.remove(), action ? 15000 : 8000);
 };
 
 // --- Bridges to Python -------------------------------------------------------------------------------------------------
@@ -73,7 +78,7 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 // --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
 
 easel.tabNames = {
-  txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", queue: "Queue", xray: "X-ray",
+  txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", gallery: "Gallery", queue: "Queue", xray: "X-ray",
   merger: "Checkpoint merger", settings: "Settings",
 };
 easel.currentTab = () => document.documentElement.dataset.tab;
@@ -178,6 +183,7 @@ easel.connect = () => {
   socket.onmessage = (message) => {
     const told = JSON.parse(message.data);
     if (told.worker !== undefined) easel.setWorker(told.worker);
+    if (told.gallery !== undefined) easel.gallery.changed(told.gallery);
     for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
     if (told.reach) easel.setReach(told.reach);
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
@@ -386,7 +392,7 @@ easel.start = (flagTheme) => {
     if (!document.body) return;
     easel.applyTheme(easel.stored("theme", null) ?? (flagTheme || usual));
     const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
-    if (views < 7 || !easel.inspector || !easel.status || !easel.queue) return;
+    if (views < 7 || !easel.inspector || !easel.gallery || !easel.status || !easel.queue) return;
     clearInterval(wait);
     easel.nameIcons();
     easel.showSlots(1);
