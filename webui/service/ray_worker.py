@@ -59,6 +59,7 @@ def _connect(address: str, workers: int) -> None:
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
         ray.init(address=address, namespace="easel", configure_logging=False, ignore_reinit_error=True, **options)
+        ray.put(None)  # Ray makes its serializers at the first use, and not safely in the threads of several supervisors
     except (OSError, OverflowError, RayError, RuntimeError, ValueError) as error:
         sentence = f"no Ray cluster answers at {address!r} ({_sentence(error)}); start one with `ray start --head`, or give --ray alone"
         raise EngineError(sentence) from error

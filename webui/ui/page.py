@@ -14,8 +14,9 @@ from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("easel.js", "result.js", "batch.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "orders.js")
+SCRIPTS = ("easel.js", "result.js", "batch.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "orders.js", "status.js")
 STYLES = ("icons.css", "easel.css", "parts.css")
+HEAD_STYLES = ("status.css",)  # untouched by Gradio, which keeps rules within @media from all that lies outside its own blocks
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
@@ -36,6 +37,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             png_info.build()
         with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
             merging = merger.build()
+        view = "easel.statusLine(element.querySelector('.statusline'))"
+        gr.HTML(html_template="<div class='statusline'></div>", js_on_load=view, elem_id="statusline")
         for each in studios:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
@@ -50,11 +53,13 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
 def mount_arguments(settings: Settings) -> dict[str, Any]:
     """Keyword arguments for `gr.mount_gradio_app` that make the page look and work as it should, without the network."""
     script = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
+    style = "\n".join((STATIC / name).read_text("utf-8") for name in HEAD_STYLES)
     theme = json.dumps(settings.theme or "")
+    viewport = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
     return {
         "theme": _theme(),
         "css": "\n".join((STATIC / name).read_text("utf-8") for name in STYLES),
-        "head": f"<meta name='viewport' content='width=device-width, initial-scale=1'><script>{script}\neasel.start({theme});</script>",
+        "head": f"{viewport}<style>{style}</style><script>{script}\neasel.start({theme});</script>",
         "favicon_path": str(ICON),
         "footer_links": [],
         "run_history": False,
@@ -131,7 +136,7 @@ def _top_row(service: Service) -> tuple[dict[str, Component], gr.Button]:
         quick["vae"] = FIELDS["vae"].make("setting", choices=actions.vae_choices(service), scale=2, min_width=140)
         quick["clip_skip"] = FIELDS["clip_skip"].make("setting", scale=2, min_width=150)
         gr.HTML(
-            html_template="<div class='status'></div>", js_on_load="easel.statusView(element.querySelector('.status'))", elem_id="status"
+            html_template="<div class='corner'></div>", js_on_load="easel.cornerView(element.querySelector('.corner'))", elem_id="corner"
         )
 
     gr.on(
