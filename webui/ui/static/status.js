@@ -54,8 +54,8 @@ easel.deviceGroups = (devices) => {
 easel.deviceNode = (group) => {
   const memory = (device) => `${device.used.toFixed(1)} / ${device.total.toFixed(1)} GB`;
   const lines = group.each.map((device) => `${device.name} (${device.host}): ${device.busy ? "working" : device.state}, ${memory(device)}`);
-  const bar = easel.make("i", { class: "bar", "aria-hidden": "true" });
-  bar.style.setProperty("--part", group.total ? group.used / group.total : 0);
+  const gauge = easel.make("i", { class: "gauge", "aria-hidden": "true" });
+  gauge.style.setProperty("--part", group.total ? group.used / group.total : 0);
   const name = easel.make("span", { class: "name" }, group.count > 1 ? `${group.count} × ${group.name}` : group.name);
-  return easel.make("span", { class: "device", title: lines.join("\n") }, name, bar, memory(group));
+  return easel.make("span", { class: "device", title: lines.join("\n") }, name, gauge, memory(group));
 };
