@@ -75,6 +75,21 @@ def test_a_page_is_told_of_its_job_until_the_picture_is_there(page: TestClient, 
     assert page.get(f"/internal/pictures/{pictures[-1]['id']}").content[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.usefixtures("clean")
+def test_a_page_is_told_how_many_jobs_there_are_whoever_has_them(page: TestClient, service: Service) -> None:
+    with page.websocket_connect(f"/internal/ws/{ME}") as socket:
+        jobs = [submit(service, "hold", OTHER) for _ in range(2)]
+        end = time.monotonic() + 30
+        told: dict[str, Any] = {}
+        while (told.get("running"), told.get("waiting")) != (1, 1):
+            assert time.monotonic() < end
+            told = socket.receive_json().get("status", told)
+    assert [(device["state"], device["busy"]) for device in told["devices"]] == [("ready", True)]
+    for job_id in jobs:
+        service.interrupt(job_id)
+        service.wait(job_id, 30)
+
+
 def test_a_picture_whose_file_is_gone_and_one_that_never_was_are_not_found(page: TestClient, service: Service) -> None:
     job_id = submit(service, "gone")
     picture = service.wait(job_id, 30).pictures[0]
