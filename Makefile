@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow lint judge bench bench-models bench-outpaint miniature
+.PHONY: run setup dev test test-slow lint judge bench bench-models bench-outpaint bench-workers miniature
 
 run: setup
 	$(PY) app.py $(ARGS)
@@ -41,6 +41,9 @@ bench: dev
 
 bench-outpaint: dev
 	$(PY) -m benchmarks.bench_outpaint
+
+bench-workers: dev
+	$(PY) -m benchmarks.bench_workers
 
 bench-models: dev
 	$(PY) -m benchmarks.bench_models

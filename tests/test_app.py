@@ -176,3 +176,16 @@ def test_a_ckpt_that_is_not_there_is_told_in_a_sentence(tmp_path: Path):
     assert ended.returncode != 0
     assert "nowhere.safetensors" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_ray_that_is_not_installed_is_told_in_a_sentence(tmp_path: Path):
+    code = (
+        "import importlib.util as util, sys; find = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'ray' else find(name, *rest)\n"
+        f"sys.argv = ['app.py', '--ray', '--port', '7998', '--data-dir', {str(tmp_path)!r}]\n"
+        "import app; app.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode != 0
+    assert "pip install ray" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -94,6 +94,21 @@ def test_guests_see_the_pictures_of_their_own_browser_alone(service: Service) ->
     assert http.get(f"/internal/pictures/{nobodys}?client=").status_code == 403
 
 
+@pytest.mark.usefixtures("clean")
+def test_a_page_is_told_how_many_jobs_there_are_whoever_has_them(page: TestClient, service: Service) -> None:
+    with page.websocket_connect(f"/internal/ws/{ME}") as socket:
+        jobs = [submit(service, "hold", OTHER) for _ in range(2)]
+        end = time.monotonic() + 30
+        told: dict[str, Any] = {}
+        while (told.get("running"), told.get("waiting")) != (1, 1):
+            assert time.monotonic() < end
+            told = socket.receive_json().get("status", told)
+    assert [(device["state"], device["busy"]) for device in told["devices"]] == [("ready", True)]
+    for job_id in jobs:
+        service.interrupt(job_id)
+        service.wait(job_id, 30)
+
+
 def test_a_picture_whose_file_is_gone_and_one_that_never_was_are_not_found(page: TestClient, service: Service) -> None:
     job_id = submit(service, "gone")
     picture = service.wait(job_id, 30).pictures[0]

@@ -46,7 +46,7 @@ def test_a_guest_makes_a_picture_and_sees_no_other(locked: str, browser: Browser
         somebody.make_picture("txt2img")
         people.append(somebody)
     owner, guest = people
-    assert owner.page.locator("#status .status").get_attribute("title") == "Other machines can reach this Easel with a password"
+    assert owner.page.locator(".statusline .connection").get_attribute("title") == "Other machines can reach this Easel with a password"
     mine, theirs = (each.page.locator("#txt2img_results .view").get_attribute("src") for each in (guest, owner))
     assert guest.page.request.get(mine).status == 200
     assert owner.page.request.get(mine).status == 200

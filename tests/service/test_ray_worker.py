@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.service.conftest import settings_for, until
 from tests.service.handlers import ran, small
 from tests.service.test_service import done, go
+from tests.test_app import BLOCKER
 from webui.core.errors import EngineError
 from webui.core.settings import Settings
 from webui.service.service import Service, open_service
@@ -23,16 +25,20 @@ FACTORY = "tests.service.handlers:make"
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[None]:
-    """A Ray on this machine for the tests of this module, with all that `--ray` sets; stopped at the end."""
-    yield
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The Ray that the first `--ray` starts serves all tests of this module; where its processes note what other machines they ask for."""
+    folder = tmp_path_factory.mktemp("blocker")
+    (folder / "sitecustomize.py").write_text(BLOCKER.format(log=str(folder / "attempts.log")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        yield folder / "attempts.log"
     import ray
 
     ray.shutdown()
 
 
 @pytest.fixture
-def service(engine: None, tmp_path: Path) -> Iterator[Service]:
+def service(engine: Path, tmp_path: Path) -> Iterator[Service]:
     """Two CPU actors, ready."""
     made = open_service(replace(settings_for(tmp_path), ray="local", workers=2), FACTORY)
     made.start()
@@ -93,7 +99,7 @@ def test_a_job_that_kills_every_actor_fails_with_a_sentence(service: Service) ->
     assert done(service, service.submit(small())).status == "done"
 
 
-def test_a_failing_factory_is_told(engine: None, tmp_path: Path) -> None:
+def test_a_failing_factory_is_told(engine: Path, tmp_path: Path) -> None:
     service = open_service(replace(settings_for(tmp_path), ray="local"), "tests.service.handlers:never")
     service.start()
     until(lambda: "there is no device here; plug one in" in service.worker_state())
@@ -108,6 +114,14 @@ def test_a_local_engine_listens_to_this_machine_alone(service: Service) -> None:
         if connection.status == psutil.CONN_LISTEN
     }
     assert addresses == {"127.0.0.1"}
+
+
+def test_a_local_engine_asks_no_other_machine(service: Service, engine: Path) -> None:
+    from webui.service.ray_worker import NO_PROXY_THERE
+
+    time.sleep(2)  # its helpers ask soon after their start
+    assert not engine.exists(), engine.read_text()
+    assert NO_PROXY_THERE not in os.environ.values()
 
 
 def test_without_ray_a_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:

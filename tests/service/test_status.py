@@ -12,7 +12,7 @@ from webui.service.status import DeviceStatus
 def test_the_status_tells_devices_and_numbers_of_jobs(make_service: Callable[..., Service]) -> None:
     service = make_service(workers=2)
     until(lambda: all(device.total for device in service.status.now().devices))
-    assert service.status.now().devices == (DeviceStatus("Abacus", "desk", "ready", False, 3, 7),) * 2
+    assert service.status.now().devices == (DeviceStatus("Abacus", "desk", "ready", False, True, 3, 7),) * 2
     jobs = [service.submit(small(prompt="hold")) for _ in range(3)]
     until(lambda: service.status.now().running == 2)
     status = service.status.now()

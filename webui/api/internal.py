@@ -29,6 +29,7 @@ from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
 from webui.service.job import Job
 from webui.service.service import Service
+from webui.service.status import Status
 
 MAX_UPLOAD = 200 * 2**20  # bytes
 LONGEST_PAUSE = 1.0  # seconds between looks at the worker's state while nothing happens
@@ -192,6 +193,7 @@ class _PageChannel:
         self.gallery = -1  # the collection's revision
         self.scope = asker_of(socket, service.settings, client).scope
         self.queue: dict[str, Any] = {}
+        self.status: dict[str, Any] = {}
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -250,7 +252,7 @@ class _PageChannel:
         return [self._snapshot(job) for job in sorted(past.values(), key=lambda job: job.created)]
 
     def _news(self, touched: set[str]) -> dict[str, Any]:
-        """What this page does not know yet: jobs that changed, the worker's state; {} if nothing."""
+        """What this page does not know yet: jobs that changed, the worker's state, the status line; {} if nothing."""
         jobs = [self.service.job(job_id) for job_id in self.active | touched]
         self.active = {job.id for job in jobs if not job.ended}
         snapshots = []
@@ -270,6 +272,9 @@ class _PageChannel:
         queue = asdict(self.service.queue.state(self.scope))
         if queue != self.queue:
             self.queue = message["queue"] = queue
+        status = _status_line(self.service.status.now())
+        if status != self.status:
+            self.status = message["status"] = status
         return message
 
     def _snapshot(self, job: Job) -> dict[str, Any]:
@@ -310,3 +315,11 @@ class _PageChannel:
                 for each in job.pictures
             ]
         return snapshot
+
+
+def _status_line(status: Status) -> dict[str, Any]:
+    """The status for pages: memory in tenths of GiB, so that a page is told of what people would notice."""
+    devices = [
+        {**vars(device), "used": round(device.used / 2**30, 1), "total": round(device.total / 2**30, 1)} for device in status.devices
+    ]
+    return {"devices": devices, "running": status.running, "waiting": status.waiting}

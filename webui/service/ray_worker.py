@@ -1,12 +1,13 @@
 """Workers as actors of a Ray cluster: the words of worker.py, carried by calls to the actor and by the stream that it answers with."""
 
 import json
+import os
 import queue
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import wait
@@ -25,6 +26,7 @@ from webui.service.worker import Ending, Message, Waker, Workshop
 
 LOCAL = "local"  # the address of a cluster that is this machine alone, begun and ended with the server
 OBJECT_STORE = 200 * 2**20  # bytes: pictures on their way; more is written to disk by Ray
+NO_PROXY_THERE = "http://127.0.0.1:9"  # Ray's helpers ask for cloud services even with statistics off: this lets them reach none
 HEARING = "hearing"  # the concurrency group of `hear`, beside the one of `live`
 ANSWER = 5.0  # seconds for a cluster to take a connection
 SHA256 = re.compile(r'"([0-9a-f]{64})"')
@@ -58,10 +60,28 @@ def _connect(address: str, workers: int) -> None:
         if ":" in address:  # for Ray itself would wait for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
-        ray.init(address=address, namespace="easel", configure_logging=False, ignore_reinit_error=True, **options)
+        with _offline():
+            ray.init(address=address, namespace="easel", configure_logging=False, ignore_reinit_error=True, **options)
+        ray.put(None)  # Ray makes its serializers at the first use, and not safely in the threads of several supervisors
     except (OSError, OverflowError, RayError, RuntimeError, ValueError) as error:
         sentence = f"no Ray cluster answers at {address!r} ({_sentence(error)}); start one with `ray start --head`, or give --ray alone"
         raise EngineError(sentence) from error
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Processes that are started within it find no way to other machines by HTTP."""
+    names = {"http_proxy": NO_PROXY_THERE, "https_proxy": NO_PROXY_THERE, "no_proxy": "", "NO_PROXY": ""}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class Station:

@@ -19,6 +19,7 @@ class DeviceStatus:
     host: str
     state: str  # see Supervisor.state
     busy: bool
+    card: bool  # whether the memory is a card's
     used: int = 0
     total: int = 0  # 0: not known
 
@@ -57,6 +58,6 @@ def _device(supervisor: Supervisor) -> DeviceStatus:
     state, busy = supervisor.state, supervisor.live is not None
     card = told.get("cuda", {}).get("system")
     if card:
-        return DeviceStatus(told["device"], told["host"], state, busy, card["used"], card["total"])
+        return DeviceStatus(told["device"], told["host"], state, busy, True, card["used"], card["total"])
     ram = told.get("ram", {"free": 0, "total": 0})
-    return DeviceStatus(told.get("device", ""), told.get("host", ""), state, busy, ram["total"] - ram["free"], ram["total"])
+    return DeviceStatus(told.get("device", ""), told.get("host", ""), state, busy, False, ram["total"] - ram["free"], ram["total"])

@@ -36,8 +36,10 @@ SCRIPTS = (
     "xray_parts.js",
     "xray_studies.js",
     "xray.js",
+    "status.js",
 )
 STYLES = ("icons.css", "easel.css", "parts.css", "gallery.css", "queue.css", "settings.css", "xray.css")
+HEAD_STYLES = ("status.css",)  # untouched by Gradio, which keeps rules within @media from all that lies outside its own blocks
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
@@ -66,6 +68,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             merging = merger.build()
         with gr.Column(elem_id="tab_settings", elem_classes=["tab-panel"]):
             preferences.build()
+        view = "easel.statusLine(element.querySelector('.statusline'))"
+        gr.HTML(html_template="<div class='statusline'></div>", js_on_load=view, elem_id="statusline")
         for each in studios:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
@@ -82,11 +86,13 @@ def mount_arguments(settings: Settings) -> dict[str, Any]:
     catalogues = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(LANGUAGES.glob("*.json"))}
     told = json.dumps(catalogues, ensure_ascii=False).replace("</", "<\\/")
     script = "\n".join([*((STATIC / name).read_text("utf-8") for name in SCRIPTS), f"easel.language.catalogues = {told};"])
+    style = "\n".join((STATIC / name).read_text("utf-8") for name in HEAD_STYLES)
     theme = json.dumps(settings.theme or "")
+    viewport = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
     return {
         "theme": _theme(),
         "css": "\n".join((STATIC / name).read_text("utf-8") for name in STYLES),
-        "head": f"<meta name='viewport' content='width=device-width, initial-scale=1'><script>{script}\neasel.start({theme});</script>",
+        "head": f"{viewport}<style>{style}</style><script>{script}\neasel.start({theme});</script>",
         "favicon_path": str(ICON),
         "footer_links": [],
         "run_history": False,
@@ -163,7 +169,7 @@ def _top_row(service: Service) -> tuple[dict[str, Component], gr.Button]:
         quick["vae"] = FIELDS["vae"].make("setting", choices=actions.vae_choices(service), scale=2, min_width=140)
         quick["clip_skip"] = FIELDS["clip_skip"].make("setting", scale=2, min_width=150)
         gr.HTML(
-            html_template="<div class='status'></div>", js_on_load="easel.statusView(element.querySelector('.status'))", elem_id="status"
+            html_template="<div class='corner'></div>", js_on_load="easel.cornerView(element.querySelector('.corner'))", elem_id="corner"
         )
 
     gr.on(

@@ -184,6 +184,7 @@ easel.connect = () => {
     const told = JSON.parse(message.data);
     if (told.worker !== undefined) easel.setWorker(told.worker);
     if (told.gallery !== undefined) easel.gallery.changed(told.gallery);
+    if (told.status) easel.setStatus(told.status);
     for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
     if (told.reach) easel.setReach(told.reach);
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
@@ -200,38 +201,12 @@ easel.connect = () => {
 easel.showTitle = () => {
   const running = Object.values(easel.results).map((view) => view.current()).find((job) => job && job.status !== "queued");
   document.title = running ? `[${Math.round(running.fraction * 100)}%] Easel` : "Easel";
-  const waiting = Object.values(easel.results).reduce((sum, view) => sum + view.waiting(), 0);
-  if (easel.status) {
-    easel.status.queue.textContent = waiting ? `${waiting} waiting` : "";
-  }
 };
 
-// --- The corner of the top row: connection, queue, light or dark -------------------------------------------------------
+// --- The corner of the top row: light or dark ---------------------------------------------------------------------------
 
-easel.statusView = (root) => {
-  const dot = easel.make("span", { class: "dot" });
-  const text = easel.make("span", { class: "words", role: "status" });
-  const queue = easel.make("span", { class: "queue" });
-  root.append(queue, dot, text, easel.iconButton("theme", "Light or dark", () => easel.setTheme(easel.isDark() ? "light" : "dark")),
-    easel.language.button());
-  easel.status = { root, text, queue };
-  easel.showStatus();
-};
-
-easel.setConnected = (connected) => { easel.connected = connected; easel.showStatus(); };
-easel.setWorker = (worker) => { easel.worker = worker; easel.showStatus(); };
-easel.REACH = {
-  own: "Only this machine can reach this Easel",
-  locked: "Other machines can reach this Easel with a password",
-  open: "Everybody who can reach this machine can use this Easel: it asks for no password",
-};
-easel.setReach = (reach) => { easel.reach = reach; easel.showStatus(); };
-easel.showStatus = () => {
-  if (!easel.status) return;
-  easel.status.root.title = easel.REACH[easel.reach] ?? "";
-  const state = !easel.connected ? "reconnecting" : easel.worker && easel.worker !== "ready" ? easel.worker : "ready";
-  easel.status.root.dataset.state = state === "ready" ? "ready" : "waiting";
-  easel.status.text.textContent = state === "ready" && easel.reach === "open" ? "open to everybody" : state;
+easel.cornerView = (root) => {
+  root.append(easel.iconButton("theme", "Light or dark", () => easel.setTheme(easel.isDark() ? "light" : "dark")), easel.language.button());
 };
 
 easel.isDark = () => document.body.classList.contains("dark");

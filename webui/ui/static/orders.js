@@ -11,7 +11,6 @@ class OrdersView {
 
   ended(job) { return ["done", "failed", "interrupted"].includes(job.status); }
   current() { return Array.from(this.jobs.values()).find((job) => !this.ended(job)) ?? null; }
-  waiting() { return Array.from(this.jobs.values()).filter((job) => job.status === "queued").length; }
   lastInfotext() { return undefined; }
 
   update(job, past) {
