@@ -480,7 +480,7 @@ def test_outpainting_one_side_keeps_the_other_edges_to_the_last_pixel(model):
 def test_outpainting_counts_the_steps_of_all_its_passes(model):
     request = replace(REQUEST, steps=4, init=InitImage(image="photo", denoising_strength=1.0, outpaint=Outpaint(left=40, top=8)))
     told = [event for event in run(model, request) if isinstance(event, Progress)]
-    passes = 2 + 2  # left: 32 + 8; top: two windows along the wider picture
+    passes = 3 + 2  # left: 16 + 16 + 8; top: two windows along the wider picture
     assert told == [Progress(1, 1, step, 4 * passes) for step in range(4 * passes + 1)]
 
 

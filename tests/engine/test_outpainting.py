@@ -32,8 +32,8 @@ def test_passes_make_every_new_pixel_once_and_see_only_what_is_there(width, heig
 
 
 def test_windows_have_the_models_size_where_the_picture_is_that_large():
-    steps = outpainting.plan_passes((128, 128), Outpaint(right=64), 128)
-    assert steps == [Pass((64, 0, 192, 128), (128, 0, 192, 128), "right")]
+    steps = outpainting.plan_passes((128, 128), Outpaint(right=32), 128)
+    assert steps == [Pass((32, 0, 160, 128), (128, 0, 160, 128), "right")]
 
 
 def test_sides_are_made_one_after_the_other():
@@ -41,9 +41,9 @@ def test_sides_are_made_one_after_the_other():
     assert [step.side for step in steps] == ["left", "right", "top", "bottom"]
 
 
-def test_wide_additions_are_made_in_strips_of_half_the_models_size():
-    steps = outpainting.plan_passes((128, 128), Outpaint(left=160), 128)
-    assert [step.new for step in steps] == [(96, 0, 160, 128), (32, 0, 96, 128), (0, 0, 32, 128)]
+def test_wide_additions_are_made_in_strips_of_a_quarter_of_the_models_size():
+    steps = outpainting.plan_passes((128, 128), Outpaint(left=80), 128)
+    assert [step.new for step in steps] == [(48, 0, 80, 128), (16, 0, 48, 128), (0, 0, 16, 128)]
 
 
 def canvas(image, outpaint):
@@ -80,7 +80,7 @@ def test_grain_has_the_spread_and_the_colour_of_the_old_pictures():
     rng = np.random.default_rng(0)
     grain = rng.normal(0, 12, (128, 128, 1)) * np.array([1.0, 1.0, 0.2]) + np.array([90, 140, 60])
     image = Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8))
-    outpaint = Outpaint(right=64)
+    outpaint = Outpaint(right=32)
     (step,) = outpainting.plan_passes(image.size, outpaint, 128)
     new = np.asarray(outpainting.prefill(canvas(image, outpaint), step, 1)).astype(float)[:, 128:]
     assert np.abs(new.mean(axis=(0, 1)) - [90, 140, 60]).max() < 6
@@ -91,7 +91,7 @@ def test_grain_has_the_spread_and_the_colour_of_the_old_pictures():
 def test_an_object_at_the_edge_is_not_taken_for_grain():
     image = Image.new("RGB", (128, 128), BLUE)
     image.paste((214, 40, 40), (112, 60, 128, 80))
-    outpaint = Outpaint(right=64)
+    outpaint = Outpaint(right=32)
     (step,) = outpainting.plan_passes(image.size, outpaint, 128)
     new = np.asarray(outpainting.prefill(canvas(image, outpaint), step, 1)).astype(int)[:, 128:]
     assert np.abs(new[:10, :16] - BLUE).max() <= 1
@@ -119,13 +119,15 @@ def test_no_blur_blends_nothing():
     assert not mask[:, :64].any()
 
 
-def test_the_latent_mask_takes_every_cell_with_a_new_pixel_and_the_nearer_half_of_the_blend():
+def test_the_latent_mask_takes_every_cell_with_a_new_pixel_and_of_the_blend_what_is_nearly_new():
     step = Pass((0, 0, 96, 64), (60, 0, 96, 64), "right")
     mask = outpainting.latent_mask(outpainting.blend_mask((96, 64), step, 0))
     assert mask[0, 0, 0].tolist() == [0] * 7 + [1] * 5
     step = Pass((0, 0, 96, 64), (64, 0, 96, 64), "right")
     mask = outpainting.latent_mask(outpainting.blend_mask((96, 64), step, 32))
-    assert mask[0, 0, 0].tolist() == [0] * 6 + [1] * 6
+    assert mask[0, 0, 0].tolist() == [0] * 7 + [1] * 5
+    mask = outpainting.latent_mask(outpainting.blend_mask((96, 64), step, 8))
+    assert mask[0, 0, 0].tolist() == [0] * 8 + [1] * 4
 
 
 def test_windows_are_filled_up_to_multiples_of_eight_and_cut_back():

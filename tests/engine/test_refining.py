@@ -22,6 +22,7 @@ from webui.core.request import InitImage
 from webui.engine.checkpoint import load_checkpoint
 from webui.engine.generate import generate
 from webui.engine.model import DiffusionModel, make_pipeline
+from webui.engine.model_cache import ModelCache
 from webui.engine.networks import NetworkStore
 from webui.engine.refining import share_done
 from webui.engine.rng import ImageNoise
@@ -282,3 +283,25 @@ def test_samplers_over_timesteps_round_them_down(base):
 def test_what_no_refiner_can_be_is_refused(refiner, told):
     with pytest.raises(BadRequest, match=told):
         replace(REQUEST, refiner=refiner).validate()
+
+
+def test_a_cache_with_room_for_one_model_gives_the_same_pictures(tmp_path, monkeypatch):
+    paths = {
+        name: tiny_checkpoint(tmp_path / f"{name}.safetensors", family="sd1", seed=seed) for seed, name in enumerate(("first", "fine"))
+    }
+    request = replace(REFINED, checkpoint="first", steps=3, batch_count=2)
+
+    def made(cache):
+        seen = []
+
+        def load(asked):
+            seen.append(asked.checkpoint)
+            return cache.load(paths[asked.checkpoint], None, torch.float32, CPU)
+
+        events = list(generate(request, Script(), load=load, open_input={}.__getitem__))
+        return [picture.image.tobytes() for event in events if isinstance(event, Pictures) for picture in event.pictures], seen, len(cache)
+
+    small, seen, held = made(ModelCache(1))
+    assert (seen, held) == (["first", "fine"] * 2, 1)
+    large, _, held = made(ModelCache(10**12))
+    assert (small, held) == (large, 2)

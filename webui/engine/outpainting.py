@@ -1,7 +1,8 @@
 """Outpainting: which windows extend a picture, what lies in the new area before the model paints it, and how its work is laid in.
 
-One side at a time (left, right, top, bottom), in strips of at most half the model's native size, so that each window, of the native
-size where the picture is that large, shows the model as much old picture as it adds. Strips longer than a window are made in pieces.
+One side at a time (left, right, top, bottom), in strips of at most a quarter of the model's native size, so that each window, of the
+native size where the picture is that large, shows the model three times as much old picture as it adds: with half of each, models begin a
+scene anew where the old picture ends, since that is where horizons mostly lie. Strips longer than a window are made in pieces.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ RIM = 48  # pixels of the old picture, next to the new area, whose colours and g
 EDGE = 4  # pixels whose mean is the colour at the edge
 SPREAD = 0.15  # standard deviation of the blur along the edge, per pixel away from it: horizons go on, objects at the edge fade
 FINE = 3  # pixels: structure smaller than this is grain
+MOSTLY = 204  # of 255: mean of a cell of the blend mask from which on the model paints it
 FLAT = 0.5  # grey levels: less grain than this is none
 
 
@@ -38,7 +40,7 @@ def canvas_size(size: Size, outpaint: Outpaint) -> Size:
 def plan_passes(size: Size, outpaint: Outpaint, native: int) -> list[Pass]:
     """The passes that extend a picture of `size`, in order; native: the side in pixels that the model was trained on."""
     known = [outpaint.left, outpaint.top, outpaint.left + size[0], outpaint.top + size[1]]
-    strip = max(native // 2 // FACTOR * FACTOR, FACTOR)
+    strip = max(native // 4 // FACTOR * FACTOR, FACTOR)
     passes = []
     for side, missing in (("left", outpaint.left), ("right", outpaint.right), ("top", outpaint.top), ("bottom", outpaint.bottom)):
         while missing > 0:
@@ -159,9 +161,12 @@ def cut_window(picture: Image.Image, window: Box) -> Image.Image:
 
 
 def latent_mask(mask: Image.Image) -> Tensor:
-    """(1, 1, height/8, width/8) of 0 and 1 (repaint) from a window of `blend_mask`: 1 where at least half of a cell is to be new."""
+    """(1, 1, height/8, width/8) of 0 and 1 (repaint) from a window of `blend_mask`: 1 where a cell is new, or is to be for the most part.
+
+    The model sees the old rim as it is then, and goes on with it; where it paints the rim anew, it draws an edge of its own there.
+    """
     cells = np.asarray(mask, dtype=np.float32).reshape(mask.height // FACTOR, FACTOR, mask.width // FACTOR, FACTOR)
-    repaint = (cells.mean(axis=(1, 3)) >= 127) | (cells.max(axis=(1, 3)) == 255)
+    repaint = (cells.mean(axis=(1, 3)) >= MOSTLY) | (cells.max(axis=(1, 3)) == 255)
     return torch.from_numpy(repaint.astype(np.float32))[None, None]
 
 

@@ -59,6 +59,15 @@ def test_seeds_count_on_from_line_to_line_or_are_one_or_stay_open() -> None:
     assert [request.seed for request in made("a\nb\nc", open_seed, checkbox_iterate=True)] == [77, 79, 81]
 
 
+def test_a_line_can_bring_styles_and_tiling() -> None:
+    assert parse_line('--prompt x --styles "photo, ink wash" --tiling True') == {
+        "prompt": "x",
+        "styles": ("photo", "ink wash"),
+        "tiling": "Both",
+    }
+    assert parse_line("--tiling false") == {"tiling": "Off"}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -67,8 +76,8 @@ def test_seeds_count_on_from_line_to_line_or_are_one_or_stay_open() -> None:
         ('--prompt "open', "line 1: .*quotation marks"),
         ("--steps", "no value"),
         ("--steps many", "not a whole number"),
-        ("--tiling true", "not supported"),
-        ("--styles photo", "not supported"),
+        ("--restore_faces true", "not supported"),
+        ("--tiling sideways", "neither true nor false"),
         ("--sampler_index 99", "not known"),
         ("\n".join("a" * 1001), "1 to 1000"),
     ],

@@ -101,17 +101,26 @@ def _sampler_index(name: str, value: str) -> dict[str, Any]:
     return {"sampler": list(SAMPLERS)[int(value)]}
 
 
-def _switch(name: str, value: str) -> dict[str, Any]:
-    """A switch for what Easel has not: it may be off."""
+def _truth(name: str, value: str) -> bool:
     if value.casefold() not in ("true", "false"):
         raise BadRequest(f"--{name} {short(value)!r} is neither true nor false")
-    if value.casefold() == "true":
+    return value.casefold() == "true"
+
+
+def _switch(name: str, value: str) -> dict[str, Any]:
+    """A switch for what Easel has not: it may be off."""
+    if _truth(name, value):
         raise BadRequest(f"--{name} is not supported by this version of Easel; leave it out")
     return {}
 
 
+def _tiling(name: str, value: str) -> dict[str, Any]:
+    return {"tiling": "Both" if _truth(name, value) else "Off"}
+
+
 def _styles(name: str, value: str) -> dict[str, Any]:
-    raise BadRequest(f"--{name} is not supported by this version of Easel; write what the style says into the prompt")
+    """Names with commas between them, in the place of those that are chosen beside the script."""
+    return {"styles": tuple(filter(None, (style.strip() for style in value.split(","))))}
 
 
 def _idle(name: str, value: str) -> dict[str, Any]:
@@ -141,7 +150,7 @@ OPTIONS: dict[str, Option] = {
     "width": _number("width", int),
     "height": _number("height", int),
     "restore_faces": _switch,
-    "tiling": _switch,
+    "tiling": _tiling,
     "do_not_save_samples": _idle,
     "do_not_save_grid": _idle,
 }
