@@ -209,7 +209,8 @@ def _cache(settings: Settings, device: "Device", tell: Callable[[float], None]) 
 
     memory = device.memory()
     workers = settings.workers or 1
-    total = memory["cuda"].get("system", memory["ram"])["total"] // device.sharers(workers, len(set(settings.device_ids)))
+    cards = workers if settings.ray else len(set(settings.device_ids))  # Ray gives each worker a card of its own, and shows it no other
+    total = memory["cuda"].get("system", memory["ram"])["total"] // device.sharers(workers, cards)
     max_aside = memory["ram"]["total"] // workers // 4 if device.torch_device.type == "cuda" else 0
     return ModelCache(total // 2, placement_rule(device.torch_device, settings.medvram, settings.lowvram), tell, max_aside=max_aside)
 

@@ -84,12 +84,16 @@ def test_those_who_share_a_device_are_counted() -> None:
     assert card.sharers(4, cards=1) == cpu.sharers(4) == 4
 
 
-def test_workers_on_the_cpu_share_its_cores() -> None:
+def test_workers_on_the_cpu_share_its_cores_unless_told_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     before, cpu = torch.get_num_threads(), choose_device(use_cpu=True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
     try:
         torch.set_num_threads(6)
         share_cores(cpu, 1)
         assert torch.get_num_threads() == 6
+        share_cores(cpu, 4)
+        assert torch.get_num_threads() == 6
+        monkeypatch.delenv("OMP_NUM_THREADS")
         share_cores(cpu, 4)
         assert torch.get_num_threads() == 1
     finally:

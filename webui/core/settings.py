@@ -82,7 +82,7 @@ class Settings:
     xformers: bool = False
     use_cpu: bool = False
     device_ids: tuple[int, ...] = ()  # CUDA cards for the workers, in turn; none: all that there are, from 0
-    workers: int | None = None  # how many share this machine; None: one for each of device_ids, else one
+    workers: int | None = None  # how many there are (of a worker: that share its machine); None: one for each of device_ids, else one
     worker: int = 0  # which of them this process is
     ray: str | None = None  # address of the Ray cluster that has the workers; "local": one on this machine alone
     theme: str | None = None  # "light", "dark" or None: as the browser likes

@@ -63,8 +63,11 @@ class Device:
 
 
 def share_cores(device: Device, workers: int) -> None:
-    """Leave the other workers their part of the cores, where the CPU makes the pictures; with a card, threads mostly wait."""
-    if device.torch_device.type == "cpu" and workers > 1:
+    """Leave the other workers their part of the cores, where the CPU makes the pictures, unless OMP_NUM_THREADS says how many it has.
+
+    The user may set that; Ray sets it to the cores that it gives an actor.
+    """
+    if device.torch_device.type == "cpu" and workers > 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(torch.get_num_threads() // workers, 1))
 
 

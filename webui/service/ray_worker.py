@@ -42,8 +42,7 @@ def ray_openers(settings: Settings, factory: str) -> list[Callable[[], "RayWorke
     gpus = 0 if settings.use_cpu else sum(int(node.get("GPU", 0)) for node in nodes)
     count = settings.workers or gpus or 1
     cpus = 1 if gpus else share([int(node.get("CPU", 0)) for node in nodes], count)
-    each = [replace(one, workers=1) for one in replace(settings, workers=count).each_worker()]  # Ray gives each its share of the cores
-    return [partial(RayWorker, factory, one, min(gpus, 1), cpus) for one in each]
+    return [partial(RayWorker, factory, each, min(gpus, 1), cpus) for each in replace(settings, workers=count).each_worker()]
 
 
 def share(cores: Sequence[int], count: int) -> int:
@@ -87,9 +86,13 @@ def _offline() -> Iterator[None]:
 class Station:
     """The actor: a Workshop, somewhere in the cluster."""
 
-    def __init__(self, factory: str, settings: Settings, server: str):
-        """server: id of the node that the server runs on."""
-        self._elsewhere = ray.get_runtime_context().get_node_id() != server
+    def __init__(self, factory: str, settings: Settings, server: str, need: Mapping[str, int]):
+        """server: id of the node that the server runs on; need: what each actor takes of its node, by the names of Ray's resources."""
+        node_id = ray.get_runtime_context().get_node_id()
+        node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == node_id)
+        room = min(int(node.get(name, 0)) // amount for name, amount in need.items() if amount)
+        settings = replace(settings, workers=max(min(settings.workers or 1, room), 1))  # at most so many share this node
+        self._elsewhere = node_id != server
         if self._elsewhere:  # the server's SQLite file is not to be opened over a network; folders are listed instead
             settings = replace(settings, database=settings.data_dir / "cache" / "no-index.sqlite3")
         self._factory = factory
@@ -137,7 +140,8 @@ class RayWorker:
         self._came = Waker()
         actor = ray.remote(concurrency_groups={HEARING: 1})(Station)
         options = {"num_gpus": gpus, "num_cpus": cpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
-        self._actor = actor.options(**options).remote(factory, settings, ray.get_runtime_context().get_node_id())
+        need = {"GPU": gpus, "CPU": cpus}
+        self._actor = actor.options(**options).remote(factory, settings, ray.get_runtime_context().get_node_id(), need)
         self._stream = self._actor.live.options(num_returns="streaming").remote()
         threading.Thread(target=self._follow, name="easel-ray", daemon=True).start()
 
