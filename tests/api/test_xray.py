@@ -151,3 +151,17 @@ def test_the_cost_of_a_ranking_is_told_before(page: TestClient, order: Callable[
     told = get(page, f"/{job}/words", by="words", steps=8).json()
     assert told == {"pieces": ["a", "red", "circle", "blue"], "pictures": 5, "steps": 8, "seconds": 0.25 * 8 * 5}
     assert get(page, f"/{job}/words", by="letters").status_code == 422
+
+
+def test_a_study_is_listed_however_many_jobs_came_after_it_and_while_it_waits(
+    page: TestClient, service: Service, order: Callable[..., str]
+) -> None:
+    job = order(client="browser-four")
+    for _ in range(3):
+        service.wait(service.submit(GenerationRequest(prompt="a", width=64, height=64, seed=1), owner="browser-four"), timeout=30)
+    held = service.submit(GenerationRequest(prompt="hold", width=64, height=64, seed=1), owner="browser-four")
+    waiting = page.post("/internal/xray", json={"client": "browser-four", "request": {"prompt": "b", "seed": 1}}).json()["job"]
+    listed = [(each["id"], each["live"]) for each in get(page, "", client="browser-four").json()["xrays"]]
+    service.interrupt(held)
+    service.wait(waiting, timeout=30)
+    assert listed == [(waiting, True), (job, False)]

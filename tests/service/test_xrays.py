@@ -42,7 +42,7 @@ def test_a_job_that_runs_again_writes_over_what_it_wrote(store: Xrays) -> None:
 @pytest.mark.parametrize("name", ["../secret.json", "a/b.json", ".hidden.json", "step-1.exe", "", "STEP.json", "..", "a\0.json"])
 def test_names_lead_to_no_other_place(store: Xrays, name: str) -> None:
     store.keep("a", Record(name, b"{}"))
-    assert not store.exists("a")
+    assert store.jobs() == []
     with pytest.raises(MissingModel):
         store.path("a", name)
 
@@ -57,11 +57,12 @@ def test_the_newest_are_kept_also_after_a_restart(store: Xrays, tmp_path: Path, 
     monkeypatch.setattr(xrays, "KEPT", 3)
     for i in range(5):
         store.keep(str(i), step(1))
-        os.utime(store.path(str(i), "step-001.json").parent, (i, i))
-    assert [i for i in range(5) if store.exists(str(i))] == [2, 3, 4]
+        for path in (folder := store.path(str(i), "step-001.json").parent, folder / "job.txt"):
+            os.utime(path, (i, i))
+    assert store.jobs() == ["4", "3", "2"]
     again = Xrays(tmp_path / "xray")
     again.keep("5", step(1))
-    assert [i for i in range(6) if again.exists(str(i))] == [3, 4, 5]
+    assert again.jobs() == ["5", "4", "3"]
 
 
 def test_one_study_takes_no_more_than_its_share(store: Xrays, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ GET  /internal/xray/{id}/export/{kind}?client=&panel=denoised -> see service.xra
 GET  /internal/xray/{id}/words?client=&by=parts&steps=8 -> {"pieces": [text, ...], "pictures", "seconds": about, or null}
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -25,8 +27,6 @@ from webui.service.replay import recipe_of, to_run
 from webui.service.service import Service
 from webui.service.xray_export import ENDINGS, exported
 
-LISTED = 24
-LOOKED_AT = 400  # latest jobs, among which the listed ones are
 SHARED = ("checkpoint", "vae", "prompt", "seed", "clip_skip")  # fields that a request out of nothing may have
 
 
@@ -52,9 +52,10 @@ def add_xray_routes(router: APIRouter, service: Service) -> None:
 
     @router.get("/xray")
     def listed(client: str = "") -> dict[str, Any]:
-        jobs = service.jobs(client, active_only=False, limit=LOOKED_AT)
-        found = [job for job in reversed(jobs) if isinstance(job.request, XrayRequest) and (not job.ended or service.xrays.exists(job.id))]
-        return {"xrays": [_summary(job) for job in found[:LISTED]]}
+        jobs = {
+            job.id: job for job in [*_kept(service), *service.jobs(client)] if job.owner == client and isinstance(job.request, XrayRequest)
+        }
+        return {"xrays": [_summary(job) for job in sorted(jobs.values(), key=lambda job: -job.created)]}
 
     @router.get("/xray/{job_id}")
     def told(job_id: str, client: str = "", after: int = 0) -> dict[str, Any]:
@@ -93,6 +94,13 @@ def _add_file_routes(router: APIRouter, service: Service) -> None:
         pictures, each = len(found) + 1, min(steps, request.base.steps)
         seconds = sum(seen) / len(seen) * each * pictures if seen else None
         return {"pieces": [piece.text for piece in found], "pictures": pictures, "steps": each, "seconds": seconds}
+
+
+def _kept(service: Service) -> Iterator[Job]:
+    """The jobs whose findings are kept; those that the database has forgotten are left out."""
+    for job_id in service.xrays.jobs():
+        with suppress(MissingModel):
+            yield service.job(job_id)
 
 
 def _own(service: Service, job_id: str, client: str) -> tuple[Job, XrayRequest]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import threading
@@ -15,6 +14,7 @@ from webui.service.files import make_folder, remove_parts, write_whole
 
 KEPT = 24  # studies
 MAX_BYTES = 512_000_000  # of one study's files
+OWN_NAME = "job.txt"  # in each folder: whose it is
 NAME = re.compile(r"[a-z]+(-[a-z0-9]+)?\.(json|webp|png|npz|bin)")
 
 
@@ -36,7 +36,7 @@ class Xrays:
             with self._lock:
                 if job_id not in self._bytes:
                     make_folder(folder)
-                    os.utime(folder)
+                    write_whole(folder / OWN_NAME, job_id.encode())
                     self._prune()
                 self._bytes[job_id] = size
             write_whole(folder / record.name, record.data)
@@ -50,8 +50,10 @@ class Xrays:
             raise MissingModel(f"this X-ray has no file {name[:80]!r}; it may be older than the {KEPT} that are kept: make it again")
         return path
 
-    def exists(self, job_id: str) -> bool:
-        return self._place(job_id).is_dir()
+    def jobs(self) -> list[str]:
+        """The ids of the jobs whose studies are kept, the newest first."""
+        names = sorted(self._folder.glob(f"*/{OWN_NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return [path.read_text("utf-8", "replace") for path in names]
 
     def told(self, job_id: str, after: int = 0) -> dict[str, Any]:
         """The JSON files by the names before their endings; of the steps those after step `after`, in a list "steps"; maps are left out."""

@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from tests.engine.xray.conftest import PHOTO, REQUEST, Alone
 from webui.core.choices import SAMPLERS as CHOICES
-from webui.core.event import Notice, Progress, Record
+from webui.core.event import Notice, Pictures, Progress, Record
 from webui.core.hires import HiresFix
 from webui.core.prompt_schedule import parse_schedule
 from webui.core.request import InitImage
@@ -19,6 +19,7 @@ from webui.engine.denoiser import denoiser, unet_network
 from webui.engine.guidance import Context
 from webui.engine.rng import ImageNoise
 from webui.engine.schedules import NoiseSchedule, make_plan
+from webui.engine.study import Study
 from webui.engine.text_encoding import encode_prompt
 from webui.engine.xray import recorder as recorder_module
 from webui.engine.xray.recorder import MEAN, Recorder
@@ -198,3 +199,16 @@ def test_the_photo_is_what_img2img_begins_with(lab):
     seen = lab.study(replace(REQUEST, init=InitImage(image="photo", denoising_strength=0.5)), Recording())
     assert len(seen.steps) < REQUEST.steps
     assert seen.image("picture.png").size == PHOTO.size
+
+
+def test_a_study_is_asked_once_a_run_and_not_between_two_steps(lab):
+    asked = []
+
+    class Counting(Study):
+        def __getattribute__(self, name):
+            asked.append(name)
+            return super().__getattribute__(name)
+
+    pictures = [event for event in lab.make(REQUEST, Alone(), Counting()) if isinstance(event, Pictures)]
+    assert pictures[0].pictures[0].image.tobytes() == lab.plain(REQUEST).tobytes()
+    assert sorted(asked) == ["at_work", "conds", "denoise", "network", "singles"]

@@ -36,12 +36,13 @@ LEVELS = 50  # points of the noise schedule that are told
 
 @dataclass
 class Call:
-    """One call of the denoiser. x, denoised: (channels, h, w); parts, without: the network's answers, in its own terms."""
+    """One call of the denoiser. x, denoised: (channels, h, w); parts, without: the network's answers, in its own terms; None where another
+    network than the pass's own answered, or where the negative prompt was left out."""
 
     call: int
     sigma: float
     x: Tensor
-    t: float = 0.0
+    t: float
     denoised: Tensor | None = None
     parts: Tensor | None = None
     without: Tensor | None = None
@@ -98,7 +99,7 @@ class Recorder(Study):
 
     def denoise(self, denoise: Denoise) -> Denoise:
         def looked_at(x: Tensor, sigma: Tensor, call: int) -> Tensor:
-            self._call = Call(call, float(sigma), x[0])
+            self._call = Call(call, float(sigma), x[0], self._passes[-1].schedule.t(sigma))
             answer = denoise(x, sigma, call)
             self._call.denoised = answer[0] if answer.ndim == x.ndim else answer[0, 0]
             self._calls.append(self._call)
@@ -219,11 +220,10 @@ class _Seen:
     @classmethod
     def of(cls, call: Call, run: Pass) -> "_Seen":
         assert call.denoised is not None
-        assert call.parts is not None
         x, denoised = call.x.float(), call.denoised.float()
         noise = (x - denoised) / max(call.sigma, 1e-8)
         guidance = cosine = None
-        if call.without is not None:
+        if call.parts is not None and call.without is not None:
             v = run.model.family.prediction_type == "v_prediction"
             difference = sum(weight * (part - call.without) for weight, part in zip(run.weights, call.parts, strict=True))
             without, with_prompt = (_noise(answer, x, call.sigma, v) for answer in (call.without, call.without + difference))

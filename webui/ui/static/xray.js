@@ -31,7 +31,12 @@ class XrayView {
     }
     this.pick("recording");
     this.showChoice();
-    setTimeout(() => this.try(this.refresh()), 0); // when easel.results knows this view
+    const seen = new IntersectionObserver((entries) => { // nothing is fetched before somebody looks
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      seen.disconnect();
+      this.try(this.refresh());
+    });
+    seen.observe(root);
   }
 
   // --- the four studies ---

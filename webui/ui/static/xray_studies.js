@@ -38,7 +38,8 @@ class WordsView {
   rank() { return this.xray.order(this.xray.base(), "words", { by: this.by.value, steps: Number(this.count.value) }); }
 
   show(told, fresh) {
-    if (fresh) { this.by.value = told.request.study.by; this.count.value = told.request.study.steps; this.cost(); }
+    if (fresh) { this.by.value = told.request.study.by; this.count.value = told.request.study.steps; }
+    if (fresh || !told.live) this.cost(); // what the steps took is known when they are done
     const make = easel.make;
     const rows = told.words?.rows ?? [];
     this.tools.hidden = !rows.length;
