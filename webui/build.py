@@ -24,6 +24,7 @@ from webui.api.routes import sdapi_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
+from webui.core.extras import ExtrasRequest
 from webui.core.model_listing import model_at
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.recipe import used_files
@@ -104,11 +105,14 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.conditioning import ConditioningCache
     from webui.engine.converted import FOLDER as CONVERTED
     from webui.engine.device import choose_device
+    from webui.engine.extras import run_extras
     from webui.engine.generate import generate
     from webui.engine.load_progress import LoadProgress
     from webui.engine.merge import merge
     from webui.engine.provenance import environment, recorded
     from webui.engine.saving import save
+    from webui.engine.upscalers import UpscalerStore
+    from webui.engine.upscaling import make_enlarge
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
     device = choose_device(settings.use_cpu, settings.device_id, settings.no_half, settings.no_half_vae)
@@ -119,6 +123,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     load = _loader(catalog, cache, device)
     networks, embeddings = _networks(catalog)
     inputs = InputStore(inputs_folder(settings.data_dir))
+    upscalers = UpscalerStore(lambda name: catalog.find_upscaler(name).path, device)
     conditionings = ConditioningCache()
     try:
         load(GenerationRequest(checkpoint=catalog.default_checkpoint().name, vae="None"))
@@ -138,6 +143,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             networks=networks.of,
             embeddings=embeddings.now,
             guide=lambda model, asked: make_guide(model, asked, catalog.find_aesthetic(asked.embedding).path, settings.clip_dir),
+            enlarge=make_enlarge(upscalers.load),
             conditionings=conditionings,
             free_caches=cache.keep_newest,
             follow=progress.follow,
@@ -150,6 +156,9 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         ScriptRequest: lambda request, control: run_script(request, control, make=make, add_input=inputs.add),
         MergeRecipe: lambda recipe, control: merge(
             recipe, control, find_checkpoint=catalog.find_checkpoint, find_vae=catalog.find_vae, folder=folder
+        ),
+        ExtrasRequest: lambda request, control: run_extras(
+            request, control, read_input=lambda sha256: inputs.path(sha256).read_bytes(), load=upscalers.load
         ),
         SaveOrder: lambda order, control: save(order, control, load=load, folder=folder),
         MemoryQuestion: lambda question, control: iter([device.memory()["cuda"]]),

@@ -207,7 +207,7 @@ def test_a_pass_has_the_networks_of_its_own_prompt(model):
     [
         (HiresFix(scale=5), "hires scale 5"),
         (HiresFix(denoising_strength=float("nan")), "hires denoising strength"),
-        (HiresFix(upscaler="ESRGAN"), "hires upscaler 'ESRGAN'"),
+        (HiresFix(upscaler=" "), "hires upscaler ' '"),
         (HiresFix(width=4104), "hires width"),
         (HiresFix(sampler="Warp"), "sampler 'Warp'"),
         (HiresFix(schedule_type="Warp"), "schedule type 'Warp'"),

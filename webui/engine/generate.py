@@ -45,7 +45,7 @@ from webui.engine.sources import Begin, Source, make_source
 from webui.engine.stage import Stage
 from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE
 from webui.engine.tiled_diffusion import tiled_network
-from webui.engine.upscaling import begin_again, check_same_latents, larger_images, larger_latents
+from webui.engine.upscaling import FILTERS_ALONE, Enlarge, begin_again, check_same_latents, larger_images, larger_latents
 
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
 HASH_DIGITS = 12  # of an embedding's sha256 in the infotext
@@ -60,6 +60,7 @@ def generate(
     networks: Callable[[str], Networks] = Networks,
     embeddings: Callable[[], Mapping[str, Embedding]] = dict,
     guide: Callable[[DiffusionModel, Aesthetic], Guide] = no_guide,
+    enlarge: Enlarge = FILTERS_ALONE,
     conditionings: ConditioningCache | None = None,
     free_caches: Callable[[], None] = give_memory_back,
     follow: Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]] = at_once,
@@ -68,8 +69,9 @@ def generate(
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
-    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. conditionings: those of the jobs
-    before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and tells how far it is.
+    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. enlarge: by an upscaler.
+    conditionings: those of the jobs before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and
+    tells how far it is.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
@@ -82,13 +84,13 @@ def generate(
         draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
         patches = called[number].text_patches
         encoder = Encoder(model, request.clip_skip, options.emphasis, options.old_timelines, words, draw, patches, cache)
-        source = make_source(asked[number], model, open_input)
+        source = make_source(asked[number], model, open_input, enlarge)
         again = request.hires if number else None
         return Job(asked[number], model, source, called[number], encoder, free_caches, again, _calls(request) if number else None)
 
     with closing(Stage(load, follow)) as stage:
         try:
-            yield from _batches(Passes(request, asked, called, stage, make_job, open_input), control)
+            yield from _batches(Passes(request, asked, called, stage, make_job, open_input, enlarge), control)
         except (MemoryError, RuntimeError) as error:
             if stage.model is None or not is_out_of_memory(error):
                 raise
@@ -178,6 +180,7 @@ class Passes:
     stage: Stage
     make_job: Callable[[int, DiffusionModel], Job]
     open_input: Callable[[str], Image.Image]
+    enlarge: Enlarge
     jobs: dict[int, Job] = field(default_factory=dict)
 
     def job(self, number: int) -> Generator[Event, None, Job]:
@@ -266,7 +269,7 @@ def _two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[
     if hires.image:
         second = yield from passes.job(1)
         with torch.inference_mode():
-            larger = larger_images(second.model, [passes.open_input(hires.image)] * len(singles), hires, size)
+            larger = larger_images(second.model, [passes.open_input(hires.image)] * len(singles), hires, size, passes.enlarge)
         count = Count(batch + 1, passes.request.batch_count, second.plan.steps)
         yield count.progress
     else:
@@ -281,7 +284,7 @@ def _two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[
         with torch.inference_mode():
             if stopped:
                 return decode_latents(first.model, latents), True
-            larger = larger_latents(first.model, latents, hires, size)
+            larger = larger_latents(first.model, latents, hires, size, passes.enlarge)
         second = yield from passes.job(1)
         check_same_latents(first.model, second.model, hires.upscaler)
     noise = _image_noise(second, singles)

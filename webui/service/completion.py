@@ -10,21 +10,23 @@ from typing import Any
 from PIL import Image
 
 from webui.core.catalog import Catalog, ModelFile
-from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
+from webui.core.choices import LATENT_UPSCALERS, SAMPLERS, SamplerChoice, find_sampler
 from webui.core.dynamic_prompt import resolve
 from webui.core.errors import BadModelFile, BadRequest
+from webui.core.extras import ExtrasRequest
 from webui.core.guidance_options import GuidanceOptions, preferred_guidance
 from webui.core.hires import HiresFix, find_second_sampler
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
 from webui.core.prompt import pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
-from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.request import MAX_SIDE, GenerationRequest, InitImage
 from webui.core.sampler_options import preferred_options
 from webui.core.scripts.plan import PREVIOUS, Step
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.table import find_script
 from webui.core.styles import with_styles
+from webui.core.upscalers import settled_upscaler
 from webui.service.phrases import Phrases
 
 SMALLEST_SIDE = 64  # pixels
@@ -62,6 +64,7 @@ def complete(
         sampler=sampler,
         schedule_type=schedule_type,
         variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
+        init=_init(request.init, catalog) if request.init else None,
         hires=_hires(request, request.hires, catalog) if request.hires else None,
     )
     done.validate()
@@ -125,6 +128,17 @@ def complete_order(order: MergeRecipe | SaveOrder, catalog: Catalog) -> MergeRec
     slots = zip(("primary", "secondary", "tertiary"), order.checkpoints, strict=False)
     names: dict[str, Any] = {slot: _usable(catalog.find_checkpoint(name)).name for slot, name in slots}
     return replace(order, **names, bake_in_vae=vae(order.bake_in_vae))
+
+
+def complete_extras(request: ExtrasRequest, catalog: Catalog, input_size: Callable[[str], tuple[int, int]]) -> ExtrasRequest:
+    """The request with its upscalers as they are spelled. Raises BadRequest, MissingModel: of upscalers and of pictures."""
+    upscaler = settled_upscaler(request.upscaler, catalog.find_upscaler)
+    second = settled_upscaler(request.second_upscaler, catalog.find_upscaler)
+    done = replace(request, upscaler=upscaler, second_upscaler=second)
+    done.validate()
+    for sha256 in done.images:
+        done.check_size(input_size(sha256))
+    return done
 
 
 def _check_prompts(request: GenerationRequest, first_pass: int | None = None) -> None:
@@ -202,6 +216,7 @@ def _hires(request: GenerationRequest, hires: HiresFix, catalog: Catalog) -> Hir
         sampler, schedule_type = _sampler(sampler or first[0], schedule_type or first[1])
     return replace(
         hires,
+        upscaler=settled_upscaler(hires.upscaler, catalog.find_upscaler, latent=True),
         prompt=_storable(hires.prompt),
         negative_prompt=_storable(hires.negative_prompt),
         checkpoint=checkpoint.name if checkpoint else "",
@@ -209,6 +224,13 @@ def _hires(request: GenerationRequest, hires: HiresFix, catalog: Catalog) -> Hir
         sampler=sampler,
         schedule_type=schedule_type,
     )
+
+
+def _init(init: InitImage, catalog: Catalog) -> InitImage:
+    """With the upscaler of SD upscale as it is spelled."""
+    if init.upscale is None or init.upscale.upscaler in LATENT_UPSCALERS:
+        return init
+    return replace(init, upscale=replace(init.upscale, upscaler=settled_upscaler(init.upscale.upscaler, catalog.find_upscaler)))
 
 
 def _storable(text: str) -> str:

@@ -18,6 +18,7 @@ from webui.core.event import Picture
 from webui.core.image_metadata import RECIPE, encode, read_infotext
 from webui.core.infotext import read
 from webui.core.recipe import Recipe, pixel_hash, read_recipe
+from webui.core.request import GenerationRequest
 from webui.service.database import Database
 from webui.service.files import make_folder, remove_parts, sync_folder, write_whole
 from webui.service.queue import JobRow
@@ -40,6 +41,7 @@ class SavedPicture:
     owner: str = ""
     created: float = 0.0  # unix seconds
     sheet: bool = False  # it shows others of its job
+    place: int = 0  # where it stands among its job's pictures, or among its sheets
 
 
 class Gallery:
@@ -67,8 +69,7 @@ class Gallery:
                     continue
                 ending = "png" if picture.sheet else picture_format  # sheets may be larger than the others can be
                 data = _encoded(picture, ending, quality)
-                name = f"{job.number:05d}-{'grid' if picture.sheet else picture.request.seed}"
-                path = self._write(folder, name, ending, data, rows)
+                path = self._write(folder, f"{job.number:05d}-{_label(picture)}", ending, data, rows)
                 rows[path] = self._values(job, picture, path, request)
         finally:
             if rows:
@@ -129,11 +130,10 @@ class Gallery:
         found = read_infotext(path)
         with Image.open(path) as image:
             width, height = image.size
-        seed = read(found.text).params.get("Seed", "")
         recipe = read_recipe(found.items.get(RECIPE, ""))
         request = json.dumps(recipe.request.to_json()) if recipe else "{}"
-        number = int(seed) if seed.isdecimal() and len(seed) < 19 else 0
-        return ("", "", *self._stored_path(path), found.text, request, number, width, height, path.stat().st_mtime, False, 0)
+        seed = told_seed(found.text)
+        return ("", "", *self._stored_path(path), found.text, request, seed, width, height, path.stat().st_mtime, False, 0)
 
     def _write(self, folder: Path, stem: str, ending: str, data: bytes, taken: Container[Path]) -> Path:
         """Put `data` under a name that nobody has; a file with the very same bytes that no row names is taken as it is."""
@@ -170,7 +170,7 @@ class Gallery:
 
     def _values(self, job: JobRow, picture: Picture, path: Path, request: str) -> tuple[object, ...]:
         width, height = picture.image.size
-        seed, stored = picture.request.seed, self._stored_path(path)
+        seed, stored = _seed(picture), self._stored_path(path)
         return (job.id, job.owner, *stored, picture.infotext, request, seed, width, height, time.time(), picture.sheet, picture.place)
 
     def _insert(self, rows: Iterable[tuple[object, ...]]) -> None:
@@ -210,10 +210,30 @@ class Gallery:
             owner=row["owner"],
             created=row["created"],
             sheet=bool(row["sheet"]),
+            place=row["place"],
         )
 
 
 def _encoded(picture: Picture, ending: str, quality: int) -> bytes:
-    """The bytes of a picture's file, with its recipe; a sheet has none, for no request alone makes it."""
-    recipe = None if picture.sheet else Recipe(picture.request, **picture.facts, pixels=pixel_hash(picture.image)).to_json()
-    return encode(picture.image, picture.infotext, ending, quality, recipe)
+    """The bytes of a picture's file, with its recipe; a sheet has none, for no request alone makes it, nor has an enlarged picture."""
+    if picture.sheet or not isinstance(picture.request, GenerationRequest):
+        return encode(picture.image, picture.infotext, ending, quality, texts=picture.texts)
+    recipe = Recipe(picture.request, **picture.facts, pixels=pixel_hash(picture.image)).to_json()
+    return encode(picture.image, picture.infotext, ending, quality, recipe, picture.texts)
+
+
+def _label(picture: Picture) -> str:
+    """What a picture's file is called after its job's number."""
+    if picture.sheet:
+        return "grid"
+    return str(picture.request.seed) if isinstance(picture.request, GenerationRequest) else f"upscaled-{picture.place + 1}"
+
+
+def _seed(picture: Picture) -> int:
+    return picture.request.seed if isinstance(picture.request, GenerationRequest) else told_seed(picture.infotext)
+
+
+def told_seed(infotext: str) -> int:
+    """The seed that an infotext tells, 0 where it tells none."""
+    seed = read(infotext).params.get("Seed", "")
+    return int(seed) if seed.isdecimal() and len(seed) < 19 else 0

@@ -13,12 +13,13 @@ import psutil
 
 from webui.core.catalog import Catalog
 from webui.core.errors import BadRequest, EngineError, NotAllowed
+from webui.core.extras import ExtrasRequest
 from webui.core.image_metadata import open_image
-from webui.core.job_request import JobRequest, shown_request
+from webui.core.job_request import JobRequest, makes_model_files
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
-from webui.service.completion import complete, complete_order, complete_script
+from webui.service.completion import complete, complete_extras, complete_order, complete_script
 from webui.service.database import Database, open_database
 from webui.service.gallery import Gallery, SavedPicture
 from webui.service.hashing import Hasher, HashRows
@@ -137,6 +138,8 @@ class Service:
             return self.complete(request)
         if isinstance(request, ScriptRequest):
             return complete_script(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
+        if isinstance(request, ExtrasRequest):
+            return complete_extras(request, self.catalog, self._inputs.size)
         return complete_order(request, self.catalog)
 
     def submit(self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
@@ -322,8 +325,8 @@ class Service:
             supervisor.signal(job_id, "previews")
 
     def _job_changed(self, live: LiveJob) -> None:
-        if live.status == "done" and shown_request(live.row.request) is None:
-            self.refresh_models()  # there is a new file
+        if live.status == "done" and makes_model_files(live.row.request):
+            self.refresh_models()
         self._notify([(live.row.owner, live.row.id)])
 
     def _queue_moved(self) -> None:
