@@ -13,9 +13,11 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from webui.api.envelope import EnvelopeRoute
+from webui.api.extras import add_page_routes
 from webui.api.models import add_model_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
+from webui.core.extras import ExtrasRequest
 from webui.core.image_metadata import RECIPE
 from webui.core.job_request import shown_request
 from webui.core.recipe import read_recipe
@@ -36,6 +38,7 @@ def internal_router(service: Service) -> APIRouter:
     _add_picture_routes(router, service)
     _add_replay_routes(router, service)
     add_model_routes(router, service)
+    add_page_routes(router, service)
 
     @router.get("/ping")
     def ping() -> dict[str, str]:
@@ -272,6 +275,8 @@ class _PageChannel:
             "batch": progress.batch if progress else 0,
             "batches": progress.batches if progress else 0,
         }
+        if isinstance(job.request, ExtrasRequest):
+            snapshot |= {"inputs": job.request.images, "line": job.request.postprocessing()}
         shown = [each.id for each in job.pictures]
         if self.sent.get(job.id) != shown:
             self.sent[job.id] = shown
@@ -281,6 +286,7 @@ class _PageChannel:
                     "version": f"{each.created:.6f}",  # in its address: another database may have another picture of this id
                     "ending": each.path.suffix,
                     "sheet": each.sheet,
+                    "place": each.place,
                     "infotext": each.infotext,
                     "seed": str(each.seed),
                     "width": each.width,
@@ -292,6 +298,8 @@ class _PageChannel:
 
 
 def _tab(job: Job) -> str:
+    if isinstance(job.request, ExtrasRequest):
+        return "extras"
     request = shown_request(job.request)
     if request is None:
         return "merger"

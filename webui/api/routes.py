@@ -1,6 +1,7 @@
 """The routes of /sdapi/v1: JSON in and out as A1111's clients speak it, over what Service offers."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +14,9 @@ from fastapi.responses import JSONResponse
 from webui.api import convert, scripts
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
+from webui.api.extras import add_extras_routes, add_upscaler_lists
 from webui.core import errors
-from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import LATENT_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, EaselError, EngineError, MissingModel
 from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
@@ -38,8 +40,11 @@ def sdapi_router(service: Service, settings: Settings) -> APIRouter:
 def _add_generation(router: APIRouter, service: Service) -> None:
     waiting = CapacityLimiter(WAITING)
 
+    async def wait(work: Callable[[], Any]) -> Any:
+        return await to_thread.run_sync(work, limiter=waiting, abandon_on_cancel=True)  # so that the server can stop
+
     async def answer(body: wire.Generation) -> Response:
-        return await to_thread.run_sync(generate, service, body, limiter=waiting, abandon_on_cancel=True)  # so that the server can stop
+        return await wait(lambda: generate(service, body))
 
     @router.post("/txt2img", response_model=wire.Pictures)
     async def txt2img(body: wire.Txt2Img) -> Response:
@@ -55,6 +60,8 @@ def _add_generation(router: APIRouter, service: Service) -> None:
     def png_info(body: wire.PngInfo) -> wire.PngInfoAnswer:
         """The infotext that a picture carries."""
         return wire.PngInfoAnswer(**convert.png_info(body.image))
+
+    add_extras_routes(router, service, wait, _failure)
 
 
 def generate(service: Service, body: wire.Generation) -> Response:
@@ -238,10 +245,7 @@ def _add_lists(router: APIRouter, service: Service) -> None:
         """The scripts with their arguments, in the order of `script_args`."""
         return scripts.script_infos()
 
-    @router.get("/upscalers")
-    def upscalers() -> list[wire.Upscaler]:
-        """What makes pictures larger."""
-        return [wire.Upscaler(name=name) for name in PIXEL_UPSCALERS]
+    add_upscaler_lists(router, service)
 
     @router.get("/latent-upscale-modes")
     def latent_upscale_modes() -> list[wire.LatentUpscaler]:

@@ -27,6 +27,7 @@ from webui.service.inputs import InputStore, inputs_folder
 from webui.service.job import Job, LiveJob, shown_pictures, stored_job
 from webui.service.model_rows import ModelRows
 from webui.service.models import Models
+from webui.service.output_folders import OutputFolders
 from webui.service.phrases import Phrases
 from webui.service.preferences import PreferenceStore
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
@@ -77,6 +78,7 @@ class Service:
         self._queue = JobQueue(database, queue_limit)
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self._inputs = InputStore(inputs_folder(settings.data_dir))
+        self.output_folders = OutputFolders(settings.outputs_dir, self._inputs.add)
         self._preferences = PreferenceStore(database)
         self._hasher = Hasher(catalog, self.models.take_unhashed)
         self._listeners: dict[int, Listener] = {}
