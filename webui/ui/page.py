@@ -9,13 +9,13 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, img2img, merger, outpaint, png_info, studio, txt2img
+from webui.ui import actions, extras, img2img, merger, outpaint, png_info, studio, txt2img
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("easel.js", "result.js", "batch.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "orders.js")
-STYLES = ("icons.css", "easel.css", "parts.css")
+SCRIPTS = ("easel.js", "result.js", "batch.js", "canvas.js", "inspector.js", "cards.js", "complete.js", "orders.js", "extras.js")
+STYLES = ("icons.css", "easel.css", "parts.css", "extras.css")
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
 
@@ -32,6 +32,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
         ):  # own tabs: Gradio's mount a tab when it is first opened, so nothing could be sent there
             with gr.Column(elem_id=f"tab_{module.__name__.rpartition('.')[2]}", elem_classes=["tab-panel"]):
                 studios.append(module.build())
+        with gr.Column(elem_id="tab_extras", elem_classes=["tab-panel"]):
+            upscaling = extras.build()
         with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
             png_info.build()
         with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
@@ -40,9 +42,14 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
         _wire_cards(studios, quick, service)
-        _wire_start(page, studios, quick, merging, service)
-        lists = [*merging.checkpoints, *merging.vaes]
-        refresh.click(lambda: _refreshed(service, quick, merging), None, [quick["checkpoint"], quick["vae"], *lists], **QUIET)
+        _wire_start(page, studios, quick, merging, upscaling, service)
+        lists = [*merging.checkpoints, *merging.vaes, *upscaling.lists]
+        refresh.click(
+            lambda: _refreshed(service, quick, merging) | upscaling.choices(service),
+            None,
+            [quick["checkpoint"], quick["vae"], *lists],
+            **QUIET,
+        )
     page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_PAUSE
     return page
 
@@ -175,7 +182,14 @@ def _wire_cards(studios: list[Studio], quick: dict[str, Component], service: Ser
     studio.bridge("quick", "checkpoint").checkpoint(on_card, sizes, [quick["checkpoint"], *sizes], **QUIET)
 
 
-def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Component], merging: merger.Merger, service: Service) -> None:
+def _wire_start(
+    page: gr.Blocks,
+    studios: list[Studio],
+    quick: dict[str, Component],
+    merging: merger.Merger,
+    upscaling: extras.Extras,
+    service: Service,
+) -> None:
     """On every visit: today's models, the browser's drafts, the checkpoint's native size."""
     groups = {"quick": quick} | {each.name: each.widgets for each in studios}
     groups |= {each.scripts.group: each.scripts.widgets for each in studios if each.scripts}
@@ -185,7 +199,8 @@ def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Compone
     def on_load(drafts: Any) -> dict[Component, Any]:
         start = actions.start_values(service, drafts)
         filled = {groups[tab][name]: value for tab, values in start.items() if tab in groups for name, value in values.items()}
-        return filled | merging.choices(service) | {first: {"started": True}}
+        return filled | merging.choices(service) | upscaling.start(service, drafts) | {first: {"started": True}}
 
-    outputs = [widget for widgets in groups.values() for widget in widgets.values()] + [*merging.checkpoints, *merging.vaes, first]
+    outputs = [widget for widgets in groups.values() for widget in widgets.values()]
+    outputs += [*merging.checkpoints, *merging.vaes, *upscaling.widgets.values(), first]
     page.load(on_load, [first], outputs, js="() => [easel.drafts()]", **QUIET)

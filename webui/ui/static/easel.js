@@ -71,7 +71,7 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 
 // --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
 
-easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", merger: "Checkpoint merger" };
+easel.tabNames = { txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", extras: "Extras", png_info: "PNG info", merger: "Checkpoint merger" };
 easel.currentTab = () => document.documentElement.dataset.tab;
 
 easel.openTab = (tab) => {
@@ -243,6 +243,10 @@ easel.sendTo = async (target, text, source) => {
     easel.openTab("png_info");
     return easel.inspector.load(source);
   }
+  if (target === "extras") {
+    easel.openTab("extras");
+    return easel.extras.load(source);
+  }
   const tab = target === "inpaint" ? "img2img" : target;
   easel.openTab(tab);
   if (text) easel.fire(tab, "fill", { text });
@@ -273,6 +277,7 @@ easel.dropTarget = (event) => {
   const inspector = event.target.closest?.("#pnginfo_panel");
   if (inspector) return { node: inspector, take: (file) => easel.inspector.load(file) };
   const tab = easel.currentTab();
+  if (tab === "extras") return { node: easel.extras.drop, take: (file) => easel.extras.load(file), takeAll: (files) => easel.extras.addAll(files) };
   if (tab === "png_info") return { node: document.getElementById("pnginfo_panel"), take: (file) => easel.inspector.load(file) };
   if (!easel.generators.includes(tab)) return null;
   return { node: document.getElementById(`${tab}_prompt`), take: (file) => easel.readInto(tab, file) };
@@ -339,7 +344,7 @@ easel.somethingIsOpen = () => Array.from(document.querySelectorAll("dialog[open]
 easel.watchKeys = () => document.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
   const tab = easel.currentTab();
-  if (!easel.generators.includes(tab)) return;
+  if (tab !== "extras" && !easel.generators.includes(tab)) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     event.stopPropagation();
@@ -378,7 +383,7 @@ easel.start = (flagTheme) => {
     if (!document.body) return;
     easel.applyTheme(easel.stored("theme", null) ?? (flagTheme || usual));
     const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
-    if (views < 6 || !easel.inspector || !easel.status) return;
+    if (views < 7 || !easel.extras || !easel.inspector || !easel.status) return;
     clearInterval(wait);
     easel.nameIcons();
     easel.showSlots(1);
