@@ -30,6 +30,7 @@ from webui.api.v1 import v1_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, EngineError, MissingModel, StorageError
 from webui.core.event import Control, Event, Picture
+from webui.core.extras import ExtrasRequest
 from webui.core.logs import start_log
 from webui.core.model_listing import model_at
 from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
@@ -123,12 +124,15 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.conditioning import ConditioningCache
     from webui.engine.converted import FOLDER as CONVERTED
     from webui.engine.device import choose_device, share_cores
+    from webui.engine.extras import run_extras
     from webui.engine.generate import generate
     from webui.engine.load_progress import LoadProgress
     from webui.engine.merge import merge
     from webui.engine.provenance import environment, recorded
     from webui.engine.saving import save
     from webui.engine.study import NO_STUDY, Study
+    from webui.engine.upscalers import UpscalerStore
+    from webui.engine.upscaling import make_enlarge
     from webui.engine.weights import keep_weights
     from webui.engine.xray.run import run_xray
     from webui.training.jobs import train_file
@@ -143,6 +147,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     load = _loader(catalog, cache, device)
     networks, embeddings = _networks(catalog)
     inputs = InputStore(inputs_folder(settings.data_dir))
+    upscalers = UpscalerStore(lambda name: catalog.find_upscaler(name).path, device)
     conditionings = ConditioningCache()
 
     def load_alone(checkpoint: str) -> "DiffusionModel":
@@ -166,6 +171,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             networks=networks.of,
             embeddings=embeddings.now,
             guide=lambda model, asked: make_guide(model, asked, catalog.find_aesthetic(asked.embedding).path, settings.clip_dir),
+            enlarge=make_enlarge(upscalers.load),
             conditionings=conditionings,
             free_caches=cache.keep_newest,
             follow=progress.follow,
@@ -187,6 +193,9 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         ),
         MergeRecipe: lambda recipe, control: merge(
             recipe, control, find_checkpoint=catalog.find_checkpoint, find_vae=catalog.find_vae, folder=folder
+        ),
+        ExtrasRequest: lambda request, control: run_extras(
+            request, control, read_input=lambda sha256: inputs.path(sha256).read_bytes(), load=upscalers.load
         ),
         SaveOrder: lambda order, control: save(order, control, load=load, folder=folder),
         TrainingRequest: lambda request, control: train_file(

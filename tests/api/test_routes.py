@@ -447,7 +447,8 @@ def test_the_documentation_lists_every_route(app: FastAPI) -> None:
     names = """txt2img img2img png-info progress interrupt skip options sd-models sd-vae samplers schedulers cmd-flags memory
     refresh-checkpoints refresh-vae refresh-loras refresh-embeddings loras embeddings hypernetworks prompt-styles upscalers
         latent-upscale-modes scripts script-info interrogate extensions unload-checkpoint reload-checkpoint
-    create/embedding create/hypernetwork train/embedding train/hypernetwork"""
+    create/embedding create/hypernetwork train/embedding train/hypernetwork
+    extra-single-image extra-batch-images realesrgan-models face-restorers"""
     assert set(app.openapi()["paths"]) == {f"/sdapi/v1/{name}" for name in names.split()}
 
 

@@ -12,7 +12,7 @@ from webui.core.hires import HiresFix
 from webui.core.image_metadata import RECIPE, encode, read_infotext
 from webui.core.recipe import Recipe, differences, pixel_hash, read_recipe, used_files
 from webui.core.refiner import Refiner
-from webui.core.request import GenerationRequest, InitImage, Inpaint
+from webui.core.request import GenerationRequest, InitImage, Inpaint, TiledUpscale
 from webui.core.settings import parse_flags
 
 INIT = InitImage(image="a" * 64, inpaint=Inpaint(mask="b" * 64))
@@ -84,3 +84,15 @@ def test_used_files_are_those_of_the_request_and_the_embeddings_that_the_infotex
     assert set(used_files(refined, "", catalog)) == {*files, "checkpoint b.safetensors"} - {"embedding soft"}
     again = replace(request, hires=HiresFix(checkpoint="b.safetensors", prompt="x <lora:wash:1>"))
     assert set(used_files(again, "", catalog)) == {*files, "checkpoint b.safetensors", "lora wash"} - {"embedding soft"}
+
+
+def test_the_models_of_upscalers_are_among_the_used_files(tmp_path: Path) -> None:
+    for place in ("models/Stable-diffusion/a.safetensors", "models/ESRGAN/4x.pth", "models/upscalers/fine.safetensors"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(place.encode())
+    catalog = Catalog(parse_flags(["--data-dir", str(tmp_path)], {}))
+    request = GenerationRequest(checkpoint="a.safetensors", vae="None", hires=HiresFix(upscaler="4x"))
+    assert set(used_files(request, "", catalog)) == {"checkpoint a.safetensors", "upscaler 4x"}
+    tiles = InitImage(image="x", upscale=TiledUpscale(upscaler="fine"))
+    assert set(used_files(replace(request, hires=None, init=tiles), "", catalog)) == {"checkpoint a.safetensors", "upscaler fine"}
+    assert set(used_files(replace(request, hires=HiresFix(upscaler="Lanczos")), "", catalog)) == {"checkpoint a.safetensors"}

@@ -69,6 +69,27 @@ def test_pixel_upscalers_equal_passes_composed_by_hand(model, monkeypatch, upsca
     assert relative(seen[1] * model.scaling_factor, by_hand) < 1e-4
 
 
+def test_an_upscaler_s_model_makes_the_picture_that_the_second_pass_begins_with(model):
+    seen = []
+
+    def enlarge(image: Image.Image, size: tuple[int, int], upscaler: str) -> Image.Image:
+        seen.append((image.size, size, upscaler))
+        return image.resize(size, Image.Resampling.NEAREST)
+
+    told, plain = (
+        list(
+            generate(
+                replace(TWICE, hires=replace(HIRES, upscaler=name)), Script(), load=lambda asked: model, open_input={}.__getitem__, **more
+            )
+        )
+        for name, more in (("4x-Sharp", {"enlarge": enlarge}), ("Nearest", {}))
+    )
+    assert seen == [((64, 64), (96, 96), "4x-Sharp")]
+    images = [event.pictures[0] for events in (told, plain) for event in events if isinstance(event, Pictures)]
+    assert images[0].image.tobytes() == images[1].image.tobytes()
+    assert "Hires upscaler: 4x-Sharp" in images[0].infotext
+
+
 def test_every_field_of_the_second_pass_counts_in_it_alone(model, monkeypatch):
     second = HiresFix(scale=1.5, denoising_strength=0.6, steps=4, sampler="Euler", schedule_type="Uniform", cfg_scale=CFG)
     second = replace(second, prompt="a blue star", negative_prompt="grey")
@@ -207,7 +228,7 @@ def test_a_pass_has_the_networks_of_its_own_prompt(model):
     [
         (HiresFix(scale=5), "hires scale 5"),
         (HiresFix(denoising_strength=float("nan")), "hires denoising strength"),
-        (HiresFix(upscaler="ESRGAN"), "hires upscaler 'ESRGAN'"),
+        (HiresFix(upscaler=" "), "hires upscaler ' '"),
         (HiresFix(width=4104), "hires width"),
         (HiresFix(sampler="Warp"), "sampler 'Warp'"),
         (HiresFix(schedule_type="Warp"), "schedule type 'Warp'"),

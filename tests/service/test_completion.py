@@ -13,13 +13,14 @@ from PIL import Image
 from tests.service.conftest import write_checkpoint
 from webui.core.catalog import Catalog
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
+from webui.core.extras import ExtrasRequest
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
 from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.core.settings import PREFERENCES, Settings
-from webui.service.completion import complete
+from webui.service.completion import complete, complete_extras
 from webui.service.inputs import InputStore
 from webui.service.phrases import Phrases
 
@@ -254,6 +255,21 @@ def test_hires_fix_gets_its_checkpoint_by_name_and_hash(completed: Complete, set
     assert (hires.checkpoint, len(hires.checkpoint_hash)) == ("large.safetensors", 10)
     with pytest.raises(MissingModel, match="gone"):
         completed(hires=HiresFix(checkpoint="gone"))
+
+
+def test_upscalers_are_spelled_as_their_files_are_and_missing_ones_are_refused(completed: Complete, settings: Settings) -> None:
+    settings.upscaler_dirs[1].mkdir(parents=True)
+    (settings.upscaler_dirs[1] / "4x-Sharp.pth").write_bytes(b"x")
+    hires = completed(hires=HiresFix(upscaler="4X-sharp")).hires
+    assert hires is not None
+    assert hires.upscaler == "4x-Sharp"
+    with pytest.raises(MissingModel, match="upscaler 'gone' is not known; choose one of: None, Lanczos, Nearest, 4x-Sharp"):
+        completed(hires=HiresFix(upscaler="gone"))
+    request = ExtrasRequest(images=("0" * 64,), upscaler="lanczos", second_upscaler="4x-sharp.pth")
+    done = complete_extras(request, Catalog(settings), lambda sha256: (64, 64))
+    assert (done.upscaler, done.second_upscaler) == ("Lanczos", "4x-Sharp")
+    with pytest.raises(BadRequest, match="9000x9000 would become"):
+        complete_extras(request, Catalog(settings), lambda sha256: (9000, 9000))
 
 
 @pytest.mark.parametrize(

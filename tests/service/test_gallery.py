@@ -12,7 +12,8 @@ from PIL import Image
 from tests.service.handlers import picture, small
 from webui.core.errors import MissingModel, StorageError
 from webui.core.event import Picture
-from webui.core.image_metadata import read_infotext
+from webui.core.extras import ExtrasRequest
+from webui.core.image_metadata import RECIPE, read_infotext
 from webui.core.request import GenerationRequest
 from webui.service import files as files_module
 from webui.service import gallery as module
@@ -160,3 +161,23 @@ def test_rows_name_paths_below_the_outputs_so_that_the_folder_may_move(
     save(Gallery(database, tmp_path / "one", tmp_path / "tmp"), 5)
     os.rename(tmp_path / "one", tmp_path / "two")
     assert Gallery(database, Path(rewrite(tmp_path / "two")), tmp_path / "tmp").of_job("job")[0].path.is_file()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+def test_enlarged_pictures_keep_their_text_and_get_the_line_and_no_recipe(gallery: Gallery, kind: str) -> None:
+    text, line = "a fox\nSteps: 1, Seed: 7", "Postprocess upscale by: 2, Postprocess upscaler: Lanczos"
+    request = ExtrasRequest(images=("a" * 64, "b" * 64), upscaler="Lanczos")
+    made = [
+        Picture(Image.new("RGB", (32, 32)), request.single(place), text, place=place, texts={"postprocessing": line, "workflow": "{}"})
+        for place in (1, 0)
+    ]
+    gallery.save(replace(JOB, request=request), made, kind, 80)
+    first, second = gallery.of_job(JOB.id)
+    assert (first.place, second.place, first.seed) == (0, 1, 7)
+    assert first.path.name == f"00012-upscaled-1.{kind}"
+    found = read_infotext(first.path)
+    assert RECIPE not in found.items
+    if kind == "png":
+        assert (found.text, found.items) == (text, {"postprocessing": line, "workflow": "{}"})
+    else:
+        assert found.text == f"{text}, {line}"

@@ -152,6 +152,7 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
         "txt2img": {
             "prompt": "kept",
             "aesthetic.embedding": "gone",
+            "hires.upscaler": "gone",
             "sampler": "gone sampler",
             "seed": "abc",
             "unknown": 1,
@@ -164,6 +165,8 @@ def test_a_draft_comes_back_but_what_is_out_of_date_in_it_does_not(service: Serv
     assert start["txt2img"].pop("styles").value == []
     assert start["txt2img"].pop("hires.checkpoint").value == "Use same checkpoint"
     assert start["txt2img"].pop("refiner.checkpoint").value == "None"
+    upscaler = start["txt2img"].pop("hires.upscaler")
+    assert (upscaler.value, "easel-world-x2" in dict(upscaler.choices)) == ("Latent", True)
     assert start["txt2img"].pop("aesthetic.embedding").value == "None"  # an embedding that is not there any more
     preferred = spread(service.complete(GenerationRequest()), (*SAMPLING, *GUIDANCE))
     assert start["txt2img"] == {"width": 128, "height": 128, "prompt": "kept", **preferred}

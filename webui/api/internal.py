@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from webui.api.asker import CLIENT, asker_of
 from webui.api.envelope import EnvelopeRoute
+from webui.api.extras import add_page_routes
 from webui.api.files import file_answer
 from webui.api.gallery import add_gallery_routes
 from webui.api.models import add_model_routes
@@ -24,6 +25,7 @@ from webui.api.roles import is_guest
 from webui.api.xray import add_xray_routes
 from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
+from webui.core.extras import ExtrasRequest
 from webui.core.image_metadata import RECIPE
 from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
@@ -48,6 +50,7 @@ def internal_router(service: Service) -> APIRouter:
     add_gallery_routes(router, service)
     add_xray_routes(router, service)
     add_queue_routes(router, service)
+    add_page_routes(router, service)
 
     @router.get("/ping")
     def ping() -> dict[str, str]:
@@ -298,6 +301,8 @@ class _PageChannel:
             "batch": progress.batch if progress else 0,
             "batches": progress.batches if progress else 0,
         }
+        if isinstance(job.request, ExtrasRequest):
+            snapshot |= {"inputs": job.request.images, "line": job.request.postprocessing()}
         shown = [each.id for each in job.pictures]
         if self.sent.get(job.id) != shown:
             self.sent[job.id] = shown
@@ -307,6 +312,7 @@ class _PageChannel:
                     "version": f"{each.created:.6f}",  # in its address: another database may have another picture of this id
                     "ending": each.path.suffix,
                     "sheet": each.sheet,
+                    "place": each.place,
                     "infotext": each.infotext,
                     "seed": str(each.seed),
                     "width": each.width,

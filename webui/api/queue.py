@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from webui.api.asker import Asker, asker_of
+from webui.core.extras import ExtrasRequest
 from webui.core.job_request import shown_request
 from webui.core.request import GenerationRequest
 from webui.core.xray import XrayRequest
@@ -97,6 +98,8 @@ def tab_of(job: Job) -> str:
     """The tab of the page to which a job belongs."""
     if isinstance(job.request, XrayRequest):
         return "xray"
+    if isinstance(job.request, ExtrasRequest):
+        return "extras"
     request = shown_request(job.request)
     if request is None:
         return "merger"

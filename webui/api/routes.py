@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from webui.api import convert, readings, scripts
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
+from webui.api.extras import add_extras_routes, add_upscaler_lists
 from webui.api.failure import failure
 from webui.api.fetching import PictureFetcher
 from webui.api.flags import told_flags
@@ -20,7 +21,7 @@ from webui.api.roles import is_guest
 from webui.api.system import Switch, add_absent_routes, add_switch_routes, add_weights_routes
 from webui.api.training import add_training_routes
 from webui.api.waiting import Patience
-from webui.core.choices import LATENT_UPSCALERS, PIXEL_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
+from webui.core.choices import LATENT_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, MissingModel, NotAllowed
 from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
@@ -62,6 +63,8 @@ def _add_generation(router: APIRouter, service: Service, patience: Patience, fet
     def png_info(body: wire.PngInfo) -> wire.PngInfoAnswer:
         """The infotext that a picture carries."""
         return wire.PngInfoAnswer(**readings.png_info((fetcher.filled(body) if fetcher else body).image))
+
+    add_extras_routes(router, service, patience)
 
 
 def _refuse_to_guests(request: Request, body: wire.Generation) -> None:
@@ -246,10 +249,7 @@ def _add_lists(router: APIRouter, service: Service) -> None:
         """The scripts with their arguments, in the order of `script_args`."""
         return scripts.script_infos()
 
-    @router.get("/upscalers")
-    def upscalers() -> list[wire.Upscaler]:
-        """What makes pictures larger."""
-        return [wire.Upscaler(name=name) for name in PIXEL_UPSCALERS]
+    add_upscaler_lists(router, service)
 
     @router.get("/latent-upscale-modes")
     def latent_upscale_modes() -> list[wire.LatentUpscaler]:

@@ -180,6 +180,47 @@ class Img2Img(Generation):
     include_init_images: bool = False
 
 
+class Extras(Lenient):
+    """What extra-single-image and extra-batch-images share."""
+
+    resize_mode: Int = 0  # 0: by upscaling_resize, 1: to upscaling_resize_w x upscaling_resize_h
+    show_extras_results: bool = True
+    gfpgan_visibility: Float = 0.0
+    codeformer_visibility: Float = 0.0
+    codeformer_weight: Float = 0.0
+    upscaling_resize: Float = 2.0
+    upscaling_resize_w: Int = 512
+    upscaling_resize_h: Int = 512
+    upscaling_crop: bool = True
+    upscaler_1: Text = "None"
+    upscaler_2: Text = "None"
+    extras_upscaler_2_visibility: Float = 0.0
+    upscale_first: bool = False
+
+
+class ExtrasSingle(Extras):
+    image: Picture = ""
+
+
+class FileData(Lenient):
+    data: Picture
+    name: Text = ""
+
+
+class ExtrasBatch(Extras):
+    imageList: list[FileData]
+
+
+class ExtrasPicture(BaseModel):
+    image: str
+    html_info: str
+
+
+class ExtrasPictures(BaseModel):
+    images: list[str]
+    html_info: str
+
+
 class PngInfo(Lenient):
     image: Picture = ""
 
@@ -276,6 +317,17 @@ class Upscaler(BaseModel):
     model_path: str | None = None
     model_url: str | None = None
     scale: float | None = None
+
+
+class RealesrganModel(BaseModel):
+    name: str
+    path: str
+    scale: int
+
+
+class FaceRestorer(BaseModel):
+    name: str
+    cmd_dir: str | None
 
 
 class LatentUpscaler(BaseModel):

@@ -28,6 +28,7 @@ from webui.core.model_names import find_listed, find_mentioned, missing, old_has
 from webui.core.safetensors_header import open_model_file
 from webui.core.settings import Settings
 from webui.core.sidecars import Sidecar, read_sidecars
+from webui.core.upscalers import find_listed_upscaler, list_upscalers
 
 __all__ = ["Catalog", "HashStore", "MemoryHashes", "ModelFile", "ModelIndex", "old_hash_of", "sha256_of"]
 
@@ -120,6 +121,10 @@ class Catalog:
     def aesthetic_embeddings(self) -> list[ModelFile]:
         return list(self._index.files("aesthetic"))
 
+    def upscalers(self) -> list[ModelFile]:
+        """The model files that make pictures larger, as their folders stand now."""
+        return list_upscalers(self._settings)
+
     def refresh(self) -> None:
         """Look for checkpoints and VAEs again; files that did not change are not opened, but for those that had a problem."""
         self._verdicts = {key: verdict for key, verdict in self._verdicts.items() if not verdict[1]}
@@ -165,6 +170,10 @@ class Catalog:
     def find_aesthetic(self, text: str) -> ModelFile:
         """By file name with or without ending and folder; errors as for find_lora."""
         return self._find_mentioned("aesthetic", text)
+
+    def find_upscaler(self, text: str) -> ModelFile:
+        """By name, file name or stem, in any spelling. Raises MissingModel, with the names that there are."""
+        return find_listed_upscaler(text, self.upscalers(), str(self._settings.upscaler_dirs[0]))
 
     def vae_for(self, checkpoint: ModelFile) -> ModelFile | None:
         """What VAE "Automatic" means for a checkpoint, None for its own: the one that its json names, else `automatic_vae`.

@@ -100,7 +100,14 @@ LATENT_UPSCALERS = (  # of hires fix: the first pass's latents are stretched
     *("Latent (nearest)", "Latent (nearest-exact)"),
 )
 PIXEL_UPSCALERS = ("None", "Lanczos", "Nearest")  # the picture is made larger
-UPSCALERS = LATENT_UPSCALERS + PIXEL_UPSCALERS
+UPSCALERS = LATENT_UPSCALERS + PIXEL_UPSCALERS  # those that are always there
+MAX_UPSCALER = 300  # characters of a model's name
+
+
+def check_upscaler(what: str, name: str) -> None:
+    """Raises BadRequest for what cannot be an upscaler's name. Whether there is such a model, only the catalog knows."""
+    if not name.strip() or len(name) > MAX_UPSCALER:
+        raise BadRequest(f"{what} {name[:100]!r} is not known; choose one of: {', '.join(UPSCALERS)}, or a model of the list")
 
 
 def find_sampler(name: str, schedule_type: str = "Automatic") -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from webui.core.extras import ExtrasRequest
 from webui.core.request import GenerationRequest
 
 
@@ -59,14 +60,16 @@ class Preview:
 class Picture:
     """One finished picture: RGB; `request` makes this picture alone; `infotext` is what its file carries; `facts`: "files" and
     "environment" of its recipe, where they are known. A sheet shows pictures of its job, the first of which has `request`; it carries no
-    recipe. `place`: where it stands among the job's pictures, or among its sheets; equal places: as they come."""
+    recipe, nor do pictures that were only made larger. `place`: where it stands among the job's pictures, or among its sheets; equal
+    places: as they come. `texts`: what else its file carries, by name."""
 
     image: Image.Image
-    request: GenerationRequest
+    request: GenerationRequest | ExtrasRequest
     infotext: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     sheet: bool = False
     place: int = 0
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from webui.core.checkpoint_text import checkpoint_items, read_checkpoint
-from webui.core.choices import SAMPLERS, UPSCALERS, find_sampler, find_schedule_type
+from webui.core.choices import SAMPLERS, check_upscaler, find_sampler, find_schedule_type
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.key_values import Values, short, written
@@ -25,7 +25,7 @@ class HiresFix:
     scale: float = 2.0  # of width and height, 1 .. 4; counts where neither `width` nor `height` is set
     width: int = 0  # pixels of the finished picture; one of them alone keeps the proportions, both cut off what is too much
     height: int = 0
-    upscaler: str = "Latent"  # one of UPSCALERS
+    upscaler: str = "Latent"  # one of UPSCALERS, or the name of an upscaler's model
     steps: int = 0
     sampler: str = ""
     schedule_type: str = ""
@@ -44,8 +44,7 @@ class HiresFix:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:  # NaN fails too
                 raise BadRequest(f"hires {name.replace('_', ' ')} {value} is out of range: use {least} to {most}")
-        if self.upscaler not in UPSCALERS:
-            raise BadRequest(f"hires upscaler {self.upscaler!r} is not known; choose one of: {', '.join(UPSCALERS)}")
+        check_upscaler("hires upscaler", self.upscaler)
         if self.prediction_type not in ("", "Automatic", *PREDICTION_TYPES):
             raise BadRequest(f"prediction type {self.prediction_type[:50]!r} of the hires checkpoint is not known")
         find_schedule_type(self.schedule_type)
@@ -154,7 +153,7 @@ def read_hires(values: Values, ours: bool) -> HiresFix | None:
         scale=values.number("Hires upscale", HiresFix.scale, 1, 4),
         width=width,
         height=height,
-        upscaler=values.choice("Hires upscaler", UPSCALERS, HiresFix.upscaler),
+        upscaler=values.text("Hires upscaler") or HiresFix.upscaler,
         steps=values.whole("Hires steps", 0, 0, MAX_STEPS),
         sampler=sampler,
         schedule_type=schedule_type or joined,

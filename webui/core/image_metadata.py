@@ -18,6 +18,8 @@ from webui.core.foreign.translation import Note, Translation
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "TGA", "ICO")  # decoders that only decode
+ORIENTATION = 0x0112  # EXIF
+NO_TEXTS: Mapping[str, str] = {}
 RECIPE = "easel_recipe"  # PNG chunk: JSON with the whole request
 PNG_LEVEL = 4  # of zlib: a quarter of the time of 9 for a few percent more bytes
 JPEG_EXIF_LIMIT = 65_533  # bytes of one JPEG segment
@@ -48,6 +50,15 @@ def open_image(data: bytes) -> Image.Image:
     with contextlib.suppress(Exception):  # a broken EXIF block: the pixels are good
         ImageOps.exif_transpose(image, in_place=True)
     return image
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of the picture in `data` once it is upright, without decoding it. Raises BadRequest for what is no picture."""
+    image = _opened(data)
+    with contextlib.suppress(Exception):  # a broken EXIF block
+        if image.getexif().get(ORIENTATION, 1) >= 5:  # on its side
+            return image.height, image.width
+    return image.size
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -170,11 +181,22 @@ def _foreign(text: str, items: Mapping[str, str]) -> tuple[str, str]:
 
 
 def save_png(
-    image: Image.Image, target: Path | BinaryIO, infotext: str, recipe: Mapping[str, Any] | None = None, level: int = PNG_LEVEL
+    image: Image.Image,
+    target: Path | BinaryIO,
+    infotext: str,
+    recipe: Mapping[str, Any] | None = None,
+    level: int = PNG_LEVEL,
+    texts: Mapping[str, str] = NO_TEXTS,
 ) -> None:
-    """Write `image` as PNG; `infotext` becomes its chunk "parameters", `recipe` (plain data) its chunk "easel_recipe" as JSON."""
+    """Write `image` as PNG; `infotext` becomes its chunk "parameters", `recipe` (plain data) its chunk "easel_recipe" as JSON.
+
+    texts: further chunks by their keywords; those whose keyword no chunk can have are left out.
+    """
     chunks = PngInfo()
     _add_chunk(chunks, "parameters", infotext)
+    for name, text in texts.items():
+        if 0 < len(name) < 80 and name.isascii() and name.isprintable():
+            _add_chunk(chunks, name, text)
     if recipe is not None:
         _add_chunk(chunks, RECIPE, json.dumps(recipe, separators=(",", ":")))
     image.save(target, "PNG", pnginfo=chunks, compress_level=level)
@@ -189,17 +211,27 @@ def _add_chunk(chunks: PngInfo, name: str, text: str) -> None:
         chunks.add_itxt(name, text.encode("utf-8", "replace").decode("utf-8"))
 
 
-def encode(image: Image.Image, infotext: str, format: str, quality: int = 80, recipe: Mapping[str, Any] | None = None) -> bytes:
+def encode(
+    image: Image.Image,
+    infotext: str,
+    format: str,
+    quality: int = 80,
+    recipe: Mapping[str, Any] | None = None,
+    texts: Mapping[str, str] = NO_TEXTS,
+) -> bytes:
     """The picture as a file's bytes, infotext and recipe inside. format: "png", "jpg" or "webp"; quality (1 .. 100): of the last two.
 
-    A JPEG has room for 64 kB of both together: what does not fit is left out, the recipe first.
+    A JPEG has room for 64 kB of both together: what does not fit is left out, the recipe first. texts: what else is told, by name; files
+    but PNGs have one text only, which then ends with what the name "postprocessing" tells, as the field writes it.
     """
     buffer = io.BytesIO()
     described = f"{RECIPE}:{json.dumps(recipe, separators=(',', ':'))}" if recipe is not None else ""
     if format == "png":
-        save_png(image, buffer, infotext, recipe)
+        save_png(image, buffer, infotext, recipe, texts=texts)
     elif format in ("jpg", "jpeg", "webp"):
-        blocks = [make_exif(infotext, described), make_exif(infotext)] if infotext or described else []
+        more = texts.get("postprocessing", "")
+        comment = ", ".join(filter(None, [infotext.rstrip(), more])) if more else infotext
+        blocks = [make_exif(comment, described), make_exif(comment)] if comment or described else []
         kind = "WEBP" if format == "webp" else "JPEG"
         limit = JPEG_EXIF_LIMIT if kind == "JPEG" else None
         exif = next((block for block in blocks if limit is None or len(block) <= limit), b"")

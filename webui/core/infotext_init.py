@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES
+from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, RESIZE_MODES
 from webui.core.key_values import Values, short, written
 from webui.core.request import MAX_SIDE, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.soft_inpainting import ENABLED, read_soft, soft_items
@@ -158,6 +158,6 @@ def _upscale(values: Values) -> TiledUpscale | None:
         return None
     return TiledUpscale(
         scale=values.number("SD upscale scale", TiledUpscale.scale, 1, 8),
-        upscaler=values.choice("SD upscale upscaler", PIXEL_UPSCALERS, TiledUpscale.upscaler),
+        upscaler=values.text("SD upscale upscaler") or TiledUpscale.upscaler,
         overlap=values.whole("SD upscale overlap", TiledUpscale.overlap, 0, 512),
     )

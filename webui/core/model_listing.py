@@ -168,7 +168,7 @@ def same_file(one: Path, other: Path) -> bool:
 def without_ending(name: str) -> str:
     """`name` without the ending of a model file."""
     lower = name.lower()
-    for ending in (*VAE_BESIDE, ".safetensors", ".ckpt", ".pt", ".bin"):
+    for ending in (*VAE_BESIDE, ".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
         if lower.endswith(ending):
             return name[: -len(ending)]
     return name

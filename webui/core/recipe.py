@@ -12,6 +12,7 @@ from webui.core.catalog import HASHED_AT_ONCE, Catalog, ModelFile
 from webui.core.infotext import read
 from webui.core.networks import extract_networks
 from webui.core.request import GenerationRequest
+from webui.core.upscalers import needs_model
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,20 @@ def used_files(request: GenerationRequest, infotext: str, catalog: Catalog) -> d
     for use in (use for prompt in prompts for use in extract_networks(prompt)[1]):
         if use.kind in find:
             found[f"{use.kind} {use.name}"] = find[use.kind](use.name)
+    for upscaler in filter(needs_model, used_upscalers(request)):
+        found[f"upscaler {upscaler}"] = catalog.find_upscaler(upscaler)
     if request.aesthetic is not None:
         found[f"aesthetic {request.aesthetic.embedding}"] = catalog.find_aesthetic(request.aesthetic.embedding)
     called = {part.partition(":")[0].strip() for part in read(infotext).params.get("TI hashes", "").split(",")} - {""}
     found |= {f"embedding {file.stem}": file for file in catalog.embeddings() if file.stem in called}
     known = {role: file if file.size > HASHED_AT_ONCE else catalog.with_hash(file) for role, file in found.items()}
     return {role: file.sha256 for role, file in known.items() if file.sha256}
+
+
+def used_upscalers(request: GenerationRequest) -> list[str]:
+    """The upscalers that a request names."""
+    tiles = request.init.upscale if request.init else None
+    return [part.upscaler for part in (request.hires, tiles) if part is not None]
 
 
 def differences(then: Recipe, now: Recipe) -> list[str]:

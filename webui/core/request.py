@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES, TILINGS, find_sampler
+from webui.core.choices import LATENT_UPSCALERS, MASKED_CONTENT, OUTPAINT_WAYS, RESIZE_MODES, TILINGS, check_upscaler, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import GuidanceOptions
@@ -77,7 +77,7 @@ class TiledUpscale:
     """SD upscale: the init image is made larger, and repainted in tiles of the request's size, which overlap."""
 
     scale: float = 2.0  # 1 .. 8
-    upscaler: str = "None"  # one of PIXEL_UPSCALERS
+    upscaler: str = "None"  # one of PIXEL_UPSCALERS, or the name of an upscaler's model
     overlap: int = 64  # pixels, 0 .. 512
 
 
@@ -358,5 +358,8 @@ def _check_outpaint(outpaint: Outpaint) -> None:
 def _check_upscale(upscale: TiledUpscale) -> None:
     _check_range("scale", upscale.scale, 1, 8)
     _check_range("overlap", upscale.overlap, 0, 512)
-    if upscale.upscaler not in PIXEL_UPSCALERS:
-        raise BadRequest(f"upscaler {upscale.upscaler!r} is not known; choose one of: {', '.join(PIXEL_UPSCALERS)}")
+    check_upscaler("upscaler", upscale.upscaler)
+    if upscale.upscaler in LATENT_UPSCALERS:
+        raise BadRequest(
+            f"upscaler {upscale.upscaler!r} works on latents; SD upscale needs one that works on pictures, Lanczos for instance"
+        )

@@ -19,6 +19,9 @@ from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 MINIATURE = Path("models/Stable-diffusion/easel-miniature.safetensors")  # below PROJECT_DIR
 MAX_WORKERS = 256
+UPSCALERS = Path("models/upscalers")  # below PROJECT_DIR, too: the upscaler that ships with Easel
+UPSCALER_FOLDERS = ("upscalers", "ESRGAN", "RealESRGAN", "SwinIR", "DAT")  # of models/
+UPSCALER_FLAGS = ("esrgan", "realesrgan", "swinir", "dat")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Credentials = tuple[tuple[str, StoredPassword], ...]  # (user, what is kept of the password) pairs
 Pairs = tuple[tuple[str, str], ...]  # (user, password)
@@ -38,11 +41,11 @@ IGNORED_SWITCHES = (
     "--xformers-flash-attention"
 )
 IGNORED_WITH_VALUE = (
-    "--bsrgan-models-path --clip-models-path --codeformer-models-path --config --cors-allow-origins-regex --dat-models-path "
-    "--esrgan-models-path --freeze-settings-in-sections --freeze-specific-settings --gfpgan-dir --gfpgan-model --gfpgan-models-path "
+    "--bsrgan-models-path --clip-models-path --codeformer-models-path --config --cors-allow-origins-regex "
+    "--freeze-settings-in-sections --freeze-specific-settings --gfpgan-dir --gfpgan-model --gfpgan-models-path "
     "--gradio-allowed-path --gradio-img2img-tool --gradio-inpaint-tool --ldsr-models-path --localizations-dir --max-batch-count --ngrok "
-    "--ngrok-options --ngrok-region --precision --realesrgan-models-path --scunet-models-path --styles-file --sub-quad-chunk-threshold "
-    "--sub-quad-kv-chunk-size --sub-quad-q-chunk-size --swinir-models-path --textual-inversion-templates-dir --timeout-keep-alive "
+    "--ngrok-options --ngrok-region --precision --scunet-models-path --styles-file --sub-quad-chunk-threshold "
+    "--sub-quad-kv-chunk-size --sub-quad-q-chunk-size --textual-inversion-templates-dir --timeout-keep-alive "
     "--ui-config-file --ui-settings-file --vae-path"
 )
 
@@ -58,6 +61,7 @@ class Settings:
     embeddings_dirs: tuple[Path, ...]
     hypernetwork_dirs: tuple[Path, ...]
     aesthetic_dirs: tuple[Path, ...]
+    upscaler_dirs: tuple[Path, ...]  # the last one is that of the upscaler that ships with Easel
     clip_dir: Path  # CLIP itself, for aesthetic gradients
     builtin_checkpoint: Path  # the miniature, offered whatever data_dir is
     outputs_dir: Path
@@ -170,6 +174,8 @@ def _parser() -> ArgumentParser:
     add("--models-dir", metavar="DIR", type=Path, help="folder with Stable-diffusion/, VAE/, Lora/, hypernetworks/; else DATA_DIR/models")
     for kind in ("ckpt", "vae", "lora", "embeddings", "hypernetwork"):
         add(f"--{kind}-dir", metavar="DIR", type=Path, help="one more folder to look in")
+    for kind in UPSCALER_FLAGS:
+        add(f"--{kind}-models-path", metavar="DIR", type=Path, help="one more folder with upscalers")
     add("--ckpt", metavar="FILE", help="checkpoint to start with: a path or a name")
     add("--medvram", action="store_true", help="CUDA: keep text encoders, UNet and VAE on the card only while they work")
     add("--lowvram", action="store_true", help="CUDA: as --medvram, and bring the UNet to the card layer by layer; slow")
@@ -219,6 +225,7 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
         embeddings_dirs=_folders(data / "embeddings", flags.embeddings_dir),
         hypernetwork_dirs=_folders(models / "hypernetworks", flags.hypernetwork_dir),
         aesthetic_dirs=(models / "aesthetic_embeddings",),
+        upscaler_dirs=_upscaler_folders(models, flags),
         clip_dir=models / "CLIP",
         builtin_checkpoint=PROJECT_DIR / MINIATURE,
         outputs_dir=data / "outputs",
@@ -273,6 +280,12 @@ def _check_workers(flags: Namespace) -> None:
 
 def _folders(default: Path, extra: Path | None) -> tuple[Path, ...]:
     return (default,) if extra is None else (default, extra.expanduser().absolute())
+
+
+def _upscaler_folders(models: Path, flags: Namespace) -> tuple[Path, ...]:
+    named = (getattr(flags, f"{kind}_models_path") for kind in UPSCALER_FLAGS)
+    extra = [folder.expanduser().absolute() for folder in named if folder is not None]
+    return tuple(dict.fromkeys([*(models / name for name in UPSCALER_FOLDERS), *extra, PROJECT_DIR / UPSCALERS]))
 
 
 def _credentials(flags: Namespace, exposed: bool) -> tuple[Credentials, Credentials, Credentials]:

@@ -29,6 +29,7 @@ from webui.engine.sampling import Count, Outcome, image_noise, sampled
 from webui.engine.sources import make_source
 from webui.engine.stage import Stage
 from webui.engine.study import NO_STUDY, Study
+from webui.engine.upscaling import FILTERS_ALONE, Enlarge
 
 OVERFLOWED = "the UNet overflowed in 16-bit arithmetic and works in 32 bits for this job, which is slower; --no-half saves the first try"
 
@@ -42,6 +43,7 @@ def generate(
     networks: Callable[[str], Networks] = Networks,
     embeddings: Callable[[], Mapping[str, Embedding]] = dict,
     guide: Callable[[DiffusionModel, Aesthetic], Guide] = no_guide,
+    enlarge: Enlarge = FILTERS_ALONE,
     conditionings: ConditioningCache | None = None,
     free_caches: Callable[[], None] = give_memory_back,
     follow: Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]] = at_once,
@@ -51,9 +53,9 @@ def generate(
 
     load: request -> the model with the request's checkpoint and VAE. open_input: sha256 -> picture. networks: prompt -> those that it
     calls. embeddings: those that prompts may call, by name; only those that are called are looked up, and those that do not fit the
-    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. conditionings: those of the jobs
-    before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and tells how far it is. study: looks
-    into the run.
+    model are not used. guide: what the prompt is drawn to where a request has aesthetic gradients. enlarge: by an upscaler.
+    conditionings: those of the jobs before. free_caches: lets go of what can be had again, when memory runs out. follow: runs `load` and
+    tells how far it is. study: looks into the run.
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
@@ -66,14 +68,14 @@ def generate(
         draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
         patches = called[number].text_patches
         encoder = Encoder(model, request.clip_skip, options.emphasis, options.old_timelines, words, draw, patches, cache)
-        source = make_source(one, model, open_input)
+        source = make_source(one, model, open_input, enlarge)
         again = request.hires if number else None
         first_pass = full_calls(request) if number else None
         return Job(one, model, source, called[number], encoder, free_caches, study, again, first_pass)
 
     with closing(Stage(load, follow)) as stage:
         try:
-            yield from _batches(Passes(request, asked, called, stage, make_job, open_input, study), control)
+            yield from _batches(Passes(request, asked, called, stage, make_job, open_input, enlarge, study), control)
         except (MemoryError, RuntimeError) as error:
             if stage.model is None or not is_out_of_memory(error):
                 raise

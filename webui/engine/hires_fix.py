@@ -20,7 +20,7 @@ def two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[G
     if hires.image:
         second = yield from passes.job(1)
         with torch.inference_mode():
-            larger = larger_images(second.model, [passes.open_input(hires.image)] * len(singles), hires, size)
+            larger = larger_images(second.model, [passes.open_input(hires.image)] * len(singles), hires, size, passes.enlarge)
         count = Count(batch + 1, passes.request.batch_count, second.plan.steps)
         yield count.progress
     else:
@@ -35,7 +35,7 @@ def two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[G
         with torch.inference_mode():
             if stopped:
                 return decode_latents(passes.model, latents), True
-            larger = larger_latents(passes.model, latents, hires, size)
+            larger = larger_latents(passes.model, latents, hires, size, passes.enlarge)
         second = yield from passes.job(1)
         check_same_latents(first.model, second.model, hires.upscaler)
     noise = image_noise(second, singles)

@@ -26,6 +26,7 @@ from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Source
 from webui.engine.stage import Stage
 from webui.engine.study import Asked, Study
+from webui.engine.upscaling import Enlarge
 
 HASH_DIGITS = 12  # of an embedding's sha256 in the infotext
 
@@ -128,6 +129,7 @@ class Passes:
     stage: Stage
     make_job: Callable[[int, GenerationRequest, DiffusionModel], Job]
     open_input: Callable[[str], Image.Image]
+    enlarge: Enlarge
     study: Study
     jobs: dict[tuple[int, bool], Job] = field(default_factory=dict)
 

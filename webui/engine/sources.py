@@ -26,7 +26,7 @@ from webui.engine.latents import FACTOR, encode_image, encode_masked, encode_not
 from webui.engine.masking import Region, Size
 from webui.engine.model import DiffusionModel
 from webui.engine.soft_inpainting import soft_mask, soft_region
-from webui.engine.upscaling import upscale_image
+from webui.engine.upscaling import FILTERS_ALONE, Enlarge
 
 LATENT_UPSCALE = RESIZE_MODES[3]
 PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
@@ -298,8 +298,13 @@ def _shown_nothing(model: DiffusionModel, size: Size) -> Tensor | None:
     return encode_nothing(model, size) if model.family.inpainting else None
 
 
-def make_source(request: GenerationRequest, model: DiffusionModel, open_input: Callable[[str], Image.Image]) -> Source:
-    """The source that the request asks for. open_input: sha256 -> picture. Raises BadRequest where pictures or mask do not fit."""
+def make_source(
+    request: GenerationRequest, model: DiffusionModel, open_input: Callable[[str], Image.Image], enlarge: Enlarge = FILTERS_ALONE
+) -> Source:
+    """The source that the request asks for. open_input: sha256 -> picture; enlarge: for SD upscale.
+
+    Raises BadRequest where pictures or mask do not fit.
+    """
     init, size = request.init, (request.width, request.height)
     if init is None:
         return FromNoise(model, size)
@@ -313,17 +318,17 @@ def make_source(request: GenerationRequest, model: DiffusionModel, open_input: C
         outpaint = init.outpaint.settled(*image.size)
         return (FromExtension if outpaint.way == "Easel" else FromWindows)(model, masking.flatten(image), outpaint)
     if init.upscale is not None:
-        return FromTiles(model, _enlarged(masking.flatten(image), init.upscale), size, init.upscale.overlap)
+        return FromTiles(model, _enlarged(masking.flatten(image), init.upscale, enlarge), size, init.upscale.overlap)
     if init.resize_mode == LATENT_UPSCALE and max(image.size) > MAX_SIDE:
         raise BadRequest(f"a picture of {image.width}x{image.height} is too large for latent upscale; use another resize mode")
     return FromImage(model, image, size, init)
 
 
-def _enlarged(image: Image.Image, upscale: TiledUpscale) -> Image.Image:
+def _enlarged(image: Image.Image, upscale: TiledUpscale, enlarge: Enlarge) -> Image.Image:
     """Upscaler "None" leaves the picture as it is, as the field does."""
     size = (int(image.width * upscale.scale), int(image.height * upscale.scale))
     if upscale.upscaler == "None":
         size = image.size
     if max(size) > LARGEST:
         raise BadRequest(f"a picture of {size[0]}x{size[1]} is larger than {LARGEST} pixels a side; upscale it by less")
-    return upscale_image(image, size, upscale.upscaler)
+    return enlarge(image, size, upscale.upscaler)

@@ -10,9 +10,10 @@ from typing import Any
 from PIL import Image
 
 from webui.core.catalog import Catalog, ModelFile
-from webui.core.choices import SAMPLERS, SamplerChoice, find_sampler
+from webui.core.choices import LATENT_UPSCALERS, SAMPLERS, SamplerChoice, find_sampler
 from webui.core.dynamic_prompt import resolve
 from webui.core.errors import BadModelFile, BadRequest
+from webui.core.extras import ExtrasRequest
 from webui.core.guidance_options import GuidanceOptions, preferred_guidance
 from webui.core.hires import HiresFix, find_second_sampler
 from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
@@ -20,13 +21,14 @@ from webui.core.networks import extract_networks, hypernetwork_strength, lora_st
 from webui.core.prompt import pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
 from webui.core.refiner import NONE, Refiner
-from webui.core.request import MAX_SIDE, GenerationRequest
+from webui.core.request import MAX_SIDE, GenerationRequest, InitImage
 from webui.core.sampler_options import preferred_options
 from webui.core.scripts.plan import PREVIOUS, Step
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.table import find_script
 from webui.core.styles import with_styles
 from webui.core.training_request import TrainingRequest
+from webui.core.upscalers import settled_upscaler
 from webui.core.xray import Interpolation, XrayRequest
 from webui.service.phrases import Phrases
 
@@ -65,6 +67,7 @@ def complete(
         sampler=sampler,
         schedule_type=schedule_type,
         variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
+        init=_init(request.init, catalog) if request.init else None,
         hires=_hires(request, request.hires, catalog) if request.hires else None,
         refiner=_refiner(request.refiner, checkpoint, catalog) if request.refiner and request.refiner.checkpoint != NONE else None,
     )
@@ -148,6 +151,17 @@ def complete_order(order: Order, catalog: Catalog) -> Order:
     return replace(order, **names, bake_in_vae=vae(order.bake_in_vae))
 
 
+def complete_extras(request: ExtrasRequest, catalog: Catalog, input_size: Callable[[str], tuple[int, int]]) -> ExtrasRequest:
+    """The request with its upscalers as they are spelled. Raises BadRequest, MissingModel: of upscalers and of pictures."""
+    upscaler = settled_upscaler(request.upscaler, catalog.find_upscaler)
+    second = settled_upscaler(request.second_upscaler, catalog.find_upscaler)
+    done = replace(request, upscaler=upscaler, second_upscaler=second)
+    done.validate()
+    for sha256 in done.images:
+        done.check_size(input_size(sha256))
+    return done
+
+
 def _check_prompts(request: GenerationRequest, first_pass: int | None = None) -> None:
     """Tell now that a prompt nests too deeply, weighs too much, or changes too often for its length."""
     calls, options = _calls(request), request.guidance or GuidanceOptions()
@@ -223,6 +237,7 @@ def _hires(request: GenerationRequest, hires: HiresFix, catalog: Catalog) -> Hir
         sampler, schedule_type = _sampler(sampler or first[0], schedule_type or first[1])
     return replace(
         hires,
+        upscaler=settled_upscaler(hires.upscaler, catalog.find_upscaler, latent=True),
         prompt=_storable(hires.prompt),
         negative_prompt=_storable(hires.negative_prompt),
         checkpoint=checkpoint.name if checkpoint else "",
@@ -244,6 +259,13 @@ def _refiner(refiner: Refiner, first: ModelFile, catalog: Catalog) -> Refiner:
         )
     predicts = _prediction_type(refiner, checkpoint, catalog)
     return replace(refiner, checkpoint=checkpoint.name, checkpoint_hash=checkpoint.short_hash, prediction_type=predicts)
+
+
+def _init(init: InitImage, catalog: Catalog) -> InitImage:
+    """With the upscaler of SD upscale as it is spelled."""
+    if init.upscale is None or init.upscale.upscaler in LATENT_UPSCALERS:
+        return init
+    return replace(init, upscale=replace(init.upscale, upscaler=settled_upscaler(init.upscale.upscaler, catalog.find_upscaler)))
 
 
 def _storable(text: str) -> str:

@@ -20,6 +20,7 @@ from webui.core.event import Picture
 from webui.core.image_metadata import RECIPE, encode, read_infotext
 from webui.core.infotext import read
 from webui.core.recipe import Recipe, pixel_hash, read_recipe
+from webui.core.request import GenerationRequest
 from webui.service.database import Database
 from webui.service.files import make_folder, remove_parts, sync_folder, write_whole
 from webui.service.picture_rows import NewPicture, insert_picture, marks
@@ -46,6 +47,7 @@ class SavedPicture:
     owner: str = ""
     created: float = 0.0  # unix seconds
     sheet: bool = False  # it shows others of its job
+    place: int = 0  # where it stands among its job's pictures, or among its sheets
 
 
 class Gallery:
@@ -79,8 +81,7 @@ class Gallery:
                 ending = "png" if picture.sheet else picture_format  # sheets may be larger than the others can be
                 pixels = pixel_hash(picture.image)
                 data = _encoded(picture, ending, quality, pixels)
-                name = f"{job.number:05d}-{'grid' if picture.sheet else picture.request.seed}"
-                path = self._write(folder, name, ending, data, rows)
+                path = self._write(folder, f"{job.number:05d}-{_label(picture)}", ending, data, rows)
                 rows[path] = self._new(job, picture, path, request, data, pixels)
         finally:
             if rows:
@@ -154,14 +155,13 @@ class Gallery:
         found = read_infotext(data)
         with Image.open(path) as image:
             width, height = image.size
-        seed = read(found.text).params.get("Seed", "")
         recipe = read_recipe(found.items.get(RECIPE, ""))
         stored = self._stored_path(path)[1]
         return NewPicture(
             path=stored,
             infotext=found.text.encode("utf-8", "replace").decode("utf-8"),
             request=json.dumps(recipe.request.to_json()) if recipe else "{}",
-            seed=int(seed) if seed.isdecimal() and len(seed) < 19 else 0,
+            seed=told_seed(found.text),
             width=width,
             height=height,
             created=path.stat().st_mtime,
@@ -211,7 +211,7 @@ class Gallery:
             path=stored,
             infotext=picture.infotext,
             request=request,
-            seed=picture.request.seed,
+            seed=_seed(picture),
             width=picture.image.width,
             height=picture.image.height,
             created=time.time(),
@@ -265,6 +265,7 @@ class Gallery:
             owner=row["owner"],
             created=row["created"],
             sheet=bool(row["sheet"]),
+            place=row["place"],
         )
 
 
@@ -278,6 +279,25 @@ def _picture_files(folder: Path) -> Iterator[Path]:
 
 
 def _encoded(picture: Picture, ending: str, quality: int, pixels: str) -> bytes:
-    """The bytes of a picture's file, with its recipe; a sheet has none, for no request alone makes it."""
-    recipe = None if picture.sheet else Recipe(picture.request, **picture.facts, pixels=pixels).to_json()
-    return encode(picture.image, picture.infotext, ending, quality, recipe)
+    """The bytes of a picture's file, with its recipe; a sheet has none, for no request alone makes it, nor has an enlarged picture."""
+    if picture.sheet or not isinstance(picture.request, GenerationRequest):
+        return encode(picture.image, picture.infotext, ending, quality, texts=picture.texts)
+    recipe = Recipe(picture.request, **picture.facts, pixels=pixels).to_json()
+    return encode(picture.image, picture.infotext, ending, quality, recipe, picture.texts)
+
+
+def _label(picture: Picture) -> str:
+    """What a picture's file is called after its job's number."""
+    if picture.sheet:
+        return "grid"
+    return str(picture.request.seed) if isinstance(picture.request, GenerationRequest) else f"upscaled-{picture.place + 1}"
+
+
+def _seed(picture: Picture) -> int:
+    return picture.request.seed if isinstance(picture.request, GenerationRequest) else told_seed(picture.infotext)
+
+
+def told_seed(infotext: str) -> int:
+    """The seed that an infotext tells, 0 where it tells none."""
+    seed = read(infotext).params.get("Seed", "")
+    return int(seed) if seed.isdecimal() and len(seed) < 19 else 0

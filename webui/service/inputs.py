@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from webui.core.errors import MissingModel, StorageError
-from webui.core.image_metadata import open_image
+from webui.core.image_metadata import open_image, size_of
 from webui.service.files import make_folder, sync_folder, write_whole
 
 
@@ -42,6 +42,10 @@ class InputStore:
     def open(self, sha256: str) -> Image.Image:
         """The picture, turned as its EXIF data say. Raises MissingModel."""
         return open_image(self.path(sha256).read_bytes())
+
+    def size(self, sha256: str) -> tuple[int, int]:
+        """Width and height of the picture that `open` gives, without decoding it. Raises MissingModel."""
+        return size_of(self.path(sha256).read_bytes())
 
     def _place(self, sha256: str) -> Path:
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):

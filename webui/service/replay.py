@@ -10,8 +10,9 @@ from webui.core.catalog import Catalog, ModelFile
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.image_metadata import RECIPE, open_image, read_infotext
 from webui.core.networks import extract_networks
-from webui.core.recipe import Recipe, differences, pixel_hash, read_recipe
+from webui.core.recipe import Recipe, differences, pixel_hash, read_recipe, used_upscalers
 from webui.core.request import GenerationRequest
+from webui.core.upscalers import needs_model
 
 CLOSE = 0.999  # share of values that must be within one grey level for "nearly identical"
 
@@ -52,6 +53,8 @@ def to_run(recipe: Recipe, catalog: Catalog, input_path: Callable[[str], Path]) 
     for use in (use for prompt in prompts for use in extract_networks(prompt)[1]):
         if use.kind in ("lora", "hypernet"):
             (catalog.find_lora if use.kind == "lora" else catalog.find_hypernetwork)(use.name)
+    for upscaler in filter(needs_model, used_upscalers(request)):
+        catalog.find_upscaler(upscaler)
     here = {file.stem for file in catalog.embeddings()}
     for role in recipe.files:
         kind, _, name = role.partition(" ")

@@ -13,14 +13,15 @@ import psutil
 
 from webui.core.catalog import Catalog
 from webui.core.errors import BadRequest, EngineError, NotAllowed
+from webui.core.extras import ExtrasRequest
 from webui.core.image_metadata import open_image
-from webui.core.job_request import JobRequest, shown_request
+from webui.core.job_request import JobRequest, makes_model_files
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
 from webui.core.xray import XrayRequest
 from webui.service.collection import Collection
-from webui.service.completion import complete, complete_order, complete_script, complete_xray
+from webui.service.completion import complete, complete_extras, complete_order, complete_script, complete_xray
 from webui.service.crew import Crew
 from webui.service.database import Database, open_database
 from webui.service.event_log import JobEvent
@@ -31,6 +32,7 @@ from webui.service.inputs import InputStore, inputs_folder
 from webui.service.job import Job, LiveJob, progress_facts, shown_pictures, stored_job
 from webui.service.model_rows import ModelRows
 from webui.service.models import Models
+from webui.service.output_folders import OutputFolders
 from webui.service.phrases import Phrases
 from webui.service.preferences import PreferenceStore
 from webui.service.presets import Presets
@@ -92,6 +94,7 @@ class Service:
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self.grids = Grids(self._queue, self._gallery)
         self._inputs = InputStore(inputs_folder(settings.data_dir))
+        self.output_folders = OutputFolders(settings.outputs_dir, self._inputs.add)
         self._preferences = PreferenceStore(database)
         self.presets = Presets(database, self._preferences, catalog)
         self.collection = Collection(
@@ -167,6 +170,8 @@ class Service:
             return complete_script(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
         if isinstance(request, XrayRequest):
             return complete_xray(request, self.complete)
+        if isinstance(request, ExtrasRequest):
+            return complete_extras(request, self.catalog, self._inputs.size)
         return complete_order(request, self.catalog)
 
     def submit(
@@ -371,8 +376,8 @@ class Service:
             supervisor.signal(job_id, "previews")
 
     def _job_changed(self, live: LiveJob) -> None:
-        if live.status == "done" and shown_request(live.row.request) is None:
-            self.refresh_models()  # there is a new file
+        if live.status == "done" and makes_model_files(live.row.request):
+            self.refresh_models()
         if live.row.id in self._lives() and live.status not in ENDED:  # how it ended is told when that is stored
             self.log.tell_progress(live.row.owner, progress_facts(live.seen(())))
         self._notify([(live.row.owner, live.row.id)])

@@ -14,14 +14,17 @@ from webui.core.lora_hash import DIGITS, read_lora_hashes
 from webui.core.model_listing import without_ending
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.scripts.request import ScriptRequest
+from webui.core.upscalers import settled_upscaler
 from webui.service.service import Service
 from webui.ui import queue, scripts
+from webui.ui.extras import upscaler_choices
 from webui.ui.fields import FIELDS, GUIDANCE, NO_AESTHETIC, NO_REFINER, QUICK, SAMPLING, TABS, collect, spread
 from webui.ui.scripts import chosen_script, filled
 
 SOME_PICTURE = "shown"  # stands for a picture or a mask where only the settings beside it matter
 NO_SCRIPT: Mapping[str, Any] = {}
 SECOND_CHECKPOINTS = {"hires.checkpoint": SAME_CHECKPOINT, "refiner.checkpoint": NO_REFINER}  # field -> what it shows where there is none
+UPSCALING = {"hires.upscaler": True, "init.upscale.upscaler": False}  # fields that name an upscaler -> whether it may be one of latents
 MOST_TOLD = 5  # problems of one infotext that are shown
 
 
@@ -103,6 +106,7 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
     problems += _settle_models(service, request, updates, values)
     problems += _settle_hires(service, request, updates)
     problems += _settle_refiner(service, request, updates)
+    problems += _settle_upscalers(service, updates)
     problems += _other_loras(service, told)
     drawn = updates.get("aesthetic.embedding", NO_AESTHETIC)
     if drawn not in aesthetic_choices(service):
@@ -173,6 +177,19 @@ def _settle_refiner(service: Service, request: GenerationRequest, updates: dict[
         return [f"{error}; the refiner is switched off"]
     updates["refiner.checkpoint"] = found.name
     return []
+
+
+def _settle_upscalers(service: Service, updates: dict[str, Any]) -> list[str]:
+    """As `_settle_models`, for the upscalers of hires fix and of SD upscale."""
+    problems = []
+    for name, latent in UPSCALING.items():
+        if name in updates:
+            try:
+                updates[name] = settled_upscaler(updates[name], service.catalog.find_upscaler, latent)
+            except MissingModel as error:
+                updates[name] = FIELDS[name].default
+                problems.append(f"{error}; took {FIELDS[name].default}")
+    return problems
 
 
 def _other_loras(service: Service, read: infotext.Infotext) -> list[str]:
@@ -274,6 +291,11 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
         native = {"width": side, "height": side} if "width" in fields else {}
         start[tab] = native | spread(preferred, (*SAMPLING, *GUIDANCE)) | _still_good(tab, kept)
         start[tab]["styles"] = _styles(styles, start[tab].get("styles"))
+        for name, latent in UPSCALING.items():
+            if name in fields:
+                names_here = upscaler_choices(service, latent)
+                chosen = start[tab].get(name, FIELDS[name].default)
+                start[tab][name] = gr.Dropdown(choices=names_here, value=chosen if chosen in names_here else FIELDS[name].default)
         for field, without in SECOND_CHECKPOINTS.items():
             if field in fields:
                 chosen = start[tab].get(field, without)
@@ -326,6 +348,6 @@ def _still_good(tab: str, drafts: Mapping[str, Any]) -> dict[str, Any]:
             entry.read(value)
         except BadRequest:
             continue
-        if tab == "quick" or name in ("aesthetic.embedding", *SECOND_CHECKPOINTS) or not choices or value in choices:
+        if tab == "quick" or name in ("aesthetic.embedding", *SECOND_CHECKPOINTS, *UPSCALING) or not choices or value in choices:
             good[name] = value
     return good

@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, gallery, img2img, merger, outpaint, png_info, preferences, queue, studio, txt2img, xray
+from webui.ui import actions, extras, gallery, img2img, merger, outpaint, png_info, preferences, queue, studio, txt2img, xray
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
@@ -29,6 +29,7 @@ SCRIPTS = (
     "language.js",
     "settings.js",
     "orders.js",
+    "extras.js",
     "gallery.js",
     "gallery_parts.js",
     "gallery_picture.js",
@@ -38,7 +39,7 @@ SCRIPTS = (
     "xray.js",
     "status.js",
 )
-STYLES = ("icons.css", "easel.css", "parts.css", "gallery.css", "queue.css", "settings.css", "xray.css")
+STYLES = ("icons.css", "easel.css", "parts.css", "extras.css", "gallery.css", "queue.css", "settings.css", "xray.css")
 HEAD_STYLES = ("status.css",)  # untouched by Gradio, which keeps rules within @media from all that lies outside its own blocks
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
@@ -56,6 +57,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
         ):  # own tabs: Gradio's mount a tab when it is first opened, so nothing could be sent there
             with gr.Column(elem_id=f"tab_{module.__name__.rpartition('.')[2]}", elem_classes=["tab-panel"]):
                 studios.append(module.build())
+        with gr.Column(elem_id="tab_extras", elem_classes=["tab-panel"]):
+            upscaling = extras.build()
         with gr.Column(elem_id="tab_png_info", elem_classes=["tab-panel"]):
             png_info.build()
         with gr.Column(elem_id="tab_gallery", elem_classes=["tab-panel"]):
@@ -74,9 +77,14 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
         _wire_cards(studios, quick, service)
-        _wire_start(page, studios, quick, merging, service)
-        lists = [*merging.checkpoints, *merging.vaes]
-        refresh.click(lambda: _refreshed(service, quick, merging), None, [quick["checkpoint"], quick["vae"], *lists], **QUIET)
+        _wire_start(page, studios, quick, merging, upscaling, service)
+        lists = [*merging.checkpoints, *merging.vaes, *upscaling.lists]
+        refresh.click(
+            lambda: _refreshed(service, quick, merging) | upscaling.choices(service),
+            None,
+            [quick["checkpoint"], quick["vae"], *lists],
+            **QUIET,
+        )
     page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_PAUSE
     return page
 
@@ -213,7 +221,14 @@ def _wire_cards(studios: list[Studio], quick: dict[str, Component], service: Ser
     studio.bridge("quick", "checkpoint").checkpoint(on_card, sizes, [quick["checkpoint"], *sizes], **QUIET)
 
 
-def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Component], merging: merger.Merger, service: Service) -> None:
+def _wire_start(
+    page: gr.Blocks,
+    studios: list[Studio],
+    quick: dict[str, Component],
+    merging: merger.Merger,
+    upscaling: extras.Extras,
+    service: Service,
+) -> None:
     """On every visit: today's models, the browser's drafts, the checkpoint's native size."""
     groups = {"quick": quick} | {each.name: each.widgets for each in studios}
     groups |= {each.scripts.group: each.scripts.widgets for each in studios if each.scripts}
@@ -223,7 +238,8 @@ def _wire_start(page: gr.Blocks, studios: list[Studio], quick: dict[str, Compone
     def on_load(drafts: Any) -> dict[Component, Any]:
         start = actions.start_values(service, drafts)
         filled = {groups[tab][name]: value for tab, values in start.items() if tab in groups for name, value in values.items()}
-        return filled | merging.choices(service) | {first: {"started": True}}
+        return filled | merging.choices(service) | upscaling.start(service, drafts) | {first: {"started": True}}
 
-    outputs = [widget for widgets in groups.values() for widget in widgets.values()] + [*merging.checkpoints, *merging.vaes, first]
+    outputs = [widget for widgets in groups.values() for widget in widgets.values()]
+    outputs += [*merging.checkpoints, *merging.vaes, *upscaling.widgets.values(), first]
     page.load(on_load, [first], outputs, js="() => [easel.drafts()]", **QUIET)

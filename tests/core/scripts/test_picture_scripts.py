@@ -53,7 +53,7 @@ def test_sd_upscale_keeps_the_size_for_its_tiles() -> None:
         ("Outpainting mk2", [None, 64, 8, ["sideways"]], "sideways"),
         ("Outpainting mk2", [None] * 6 + [1], "takes 6"),
         ("Poor man's outpainting", [64, 4, 9], "Masked content '9'"),
-        ("SD upscale", [None, 64, "nobody"], "Upscaler 'nobody'"),
+        ("SD upscale", [None, 64, 7], "Upscaler '7'"),
         ("SD upscale", [None, -1], "Tile overlap"),
     ],
 )

@@ -23,6 +23,7 @@ class Argument:
     maximum: float | None = None
     step: float | None = None
     choices: tuple[str, ...] = ()  # the index is the wire number
+    others: bool = False  # whether it may be a text that is not among `choices`
     lines: int = 1  # of a text box
     shown: bool = True  # False: a place on the wire alone, where A1111 has a note
 
@@ -69,6 +70,8 @@ class Argument:
             index = int(text.removesuffix(".0"))
             if index < len(self.choices):
                 return self.choices[index]
+        if self.others and isinstance(value, str) and not text.isdecimal():
+            return value.strip()
         listed = ", ".join(f"{index} ({choice})" for index, choice in enumerate(self.choices))
         raise BadRequest(f"{self.label} {short(str(value))!r} is not known; use one of: {listed}")
 

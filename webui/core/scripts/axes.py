@@ -17,6 +17,7 @@ from webui.core.request import GenerationRequest
 from webui.core.sampler_options import NOISE_SOURCES
 from webui.core.scripts import values
 from webui.core.scripts.values import MAX_VALUES
+from webui.core.upscalers import upscaler_name
 
 Read = Callable[[str], Sequence[Any]]  # what is typed -> values
 Apply = Callable[[GenerationRequest, Any, Sequence[Any]], GenerationRequest]  # request, value, all values of the axis -> request
@@ -149,6 +150,10 @@ def _aesthetics(catalog: Catalog) -> list[str]:
     return [file.stem for file in catalog.aesthetic_embeddings()]
 
 
+def _upscalers(catalog: Catalog) -> list[str]:
+    return [*UPSCALERS, *map(upscaler_name, catalog.upscalers())]
+
+
 def _of(names: Sequence[str]) -> Choices:
     return lambda catalog: list(names)
 
@@ -183,7 +188,7 @@ AXES: dict[str, Axis] = {
         _field("Prediction type", "prediction_type", values.texts, choices=_of(["Automatic", *PREDICTION_TYPES])),
         _field("Hires steps", "hires.steps", values.wholes, tab="txt2img"),
         _field("Hires sampler", "hires.sampler", values.texts, choices=_of(list(SAMPLERS)), tab="txt2img"),
-        _field("Hires upscaler", "hires.upscaler", values.texts, choices=_of(UPSCALERS), tab="txt2img"),
+        _field("Hires upscaler", "hires.upscaler", values.texts, choices=_upscalers, tab="txt2img"),
         _field("Hires scale", "hires.scale", values.decimals, tab="txt2img"),
         _field("Negative Guidance minimum sigma", "guidance.ngms", values.decimals),
         _field("Emphasis", "guidance.emphasis", values.texts, choices=_of(EMPHASIS)),

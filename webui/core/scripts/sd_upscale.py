@@ -18,7 +18,7 @@ def arguments(tab: str) -> tuple[Argument, ...]:
     return (
         Argument(name="info", label="Will upscale the image by the selected scale factor", default="", shown=False),
         Argument(name="overlap", label="Tile overlap", default=64, minimum=0, maximum=256, step=16),
-        Argument(name="upscaler_index", label="Upscaler", default=PIXEL_UPSCALERS[0], choices=tuple(PIXEL_UPSCALERS)),
+        Argument(name="upscaler_index", label="Upscaler", default=PIXEL_UPSCALERS[0], choices=PIXEL_UPSCALERS, others=True),
         Argument(name="scale_factor", label="Scale factor", default=2.0, minimum=1, maximum=4, step=0.05),
     )
 

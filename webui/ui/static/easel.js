@@ -78,8 +78,8 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 // --- Tabs: all are in the page from the start, so that pictures and parameters can be sent to each ----------------------
 
 easel.tabNames = {
-  txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", png_info: "PNG info", gallery: "Gallery", queue: "Queue", xray: "X-ray",
-  merger: "Checkpoint merger", settings: "Settings",
+  txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", extras: "Extras", png_info: "PNG info", gallery: "Gallery", queue: "Queue",
+  xray: "X-ray", merger: "Checkpoint merger", settings: "Settings",
 };
 easel.currentTab = () => document.documentElement.dataset.tab;
 
@@ -246,6 +246,10 @@ easel.sendTo = async (target, text, source) => {
     easel.openTab("png_info");
     return easel.inspector.load(source);
   }
+  if (target === "extras") {
+    easel.openTab("extras");
+    return easel.extras.load(source);
+  }
   const tab = target === "inpaint" ? "img2img" : target;
   easel.openTab(tab);
   if (text) easel.fire(tab, "fill", { text });
@@ -276,6 +280,7 @@ easel.dropTarget = (event) => {
   const inspector = event.target.closest?.("#pnginfo_panel");
   if (inspector) return { node: inspector, take: (file) => easel.inspector.load(file) };
   const tab = easel.currentTab();
+  if (tab === "extras") return { node: easel.extras.drop, take: (file) => easel.extras.load(file), takeAll: (files) => easel.extras.addAll(files) };
   if (tab === "png_info") return { node: document.getElementById("pnginfo_panel"), take: (file) => easel.inspector.load(file) };
   if (tab === "xray") return { node: document.getElementById("xray_panel"), take: (file) => easel.xray.take(file) };
   if (!easel.generators.includes(tab)) return null;
@@ -367,7 +372,7 @@ easel.start = (flagTheme) => {
     if (!document.body) return;
     easel.applyTheme(easel.stored("theme", null) ?? (flagTheme || usual));
     const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
-    if (views < 7 || !easel.inspector || !easel.gallery || !easel.status || !easel.queue) return;
+    if (views < 8 || !easel.extras || !easel.inspector || !easel.gallery || !easel.status || !easel.queue) return;
     clearInterval(wait);
     easel.nameIcons();
     easel.showSlots(1);

@@ -14,7 +14,7 @@ class InspectorView {
     this.table = make("table", { class: "fields", id: "pnginfo_table" });
     this.text = make("pre", { class: "infotext", id: "pnginfo_text", tabindex: "0", "aria-label": "Raw text" });
     this.items = make("div", { class: "items" });
-    const targets = [["txt2img", "txt2img"], ["img2img", "img2img"], ["inpaint", "Inpaint"], ["outpaint", "Outpaint"]];
+    const targets = [["txt2img", "txt2img"], ["img2img", "img2img"], ["inpaint", "Inpaint"], ["outpaint", "Outpaint"], ["extras", "Extras"]];
     this.tools = make("div", { class: "tools none" }, ...targets.map(([target, name]) => {
       const button = easel.iconButton("send", `Send picture and parameters to ${name}`, () => this.send(target), name);
       button.id = `pnginfo_send_to_${target}`;

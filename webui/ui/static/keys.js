@@ -66,7 +66,7 @@ easel.keys.watch = () => document.addEventListener("keydown", (event) => {
   const tab = easel.currentTab();
   const area = easel.prompt.field(event);
   if (where === "prompt" && !area) return;
-  if (where !== "page" && !easel.generators.includes(tab)) return;
+  if (where !== "page" && tab !== "extras" && !easel.generators.includes(tab)) return;
   if (name === "interrupt" && easel.somethingIsOpen()) return;
   if (name !== "interrupt") {
     event.preventDefault();

@@ -30,7 +30,7 @@ class ResultView {
   }
 
   sendButtons() {
-    const targets = [["img2img", "img2img"], ["inpaint", "Inpaint"], ["outpaint", "Outpaint"], ["png_info", "PNG info"]];
+    const targets = [["img2img", "img2img"], ["inpaint", "Inpaint"], ["outpaint", "Outpaint"], ["extras", "Extras"], ["png_info", "PNG info"]];
     const buttons = targets.map(([target, name]) => {
       const button = easel.iconButton("send", `Send picture and parameters to ${name}`, () => this.send(target), name);
       button.id = `${this.tab}_send_to_${target}`;
