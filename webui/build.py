@@ -20,6 +20,7 @@ from webui import __version__
 from webui.api.envelope import WrongMethod
 from webui.api.guard import Guard
 from webui.api.internal import internal_router
+from webui.api.page_paths import ClosedDoors
 from webui.api.routes import sdapi_router
 from webui.core.catalog import Catalog
 from webui.core.errors import EaselError, MissingModel, StorageError
@@ -94,6 +95,7 @@ def make_app(settings: Settings, service: Service) -> FastAPI:
 
     from webui.ui.page import build_page, mount_arguments
 
+    app.router.routes.append(ClosedDoors())
     return gradio.mount_gradio_app(app, build_page(service, settings), path="/", **mount_arguments(settings))
 
 

@@ -47,11 +47,11 @@ class Guard:
     """Refuses what must not reach `app`: unknown hosts, other sites' pages, wrong or missing passwords, bodies that are too large."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app: ASGIApp = app
+        self.app: ASGIApp = _Unshared(app)
         self._origins = {origin.rstrip("/").lower() for origin in settings.cors_allow_origins}
         if settings.cors_allow_origins:
             origins = [origin.rstrip("/") for origin in settings.cors_allow_origins]
-            self.app = CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True)
+            self.app = CORSMiddleware(self.app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True)
         self._hosts = _own_names(settings) | {name for name in map(_host_of_origin, self._origins) if name}
         self._any_address = settings.exposed
         self._prefix = f"/{settings.subpath.strip('/')}" if settings.subpath.strip("/") else ""
@@ -191,6 +191,23 @@ class Guard:
         page = LOGIN_PAGE.replace("{action}", html.escape(f"{self._prefix}/login")).replace("{message}", note)
         headers = {"Cache-Control": "no-store", "X-Frame-Options": "DENY", "Content-Security-Policy": "frame-ancestors 'none'"}
         return HTMLResponse(page.replace("{next}", html.escape(target)), status, headers)
+
+
+class _Unshared:
+    """`app` without the CORS headers that it makes by itself: Gradio's let pages of every other port of this machine read its answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def unshared(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
+            await send(message)
+
+        await self._app(scope, receive, unshared)
 
 
 class Door:

@@ -26,6 +26,7 @@ from webui.service.service import Service
 MAX_UPLOAD = 200 * 2**20  # bytes
 LONGEST_PAUSE = 1.0  # seconds between looks at the worker's state while nothing happens
 SHORTEST_PAUSE = 0.1  # seconds between two messages to one page
+KEPT = {"Cache-Control": "private, max-age=31536000, immutable", "Content-Security-Policy": "sandbox; default-src 'none'"}  # of files
 REMEMBERED = 24  # latest pictures that a page is told of when it opens
 CLIENT = re.compile(r"[0-9a-zA-Z_-]{8,64}")
 
@@ -92,11 +93,11 @@ def _add_picture_routes(router: APIRouter, service: Service) -> None:
         path = service.picture(picture_id).path
         if not path.is_file():
             raise MissingModel(f"the file of picture {picture_id} is not there any more: {path.name}")
-        return FileResponse(path, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+        return FileResponse(path, headers=KEPT)
 
     @router.get("/inputs/{name}")
     def kept_input(name: str) -> FileResponse:
-        return FileResponse(service.input_path(name), headers={"Cache-Control": "private, max-age=31536000, immutable"})
+        return FileResponse(service.input_path(name), headers=KEPT)
 
     @router.post("/inputs")
     async def keep_input(file: UploadFile) -> dict[str, Any]:
