@@ -9,20 +9,9 @@ from starlette.types import Receive, Scope, Send
 from webui.api.envelope import envelope
 
 PATHS = ("", "config", "favicon.ico", "theme.css", "robots.txt", "manifest.json", "login", "logout")
-CALLS = (
-    "app_id",
-    "cancel",
-    "info",
-    "queue/data",
-    "queue/join",
-    "reset",
-    "run/predict",
-    "startup-events",
-    "theme.css",
-    "upload",
-    "upload_progress",
-)
-USED = frozenset([*(f"/{path}" for path in PATHS), *(f"/gradio_api/{call}" for call in CALLS)])
+CALLS = ("app_id", "cancel", "info", "queue/data", "queue/join", "reset", "run/predict", "startup-events", "theme.css")
+UPLOAD = ("upload", "upload_progress")
+USED = frozenset([*(f"/{path}" for path in PATHS), *(f"/gradio_api/{call}" for call in (*CALLS, *UPLOAD))])
 PREFIXES = ("/assets/", "/static/", "/svelte/", "/gradio_api/file=", "/gradio_api/heartbeat/")
 
 

@@ -31,6 +31,7 @@ from webui.service.preferences import PreferenceStore
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
 from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
 from webui.service.supervisor import Supervisor
+from webui.service.unsaved import Unsaved
 
 __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
 
@@ -75,6 +76,7 @@ class Service:
         self._database_is_new = bool(warnings)
         self._queue = JobQueue(database, queue_limit)
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
+        self._unsaved = Unsaved()
         self._inputs = InputStore(inputs_folder(settings.data_dir))
         self._preferences = PreferenceStore(database)
         self._hasher = Hasher(catalog, self.models.take_unhashed)
@@ -89,6 +91,7 @@ class Service:
                 device,
                 self._queue,
                 self._gallery,
+                self._unsaved,
                 preferences=self._preferences.all,
                 looked_at=lambda: bool(self._listeners),
                 changed=self._job_changed,
@@ -217,7 +220,7 @@ class Service:
 
     def picture(self, picture_id: int) -> SavedPicture:
         """Raises MissingModel."""
-        return self._gallery.get(picture_id)
+        return self._unsaved.get(picture_id) or self._gallery.get(picture_id)
 
     def recent_pictures(self, limit: int = 50, offset: int = 0, owner: str | None = None) -> list[SavedPicture]:
         """Saved pictures, the newest first; owner None: of everybody."""
@@ -292,7 +295,7 @@ class Service:
         return {live.row.id: live for live in lives if live is not None}
 
     def _seen(self, row: JobRow, lives: Mapping[str, LiveJob]) -> Job:
-        pictures = shown_pictures(row.request, self._gallery.of_job(row.id))
+        pictures = shown_pictures(row.request, (*self._gallery.of_job(row.id), *self._unsaved.of_job(row.id)))
         if row.status == "running" and row.id in lives:
             return lives[row.id].seen(pictures)
         return stored_job(row, pictures, self._queue.ahead(row), self.worker_state())

@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from webui.core.errors import EaselError, EngineError, StorageError
@@ -16,6 +15,7 @@ from webui.core.settings import Settings
 from webui.service.gallery import Gallery
 from webui.service.job import LiveJob
 from webui.service.queue import MAX_DEATHS, JobQueue, JobRow
+from webui.service.unsaved import Unsaved
 from webui.service.worker import MemoryQuestion, Message, Waker, WorkerProcess
 
 FIRST_PAUSE = 0.25  # seconds before a dead worker is replaced; doubles with every death without a finished job between
@@ -33,6 +33,7 @@ class Supervisor:
         settings: Settings,
         queue: JobQueue,
         gallery: Gallery,
+        unsaved: Unsaved,
         preferences: Callable[[], Mapping[str, Any]],
         looked_at: Callable[[], bool],
         changed: Callable[[LiveJob], None],
@@ -46,6 +47,8 @@ class Supervisor:
         self._settings = settings
         self._queue = queue
         self._gallery = gallery
+        self._unsaved = unsaved
+        self._refused: JobRow | None = None  # whose pictures the disk did not take; nothing is begun until it takes files again
         self._preferences = preferences
         self._looked_at = looked_at
         self._changed = changed
@@ -156,6 +159,9 @@ class Supervisor:
             return None
         try:
             preferences = self._preferences()
+            if self._refused is not None:
+                self._gallery.try_to_write(self._refused)
+                self._refused = None
             with self._lock:
                 row = self._queue.take(self._loaded)
                 if row is not None:
@@ -219,8 +225,10 @@ class Supervisor:
                 else StorageError(f"the pictures could not be saved: {type(error).__name__}: {error}")
             )
             log.warning("job %s: %s", live.row.id, failed, exc_info=failed is not error)
+            self._refused = live.row
             with suppress(Exception):  # so that they can be seen and downloaded all the same
-                self._store(replace(live.row, save=False), event, again=True)
+                stored = [picture.infotext for picture in self._gallery.of_job(live.row.id)]
+                self._unsaved.add(live.row, [picture for picture in event.pictures if picture.infotext not in stored])
             self._stop_job(live)
             self._end(live, "failed", str(failed), failed.status, type(failed).__name__)
         else:
