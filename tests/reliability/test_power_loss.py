@@ -1,4 +1,4 @@
-"""Row 26 of docs/reliability.md: what was acknowledged lasts, and every name shows the old or the new content, whatever was not yet synced."""
+"""Row 26 of docs/reliability.md: what was acknowledged lasts; every name shows the old or the new content."""
 
 import os
 import shutil
