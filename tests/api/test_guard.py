@@ -266,8 +266,8 @@ def test_sessions_end(monkeypatch: pytest.MonkeyPatch) -> None:
     http = client("--gradio-auth", "a:b")
     http.post("/login", data={"username": "a", "password": "b"})
     ((name, value),) = http.cookies.items()
-    now = guard.time.time()
-    monkeypatch.setattr(guard.time, "time", lambda: now + guard.SESSION_SECONDS + 5)
+    now = guard.time.monotonic()
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now + guard.SESSION_SECONDS + 5)
     assert http.get("/", headers={"Cookie": f"{name}={value}"}).status_code == 401
 
 

@@ -232,14 +232,14 @@ class Door:
 
 
 class Sessions:
-    """Logins as signed cookies: end of validity (unix s) and its signature; they end with the process."""
+    """Logins as signed cookies: end of validity (s of the process's clock, which nobody can set) and its signature; they end with it."""
 
     def __init__(self, cookie: str) -> None:
         self.cookie = cookie  # holds the port: browsers share cookies between the ports of a host
         self._key = secrets.token_bytes(32)
 
     def start(self, answer: Response, secure: bool) -> None:
-        end = str(int(time.time()) + SESSION_SECONDS)
+        end = str(int(time.monotonic()) + SESSION_SECONDS)
         value = f"{end}.{self._sign(end)}"
         answer.set_cookie(self.cookie, value, max_age=SESSION_SECONDS, httponly=True, samesite="lax", secure=secure)
 
@@ -249,7 +249,7 @@ class Sessions:
             name, _, value = crumb.strip().partition("=")
             end, _, signature = value.partition(".")
             if name == self.cookie and hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(end).encode()):
-                return int(end) > time.time()  # a number: we signed it
+                return int(end) > time.monotonic()  # a number: we signed it
         return False
 
     def _sign(self, text: str) -> str:
