@@ -35,7 +35,7 @@ class Live:
         return f"http://127.0.0.1:{self.port}"
 
     def http(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, **options)
+        return httpx.Client(**{"base_url": self.url, "timeout": 60} | options)
 
     def draw(self, **fields: Any) -> httpx.Response:
         """POST /sdapi/v1/txt2img, small unless told otherwise."""

@@ -39,6 +39,8 @@ def _add_generation(router: APIRouter, service: Service) -> None:
     waiting = CapacityLimiter(WAITING)
 
     async def answer(body: wire.Generation) -> Response:
+        if waiting.available_tokens < 1:  # whoever came now would wait unseen, with all that they sent
+            raise Busy(f"{WAITING} requests wait for their pictures already; try again when some are done")
         return await to_thread.run_sync(generate, service, body, limiter=waiting, abandon_on_cancel=True)  # so that the server can stop
 
     @router.post("/txt2img", response_model=wire.Pictures)
