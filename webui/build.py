@@ -23,6 +23,7 @@ from webui.api.extra_networks import extra_networks_router
 from webui.api.gallery import pictures_router
 from webui.api.guard import Guard
 from webui.api.internal import internal_router
+from webui.api.page_paths import ClosedDoors
 from webui.api.routes import sdapi_router
 from webui.api.system import Switch
 from webui.api.tasks import tasks_router
@@ -114,6 +115,7 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
 
     from webui.ui.page import build_page, mount_arguments
 
+    app.router.routes.append(ClosedDoors())
     return gradio.mount_gradio_app(app, build_page(service, settings), path="/", **mount_arguments(settings))
 
 

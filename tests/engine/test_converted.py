@@ -104,6 +104,19 @@ def test_a_changed_file_is_converted_anew(tmp_path: Path, kept: Path, monkeypatc
     assert len(names) == 3
 
 
+@pytest.mark.parametrize("damage", [b"", bytes(1000), b"{", None])
+def test_a_damaged_conversion_is_made_anew(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None) -> None:
+    """As a power cut leaves one; None: cut in half."""
+    names = here(monkeypatch)
+    torch.save({"a": torch.ones(3)}, tmp_path / "x.pt")
+    converted_in_process(tmp_path / "x.pt")
+    (conversion,) = kept.iterdir()
+    conversion.write_bytes(conversion.read_bytes()[:-6] if damage is None else damage)
+    with open_tensors(tmp_path / "x.pt") as file:
+        assert torch.equal(file.read("a"), torch.ones(3))
+    assert len(names) == 2
+
+
 def test_what_was_used_least_lately_goes_when_there_is_no_room(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here(monkeypatch)
     monkeypatch.setattr(converted, "MOST_KEPT", 12_000)

@@ -50,7 +50,7 @@ def test_a_second_easel_on_the_same_folder_is_refused(tmp_path: Path, database: 
         open_database(database.path)
 
 
-@pytest.mark.parametrize("damage", ["noise", "header", "middle", "later", "foreign", "folder"])
+@pytest.mark.parametrize("damage", ["noise", "header", "middle", "schema", "later", "foreign", "folder"])
 def test_a_damaged_database_is_kept_and_a_new_one_begun(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "easel.sqlite3"
     spoil(path, damage)
@@ -92,6 +92,9 @@ def spoil(path: Path, damage: str) -> None:
         data = bytearray(path.read_bytes())
         if damage == "header":
             data[0:20] = bytes(20)
+        if damage == "schema":
+            at = data.index(b"CREATE TABLE preferences")
+            data[at : at + 6] = b"CREAT\xd2"
         if damage == "middle":
             data[4096 : 4096 * 30] = b"\xff" * (4096 * 29)
         path.write_bytes(data)

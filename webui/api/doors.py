@@ -65,7 +65,7 @@ class Door:
 
 
 class Sessions:
-    """Logins as signed cookies: end of validity (unix s), role, and their signature; they end with the process."""
+    """Logins as signed cookies: end of validity (s of the process's clock, which nobody can set), role, and their signature."""
 
     def __init__(self, cookie: str) -> None:
         self.cookie = cookie  # holds the port: browsers share cookies between the ports of a host
@@ -73,7 +73,7 @@ class Sessions:
 
     def start(self, answer: Response, role: str, secure: bool) -> None:
         """Give the browser a session of somebody with this role."""
-        told = f"{int(time.time()) + SESSION_SECONDS}.{role}"
+        told = f"{int(time.monotonic()) + SESSION_SECONDS}.{role}"
         value = f"{told}.{self._sign(told)}"
         answer.set_cookie(self.cookie, value, max_age=SESSION_SECONDS, httponly=True, samesite="lax", secure=secure)
 
@@ -84,7 +84,7 @@ class Sessions:
             told, _, signature = value.rpartition(".")
             if name == self.cookie and hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(told).encode()):
                 end, _, role = told.partition(".")
-                return role if int(end) > time.time() else None  # a number: we signed it
+                return role if int(end) > time.monotonic() else None  # a number: we signed it
         return None
 
     def _sign(self, text: str) -> str:

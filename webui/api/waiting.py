@@ -5,6 +5,8 @@ from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 
+from webui.core.errors import Busy
+
 MOST = 256  # requests that may wait for their turn at once, each in a thread of its own
 
 
@@ -15,5 +17,7 @@ class Patience:
         self._limiter = CapacityLimiter(MOST)
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns or raises."""
+        """What the function returns or raises. Raises Busy where no thread is left: whoever came now would wait unseen, with all they sent."""
+        if self._limiter.available_tokens < 1:
+            raise Busy(f"{MOST} requests wait for their jobs already; try again when some are done")
         return await to_thread.run_sync(function, *arguments, limiter=self._limiter, abandon_on_cancel=True)

@@ -5,6 +5,7 @@ The folder that keeps them is named by the environment variable EASEL_CONVERTED,
 
 import hashlib
 import io
+import logging
 import os
 import secrets
 import subprocess
@@ -16,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from webui.core.errors import BadModelFile, EaselError, StorageError
-from webui.core.safetensors_header import open_model_file
+from webui.core.errors import BadModelFile, EaselError, MissingModel, StorageError
+from webui.core.safetensors_header import open_model_file, read_header
 from webui.engine.unpickle import BYTES_A_SECOND, DISK_FULL, MARK, REFUSED, SECONDS
 
 FOLDER = "EASEL_CONVERTED"
@@ -27,6 +28,7 @@ SAMPLE = 65536  # bytes at each end of a file that tell it from another, beside 
 ABANDONED = 24 * 3600  # seconds after which a file that is still being written was left behind by a kill
 SLOWNESS = 10  # how much longer than its processor time a conversion may take
 ROOT = Path(__file__).resolve().parents[2]
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def converted(file: io.FileIO, name: str) -> Iterator[io.FileIO]:
             _convert(file, name, target)
             yield io.FileIO(target.fileno(), "rb", closefd=False)
         return
-    if not kept.is_file():
+    if not _is_whole(kept):
         _keep(file, name, kept)
     with open_model_file(kept) as found:
         with suppress(OSError):
@@ -60,6 +62,19 @@ def _place(file: io.FileIO) -> Path | None:
     return Path(folder) / f"{digest.hexdigest()}.safetensors"
 
 
+def _is_whole(kept: Path) -> bool:
+    """Whether the conversion is there, and its header describes all of it; one that the disk has damaged is made anew."""
+    if not kept.is_file():
+        return False
+    try:
+        with open_model_file(kept) as found:
+            read_header(found, kept.name)
+    except (BadModelFile, MissingModel, OSError) as error:
+        log.warning("a conversion in %s is damaged and made anew: %s", kept.parent, error)
+        return False
+    return True
+
+
 def _keep(file: io.FileIO, name: str, kept: Path) -> None:
     """Convert `file` into `kept`, which is there whole or not at all."""
     part = kept.with_name(f"{kept.name}.{secrets.token_hex(4)}.part")
@@ -68,6 +83,7 @@ def _keep(file: io.FileIO, name: str, kept: Path) -> None:
         _make_room(kept.parent, 2 * os.fstat(file.fileno()).st_size)
         with part.open("wb") as target:
             _convert(file, name, target)
+            os.fsync(target.fileno())
         os.replace(part, kept)
     except OSError as error:
         raise StorageError(f"{name} could not be converted in {kept.parent}: {error.strerror}; free disk space there") from error

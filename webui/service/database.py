@@ -29,6 +29,9 @@ class Database:
         except sqlite3.DatabaseError:
             self._connection.close()
             raise
+        except UnicodeDecodeError:  # what Python makes of an error whose text quotes damaged bytes
+            self._connection.close()
+            raise sqlite3.DatabaseError("its tables cannot be read") from None
 
     def _prepare(self) -> None:
         self._connection.row_factory = sqlite3.Row
@@ -71,7 +74,7 @@ class Database:
             yield
         except sqlite3.IntegrityError:
             raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise StorageError(f"the database {self.path.name} could not be used ({error}); free disk space or check its folder") from error
 
 

@@ -22,11 +22,12 @@ from webui.core.infotext import read
 from webui.core.recipe import Recipe, pixel_hash, read_recipe
 from webui.core.request import GenerationRequest
 from webui.service.database import Database
-from webui.service.files import make_folder, remove_parts, sync_folder, write_whole
+from webui.service.files import PART, make_folder, remove_parts, sync_folder, write_whole
 from webui.service.picture_rows import NewPicture, insert_picture, marks
 from webui.service.queue import JobRow
 
 KEPT_TEMPORARY = 500  # newest pictures of jobs that were not to be saved
+TRIAL_SIZE = 2**20  # bytes
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 TRASH = ".trash"  # folder below the outputs; in it pictures lie in folders as they did outside
 NOT_IN_TRASH = f"substr(path, 1, {len(TRASH) + 1}) != '{TRASH}/'"
@@ -70,7 +71,7 @@ class Gallery:
         Raises StorageError; what was written before the failure is kept.
         """
         known = self._known(job.id) if again else []
-        folder = self._outputs / date.today().isoformat() if job.save else self._temporary
+        folder = self._folder(job)
         rows: dict[Path, NewPicture] = {}
         try:
             for picture in pictures:
@@ -85,10 +86,24 @@ class Gallery:
                 rows[path] = self._new(job, picture, path, request, data, pixels)
         finally:
             if rows:
-                sync_folder(folder)
+                self._sync(folder)
                 self._insert(rows.values())
         if not job.save:
             self._prune(job.id)
+
+    def try_to_write(self, job: JobRow) -> None:
+        """Raises StorageError while the folder for the job's pictures takes no file of a picture's size."""
+        folder = self._folder(job)
+        trial = folder / f"trial{PART}"
+        try:
+            make_folder(folder)
+            write_whole(trial, bytes(TRIAL_SIZE))
+            trial.unlink()
+        except OSError as error:
+            raise _refusal(folder, error) from error
+
+    def _folder(self, job: JobRow) -> Path:
+        return self._outputs / date.today().isoformat() if job.save else self._temporary
 
     def of_job(self, job_id: str) -> tuple[SavedPicture, ...]:
         """A job's pictures, those in the trash left out: sheets first, then the others by their place, else in the order they were made."""
@@ -181,8 +196,13 @@ class Gallery:
                     write_whole(path, data)
                 return path
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise StorageError(f"the picture could not be saved in {folder}: {reason}; free disk space or check the folder") from error
+            raise _refusal(folder, error) from error
+
+    def _sync(self, folder: Path) -> None:
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            raise _refusal(folder, error) from error
 
     def _free_name(self, folder: Path, stem: str, ending: str, data: bytes, taken: Container[Path]) -> tuple[Path, bool]:
         """A path that no row and none of `taken` names, and whether the file is there already, written just before a kill."""
@@ -267,6 +287,11 @@ class Gallery:
             sheet=bool(row["sheet"]),
             place=row["place"],
         )
+
+
+def _refusal(folder: Path, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    return StorageError(f"the picture could not be saved in {folder}: {reason}; free disk space or check the folder")
 
 
 def _picture_files(folder: Path) -> Iterator[Path]:

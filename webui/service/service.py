@@ -42,6 +42,7 @@ from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
 from webui.service.status import StatusBoard
 from webui.service.supervisor import Supervisor
 from webui.service.turns import EVERYBODY, PRIORITIES
+from webui.service.unsaved import Unsaved
 from webui.service.worker import Worker
 from webui.service.workers import worker_openers
 from webui.service.xrays import Xrays
@@ -93,6 +94,7 @@ class Service:
         self.log = self._queue.log
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self.grids = Grids(self._queue, self._gallery)
+        self._unsaved = Unsaved()
         self._inputs = InputStore(inputs_folder(settings.data_dir))
         self.output_folders = OutputFolders(settings.outputs_dir, self._inputs.add)
         self._preferences = PreferenceStore(database)
@@ -118,6 +120,7 @@ class Service:
                 crew,
                 self._queue,
                 self._gallery,
+                self._unsaved,
                 keep=self.xrays.keep,
                 preferences=self._preferences.all,
                 looked_at=lambda: bool(self._listeners),
@@ -257,7 +260,7 @@ class Service:
 
     def picture(self, picture_id: int) -> SavedPicture:
         """Raises MissingModel."""
-        return self._gallery.get(picture_id)
+        return self._unsaved.get(picture_id) or self._gallery.get(picture_id)
 
     def recent_pictures(self, limit: int = 50, offset: int = 0, owner: str | None = None) -> list[SavedPicture]:
         """Saved pictures, the newest first; owner None: of everybody."""
@@ -345,7 +348,7 @@ class Service:
         return [self._seen(row, lives) for row in find()]
 
     def _seen(self, row: JobRow, lives: Mapping[str, LiveJob]) -> Job:
-        pictures = shown_pictures(row.request, self._gallery.of_job(row.id))
+        pictures = shown_pictures(row.request, (*self._gallery.of_job(row.id), *self._unsaved.of_job(row.id)))
         if row.status == "running" and row.id in lives:
             return lives[row.id].seen(pictures)
         paused = bool(self._queue.pauses() & {row.owner, EVERYBODY})

@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from webui.core.errors import EaselError, EngineError, StorageError
@@ -15,6 +14,7 @@ from webui.service.crew import Crew
 from webui.service.gallery import Gallery
 from webui.service.job import LiveJob
 from webui.service.queue import MAX_DEATHS, JobQueue, JobRow
+from webui.service.unsaved import Unsaved
 from webui.service.worker import Ending, MemoryQuestion, Message, Waker, Worker
 
 FIRST_PAUSE = 0.25  # seconds before a dead worker is replaced; doubles with every death without a finished job between
@@ -32,6 +32,7 @@ class Supervisor:
         crew: Crew,
         queue: JobQueue,
         gallery: Gallery,
+        unsaved: Unsaved,
         keep: Callable[[str, Record], None],
         preferences: Callable[[], Mapping[str, Any]],
         looked_at: Callable[[], bool],
@@ -48,6 +49,8 @@ class Supervisor:
         self._queue = queue
         self._gallery = gallery
         self._keep = keep
+        self._unsaved = unsaved
+        self._refused: JobRow | None = None  # whose pictures the disk did not take; nothing is begun until it takes files again
         self._preferences = preferences
         self._looked_at = looked_at
         self._changed = changed
@@ -172,6 +175,9 @@ class Supervisor:
             return None
         try:
             preferences = self._preferences()
+            if self._refused is not None:
+                self._gallery.try_to_write(self._refused)
+                self._refused = None
             with self._lock:
                 row = self._crew.take(self)
                 if row is not None:
@@ -238,8 +244,10 @@ class Supervisor:
                 else StorageError(f"the pictures could not be saved: {type(error).__name__}: {error}")
             )
             log.warning("job %s: %s", live.row.id, failed, exc_info=failed is not error)
+            self._refused = live.row
             with suppress(Exception):  # so that they can be seen and downloaded all the same
-                self._store(replace(live.row, save=False), event, again=True)
+                stored = [picture.infotext for picture in self._gallery.of_job(live.row.id)]
+                self._unsaved.add(live.row, [picture for picture in event.pictures if picture.infotext not in stored])
             self._stop_job(live)
             self._end(live, "failed", str(failed), failed.status, type(failed).__name__)
         else:

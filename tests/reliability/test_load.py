@@ -1,0 +1,167 @@
+"""Rows 24, 32 and 36 of docs/reliability.md: many users, models that change under them, and long runs."""
+
+import base64
+import io
+import json
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from tests.reliability.live import SMALL, Live, serving
+from webui.core.settings import MINIATURE, PROJECT_DIR
+
+CLIENTS = 10
+MOST_GROWTH = 100_000_000  # bytes
+
+
+def picture_of(answer: httpx.Response) -> Image.Image:
+    assert answer.status_code == 200, answer.text[:500]
+    return Image.open(io.BytesIO(base64.b64decode(answer.json()["images"][0])))
+
+
+def colour_of(seed: int) -> tuple[int, int]:
+    """What the worker without torch paints for a seed; see tests/service/handlers.py."""
+    return seed % 256, seed // 256 % 256
+
+
+def use(live: Live, client: int, seconds: float, least: int) -> int:
+    """One client draws, reads back what it got and looks around, for `seconds` and at least `least` times; returns how often."""
+    made, end = 0, time.monotonic() + seconds
+    with live.http() as http:
+        while made < least or time.monotonic() < end:
+            seed = client * 1000 + made
+            answer = http.post("/sdapi/v1/txt2img", json=SMALL | {"seed": seed, "prompt": f"client {client}"}, timeout=300)
+            assert picture_of(answer).getpixel((0, 0))[:2] == colour_of(seed)
+            told = json.loads(answer.json()["info"])
+            assert (told["seed"], told["prompt"]) == (seed, f"client {client}")
+            assert http.get("/sdapi/v1/progress").status_code == 200
+            made += 1
+    return made
+
+
+def all_use(live: Live, seconds: float, least: int) -> list[int]:
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return list(pool.map(lambda client: use(live, client, seconds, least), range(CLIENTS)))
+
+
+def test_ten_clients_get_their_own_pictures_in_turn(light: Live) -> None:
+    made = all_use(light, 5, least=3)
+    assert max(made) <= 3 * min(made)
+
+
+def test_memory_and_handles_are_flat(light: Live) -> None:
+    all_use(light, 1, least=5)
+    memory, handles = light.memory(), light.handles()
+    all_use(light, 5, least=10)
+    time.sleep(1)
+    assert light.memory() - memory <= MOST_GROWTH / 4
+    assert light.handles() - handles <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_clients_for_ten_minutes(tmp_path: Path) -> None:
+    with serving(tmp_path) as live:
+        all_use(live, 30, least=3)
+        memory, handles = live.memory(), live.handles()
+        made = all_use(live, 600, least=20)
+        assert max(made) <= 3 * min(made)
+        assert live.memory() - memory <= MOST_GROWTH
+        assert live.handles() - handles <= 5
+
+
+# with the miniature: two checkpoints, switched under load
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Easel with the miniature and a checkpoint that is a little different."""
+    folder = tmp_path_factory.mktemp("two")
+    weights = load_file(PROJECT_DIR / MINIATURE)
+    name = next(key for key in sorted(weights) if key.endswith("input_blocks.0.0.weight"))
+    weights[name] = weights[name] * 0.5
+    target = folder / "data" / "models" / "Stable-diffusion" / "other.safetensors"
+    target.parent.mkdir(parents=True)
+    save_file(weights, target)
+    with serving(folder, "app.py", "--use-cpu", "--nowebui") as live:
+        yield live
+
+
+def body(checkpoint: str, seed: int, **more: Any) -> dict[str, Any]:
+    settings = {"sd_model_checkpoint": checkpoint}
+    return SMALL | {"steps": 4, "seed": seed, "override_settings": settings, "override_settings_restore_afterwards": True} | more
+
+
+def switching(live: Live, rounds: int) -> None:
+    checkpoints, seeds = ("easel-miniature", "other"), (1, 2)
+    with live.http(timeout=300) as http:
+        alone = {
+            (checkpoint, seed): picture_of(http.post("/sdapi/v1/txt2img", json=body(checkpoint, seed))).tobytes()
+            for checkpoint in checkpoints
+            for seed in seeds
+        }
+    assert len(set(alone.values())) == 4
+
+    def client(number: int) -> None:
+        draw = random.Random(number)
+        with live.http(timeout=300) as http:
+            for _ in range(rounds):
+                checkpoint, seed = draw.choice(checkpoints), draw.choice(seeds)
+                http.post("/sdapi/v1/options", json={"sd_model_checkpoint": draw.choice(checkpoints)})
+                answer = http.post("/sdapi/v1/txt2img", json=body(checkpoint, seed))
+                assert picture_of(answer).tobytes() == alone[checkpoint, seed]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(client, range(4)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_each_job_runs_wholly_on_its_own_checkpoint(two_models: Live) -> None:
+    switching(two_models, rounds=8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_interrupts_and_skips_under_load_answer_at_once_and_harm_no_other_job(two_models: Live) -> None:
+    with two_models.http(timeout=300) as http, ThreadPoolExecutor(2) as pool:
+        alone = picture_of(http.post("/sdapi/v1/txt2img", json=body("other", 3))).tobytes()
+        for word in ("interrupt", "skip", "interrupt"):
+            long = pool.submit(http.post, "/sdapi/v1/txt2img", json=body("easel-miniature", 1, steps=1000))
+            while not http.get("/sdapi/v1/progress").json()["state"]["sampling_step"]:
+                time.sleep(0.05)
+            waiting = pool.submit(http.post, "/sdapi/v1/txt2img", json=body("other", 3))
+            begin = time.monotonic()
+            assert http.post(f"/sdapi/v1/{word}").status_code == 200
+            assert long.result(60).status_code == 200
+            assert time.monotonic() - begin < 30  # of a thousand steps, hardly one more
+            assert picture_of(waiting.result(120)).tobytes() == alone
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_long_run_of_the_miniature_leaks_neither_memory_nor_handles(two_models: Live) -> None:
+    """15 minutes of pictures, previews asked for, models switched now and then."""
+    with two_models.http(timeout=300) as http:
+
+        def run(seconds: float) -> int:
+            made, end = 0, time.monotonic() + seconds
+            while time.monotonic() < end:
+                checkpoint = ("easel-miniature", "other")[made // 10 % 2]
+                picture_of(http.post("/sdapi/v1/txt2img", json=body(checkpoint, made, batch_size=1 + made % 2)))
+                made += 1
+            return made
+
+        run(60)
+        memory, handles = two_models.memory(), two_models.handles()
+        assert run(900) > 50
+        assert two_models.memory() - memory <= MOST_GROWTH
+        assert two_models.handles() - handles <= 5
