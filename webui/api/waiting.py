@@ -17,7 +17,7 @@ class Patience:
         self._limiter = CapacityLimiter(MOST)
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns or raises. Raises Busy where no thread is left: whoever came now would wait unseen, with all they sent."""
+        """What the function returns or raises. Raises Busy where no thread is left: they would wait unseen."""
         if self._limiter.available_tokens < 1:
             raise Busy(f"{MOST} requests wait for their jobs already; try again when some are done")
         return await to_thread.run_sync(function, *arguments, limiter=self._limiter, abandon_on_cancel=True)

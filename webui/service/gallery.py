@@ -81,8 +81,8 @@ class Gallery:
                     continue
                 ending = "png" if picture.sheet else picture_format  # sheets may be larger than the others can be
                 pixels = pixel_hash(picture.image)
-                data = _encoded(picture, ending, quality, pixels)
-                path = self._write(folder, f"{job.number:05d}-{_label(picture)}", ending, data, rows)
+                data = encoded(picture, ending, quality, pixels)
+                path = self._write(folder, f"{job.number:05d}-{label(picture)}", ending, data, rows)
                 rows[path] = self._new(job, picture, path, request, data, pixels)
         finally:
             if rows:
@@ -231,7 +231,7 @@ class Gallery:
             path=stored,
             infotext=picture.infotext,
             request=request,
-            seed=_seed(picture),
+            seed=seed_of(picture),
             width=picture.image.width,
             height=picture.image.height,
             created=time.time(),
@@ -303,7 +303,7 @@ def _picture_files(folder: Path) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def _encoded(picture: Picture, ending: str, quality: int, pixels: str) -> bytes:
+def encoded(picture: Picture, ending: str, quality: int, pixels: str) -> bytes:
     """The bytes of a picture's file, with its recipe; a sheet has none, for no request alone makes it, nor has an enlarged picture."""
     if picture.sheet or not isinstance(picture.request, GenerationRequest):
         return encode(picture.image, picture.infotext, ending, quality, texts=picture.texts)
@@ -311,14 +311,15 @@ def _encoded(picture: Picture, ending: str, quality: int, pixels: str) -> bytes:
     return encode(picture.image, picture.infotext, ending, quality, recipe, picture.texts)
 
 
-def _label(picture: Picture) -> str:
+def label(picture: Picture) -> str:
     """What a picture's file is called after its job's number."""
     if picture.sheet:
         return "grid"
     return str(picture.request.seed) if isinstance(picture.request, GenerationRequest) else f"upscaled-{picture.place + 1}"
 
 
-def _seed(picture: Picture) -> int:
+def seed_of(picture: Picture) -> int:
+    """The seed that made it; of an enlarged picture that of the old one, 0 where nothing tells it."""
     return picture.request.seed if isinstance(picture.request, GenerationRequest) else told_seed(picture.infotext)
 
 

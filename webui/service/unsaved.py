@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from webui.core.event import Picture
-from webui.core.image_metadata import encode
-from webui.core.recipe import Recipe, pixel_hash
-from webui.service.gallery import SavedPicture
+from webui.core.recipe import pixel_hash
+from webui.service.gallery import SavedPicture, encoded, label, seed_of
 from webui.service.queue import JobRow
 
 MEMORY = Path("/dev/shm")  # where Linux keeps files in memory; elsewhere the system's folder for temporary files must do
@@ -32,21 +31,20 @@ class Unsaved:
     def add(self, job: JobRow, pictures: Sequence[Picture]) -> None:
         """Keep these, as PNG. Raises OSError where there is no memory for them either."""
         for picture in pictures:
-            recipe = None if picture.sheet else Recipe(picture.request, **picture.facts, pixels=pixel_hash(picture.image)).to_json()
-            data = encode(picture.image, picture.infotext, "png", recipe=recipe)
+            data = encoded(picture, "png", 100, pixel_hash(picture.image))
             with self._lock:
                 self._add(job, picture, data)
 
     def _add(self, job: JobRow, picture: Picture, data: bytes) -> None:
         number = FIRST_ID + self._count
         self._count += 1
-        path = self._home() / f"{job.number:05d}-{picture.request.seed}-{self._count}.png"
+        path = self._home() / f"{job.number:05d}-{label(picture)}-{self._count}.png"
         path.write_bytes(data)
         self._pictures[number] = SavedPicture(
             id=number,
             path=path,
             infotext=picture.infotext,
-            seed=picture.request.seed,
+            seed=seed_of(picture),
             width=picture.image.width,
             height=picture.image.height,
             job=job.id,
