@@ -142,7 +142,7 @@ class Service:
         if isinstance(request, ScriptRequest):
             return complete_script(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
         if isinstance(request, XrayRequest):
-            return complete_xray(request, self.complete)
+            return complete_xray(request, self.complete, self._inputs.path)
         return complete_order(request, self.catalog)
 
     def submit(self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True) -> str:
