@@ -95,6 +95,8 @@ def test_a_study_of_a_study_is_of_the_same_request(service: Service, order: Call
     [
         ({"kind": "lines"}, 422),
         ({"kind": "noising", "study": {}}, 422),
+        ({"kind": "noising", "study": {"image": "../../secret"}}, 404),
+        ({"kind": "noising", "study": {"image": "0" * 64, "timesteps": [[1]]}}, 422),
         ({"study": {"steps": "all"}}, 422),
         ({"job": "nobody"}, 404),
         ({"picture": 10**30}, 404),

@@ -132,6 +132,7 @@ def test_the_ranking_tells_its_cost_before_and_what_matters_after(looked_into: P
     assert sorted(names[1:]) == ["a small green star at the left", "yellow background"]
 
 
+@pytest.mark.slow  # tests/engine/xray/test_between.py and tests/api/test_xray.py have what lies behind it
 def test_the_way_to_another_seed_has_its_pictures(looked_into: Person) -> None:
     page = looked_into.page
     page.click("#xray_open_interpolation")

@@ -64,10 +64,8 @@ def test_a_thing_s_words_are_attended_to_where_the_judge_sees_the_thing(study, p
         assert within > multiple * without, word
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_words_that_matter_most_are_those_of_things_and_colours(study, seed):
-    request = replace(REQUEST, prompt="a red circle on a blue background", seed=seed)
-    rows = json.loads(study(request, WordRanking(by="words", steps=6))["words.json"])["rows"]
+def test_the_words_that_matter_most_are_those_of_things_and_colours(study):
+    rows = json.loads(study(REQUEST, WordRanking(by="words", steps=6))["words.json"])["rows"]
     assert {row["piece"] for row in rows[:3]} == {"red", "circle", "blue"}
 
 

@@ -29,7 +29,7 @@ from webui.core.scripts.table import find_script
 from webui.core.styles import with_styles
 from webui.core.training_request import TrainingRequest
 from webui.core.upscalers import settled_upscaler
-from webui.core.xray import Interpolation, XrayRequest
+from webui.core.xray import Interpolation, Noising, XrayRequest
 from webui.service.phrases import Phrases
 
 SMALLEST_SIDE = 64  # pixels
@@ -118,13 +118,20 @@ def _with_image(request: GenerationRequest, image: str) -> GenerationRequest:
     return replace(request, init=replace(request.init, image=image)) if request.init else request
 
 
-def complete_xray(request: XrayRequest, complete_request: Callable[[GenerationRequest], GenerationRequest]) -> XrayRequest:
-    """The study with a complete request, and the prompt at its other end as plain as the first. Raises BadRequest, MissingModel."""
+def complete_xray(
+    request: XrayRequest, complete_request: Callable[[GenerationRequest], GenerationRequest], input_path: Callable[[str], object]
+) -> XrayRequest:
+    """The study with a complete request, and the prompt at its other end as plain as the first. Raises BadRequest, MissingModel.
+
+    input_path: raises MissingModel for a picture that nobody gave.
+    """
     base, study = complete_request(request.base), request.study
     if isinstance(study, Interpolation) and study.prompt.strip():
         study = replace(study, prompt=complete_request(replace(base, prompt=study.prompt)).prompt)
     done = XrayRequest(base=base, study=study)
     done.validate()
+    if isinstance(study, Noising):
+        input_path(study.image)
     return done
 
 

@@ -172,7 +172,7 @@ class Service:
         if isinstance(request, ScriptRequest):
             return complete_script(request, self.catalog, self._preferences.all(), self._inputs.open, self.phrases)
         if isinstance(request, XrayRequest):
-            return complete_xray(request, self.complete)
+            return complete_xray(request, self.complete, self._inputs.path)
         if isinstance(request, ExtrasRequest):
             return complete_extras(request, self.catalog, self._inputs.size)
         return complete_order(request, self.catalog)

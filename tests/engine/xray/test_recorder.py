@@ -183,6 +183,10 @@ def test_an_interrupted_run_keeps_what_was_seen(lab):
     assert "whole.json" in seen
 
 
+def test_a_run_that_is_stopped_before_it_begins_has_nothing_to_tell(lab):
+    assert lab.study(REQUEST, Recording(), Alone(interrupt_after=0)) == {}
+
+
 def test_an_exception_leaves_no_trace(lab):
     unet = lab.model.unet
     recorder = Recorder(Recording())

@@ -73,7 +73,8 @@ class Recorder(Study):
         self._passes: list[Pass] = []
         self._calls: list[Call] = []  # of the step at work
         self._call: Call | None = None  # that is being answered
-        self._sums: dict[tuple[int, ...], tuple[Tensor, int]] = {}  # texts -> sum of the MEAN maps, and of how many steps
+        self._sum: Tensor | None = None  # of the MEAN maps of this pass's steps, where the prompt stays the same
+        self._summed = 0  # steps
         self._bytes = 0
         self._steps = 0
         self.seconds = 0.0  # that recording took
@@ -91,7 +92,7 @@ class Recorder(Study):
     @contextmanager
     def at_work(self, model: DiffusionModel, schedule: NoiseSchedule, plan: Plan) -> Iterator[None]:
         self._passes.append(Pass(model, schedule, plan, *self._asked))
-        self._sums = {}
+        self._sum, self._summed = None, 0
         with ExitStack() as stack:
             if self._maps:
                 stack.enter_context(self._maps.recording(model.unet))
@@ -155,18 +156,19 @@ class Recorder(Study):
 
     def whole(self) -> list[Record]:
         """What holds for all steps so far: texts, layers, noise levels, what recording cost."""
-        last = self._passes[-1] if self._passes else None
+        if not self._passes:
+            return []
+        last = self._passes[-1]
         layers = [name for name in cross_attentions(last.model.unet) if not self._recording.layers or name in self._recording.layers]
         told = {
-            "texts": [text.to_json(last.model.tokenizer) for text in self._texts] if last else [],
-            "layers": [MEAN, *layers] if self._maps and last else [],
+            "texts": [text.to_json(last.model.tokenizer) for text in self._texts],
+            "layers": [MEAN, *layers] if self._maps else [],
             "passes": [_told_pass(each) for each in self._passes],
             "recording": {"seconds": self.seconds + (self._maps.seconds if self._maps else 0.0), "bytes": self._bytes},
         }
         records = [_json("whole.json", told)]
-        for texts, (total, count) in self._sums.items():
-            if list(texts) == self._texts_at(None):
-                records += _map_records("all", {MEAN: total / count}, {"texts": list(texts)})
+        if self._sum is not None:
+            records += _map_records("all", {MEAN: self._sum / self._summed}, {"texts": self._texts_at(None)})
         return records
 
     def _pictures(self, number: int, call: Call, seen: "_Seen", told: dict[str, Any]) -> list[Record]:
@@ -181,9 +183,9 @@ class Recorder(Study):
         maps = _shaped(call.maps, seen.x.shape[1:])
         if maps:
             maps = {MEAN: _mean(maps, seen.x.shape[1:]), **maps}
-            texts = tuple(told["texts"])
-            total, count = self._sums.get(texts, (torch.zeros_like(maps[MEAN]), 0))
-            self._sums[texts] = (total + maps[MEAN], count + 1)
+            if told["texts"] == self._texts_at(None):
+                self._sum = maps[MEAN] if self._sum is None else self._sum + maps[MEAN]
+                self._summed += 1
             records += _map_records(name, maps, {"texts": told["texts"]})
         arrays = {
             key: value.half().cpu().numpy() for key, value in [*tensors.items(), *((f"maps/{key}", map) for key, map in maps.items())]
