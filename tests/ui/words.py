@@ -11,13 +11,29 @@ import webui
 PACKAGE = Path(webui.__file__).parent
 STATIC = PACKAGE / "ui" / "static"
 STATES = ("ready", "reconnecting", "starting", "stopped", "queued", "running", "saving", "done", "failed", "interrupted")
+STATES += ("connected", "idle", "working", "open to everybody", "paused")
 SILENT = ("log", "logging", "add", "warnings", "Field", "Query", "Body", "Path", "router", "parser")  # logs, command line, OpenAPI
-SILENT_FILES = ("engine/tokenizers/*", "api/v1*", "api/schemas.py", "api/guard.py", "core/settings.py", "service/migrations.py")
-SILENT_FILES += tuple(f"training/{name}.py" for name in ("miniature*", "progress", "world", "captions", "aesthetic", "upscaler", "samples"))
+SILENT_FILES = (
+    "engine/tokenizers/*",
+    "api/v1*",
+    "api/schemas.py",
+    "api/guard.py",
+    "api/mcp.py",
+    "core/settings.py",
+    "service/migrations.py",
+)
+SILENT_FILES += tuple(
+    f"training/{name}.py" for name in ("miniature*", "progress", "world", "captions", "aesthetic", "upscaler", "samples", "templates*")
+)
 NO_WORDS = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|PRAGMA|DROP|BEGIN|WITH|ORDER|FROM|WHERE|AND|kind )|\s*(<|https?:|/)")
 WORD = re.compile(r"[A-Za-z][a-z']+")
 PLAIN = re.compile(r"(?:^| )[A-Za-z][a-z'-]*(?=[ ,.;:)]|$)")
-CODE = re.compile(r"\(\?|\?\)| = \?|\bAS\b|\bIN \(|\\[pdwsS]|_id\b|^\w+(, \w+){4,}|\bNOT (GLOB|IN)\b")
+CODE = re.compile(
+    r"default-src|\\[name\\]$|\\[name\\] |\\[filewords\\]|complete: filename|\(\?|\?\)| = \?|\bAS\b|\bIN \(|\\[pdwsS]|_id\b|^\w+(, \w+){4,}|\bNOT (GLOB|IN)\b"
+)
+JS_CODE = re.compile(
+    r"default-src|\\[name\\]$|\\[name\\] |\\[filewords\\]|complete: filename|(tool|chip|dot|line|handle) [\w{-]|width:|translate\(|/\{|(Ctrl|Alt|Tab|\[\{\}%\])(\+| |$)|.*\$\{"
+)  # classes, styles, addresses, keys
 TEMPLATE = re.compile(r"\$\{(?:[^{}]|\{[^{}]*\})*\}")
 JS_TOKEN = re.compile(
     r'//[^\n]*|/\*.*?\*/|"((?:[^"\\\n]|\\.)*)"|`((?:[^`\\]|\\.)*)`|\'((?:[^\'\\\n]|\\.)*)\'|/(?![*/])(?:[^/\\\n]|\\.)+/[a-z]*(?=[\s.,;)])',
@@ -90,7 +106,7 @@ def script_words() -> dict[str, str]:
 
 
 def _is_label(text: str) -> bool:
-    if JS_NAMES.fullmatch(text) or re.search(r"[<>=#]|^\W*$|^\.", text):
+    if JS_NAMES.fullmatch(text) or JS_CODE.match(text) or re.search(r"[<>=#]|^\W*$|^\.", text):
         return False
     starts = bool(re.match(r"[A-Z][a-z]|A |[A-Z]{2,} [a-z]", text))
     return (starts or ("{}" in text and " " in text)) and bool(WORD.search(text)) and not re.match(r"^[A-Z]\w*[A-Z]\w*$", text)
