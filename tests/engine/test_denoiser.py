@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from webui.engine.denoiser import denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
+from webui.engine.denoiser import denoiser, held_back, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.guidance import Context
 from webui.engine.model import alphas_cumprod
 from webui.engine.schedules import NoiseSchedule
@@ -42,6 +42,17 @@ def test_kept_latents_are_the_init_latents_outside_the_mask():
     kept = keep_unmasked(lambda x, sigma, call: x * 2, MASK, init)(CLEAN, torch.tensor(1.0), 0)
     torch.testing.assert_close(kept[..., :3], CLEAN[..., :3] * 2)
     assert bool((kept[..., 3:] == 5).all())
+
+
+@pytest.mark.parametrize(("t", "free"), [(999.0, [5]), (600.0, [5]), (590.0, [4, 5]), (200.0, [3, 4, 5])])
+def test_cells_held_back_are_kept_until_the_noise_has_fallen_to_their_share(t, free):
+    mask = torch.zeros(1, 1, 6, 6)
+    mask[..., 3:] = 1
+    free_at = torch.tensor([0.1, 0.1, 0.1, 0.4, 0.6, 1.0]).expand(1, 1, 6, 6)
+    init = torch.full_like(CLEAN, 5.0)
+    denoise = held_back(lambda mask: keep_unmasked(lambda x, sigma, call: x * 0, mask, init), mask, free_at, SCHEDULE)
+    kept = denoise(CLEAN, SCHEDULE.sigma(torch.tensor(t)), 0)
+    assert [column for column in range(6) if not kept[..., column].any()] == free
 
 
 def test_shown_latents_are_clean_outside_the_mask_in_unit_variance():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -142,3 +143,20 @@ def test_windows_are_filled_up_to_multiples_of_eight_and_cut_back():
     assert made.size == (76, 50)
     assert made.crop((0, 0, 60, 50)).tobytes() == image.tobytes()
     assert made.getpixel((75, 49)) == BLUE
+
+
+@pytest.mark.parametrize(
+    ("step", "along", "shares"),
+    [
+        (Pass((32, 0, 160, 64), (128, 0, 160, 64), "right"), (0, 0), [0.4] * 12 + [0.4, 0.6, 0.8, 1.0]),
+        (Pass((0, 0, 128, 64), (0, 0, 40, 64), "left"), (0, 0), [1.0, 1.0, 0.8, 0.6, 0.4] + [0.4] * 11),
+        (Pass((0, 0, 64, 60), (0, 0, 64, 20), "top"), (1, 0), [0.8, 0.6, 0.4] + [0.4] * 5),
+        (Pass((0, 4, 64, 60), (0, 28, 64, 60), "bottom"), (1, 0), [0.4] * 3 + [0.4, 0.6, 0.8, 1.0]),
+    ],
+)
+def test_cells_beside_the_old_picture_are_let_go_late(step, along, shares):
+    free_at = outpainting.free_at(step)
+    cut = outpainting.cut_window(Image.new("RGB", (200, 200)), step.window)
+    assert free_at.shape == (1, 1, cut.height // 8, cut.width // 8)
+    rows = free_at[0, 0] if along[0] == 0 else free_at[0, 0].T
+    assert bool((rows == torch.tensor(shares)).all())

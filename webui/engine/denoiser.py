@@ -83,6 +83,19 @@ def show_unmasked(denoise: Denoise, mask: Tensor, init: Tensor) -> Denoise:
     return blended
 
 
+def held_back(keep: Callable[[Tensor], Denoise], mask: Tensor, free_at: Tensor, schedule: NoiseSchedule) -> Denoise:
+    """`keep(mask)`, but a cell that mask 1 gives free stays kept until the noise has fallen to its share of the training timesteps.
+
+    keep: one of the two above for a mask. free_at: as mask, 0 .. 1, 1: free from the start.
+    """
+    last = len(schedule.sigmas) - 1
+
+    def held(x: Tensor, sigma: Tensor, call: int) -> Tensor:
+        return keep(mask * (free_at * last >= schedule.t(sigma)))(x, sigma, call)
+
+    return held
+
+
 def _to_denoised(predict: Predict, x: Tensor, sigma: float, t: float, call: int, prediction_type: str) -> Tensor:
     length = math.hypot(1, sigma)
     output = predict(x / length, t, call)

@@ -20,6 +20,7 @@ RIM = 48  # pixels of the old picture, next to the new area, whose colours and g
 EDGE = 4  # pixels whose mean is the colour at the edge
 SPREAD = 0.15  # standard deviation of the blur along the edge, per pixel away from it: horizons go on, objects at the edge fade
 FINE = 3  # pixels: structure smaller than this is grain
+HELD = (0.4, 0.6, 0.8)  # of the noise, at which the first, second and third cell beside the old picture are let go
 MOSTLY = 204  # of 255: mean of a cell of the blend mask from which on the model paints it
 FLAT = 0.5  # grey levels: less grain than this is none
 
@@ -168,6 +169,19 @@ def latent_mask(mask: Image.Image) -> Tensor:
     cells = np.asarray(mask, dtype=np.float32).reshape(mask.height // FACTOR, FACTOR, mask.width // FACTOR, FACTOR)
     repaint = (cells.mean(axis=(1, 3)) >= MOSTLY) | (cells.max(axis=(1, 3)) == 255)
     return torch.from_numpy(repaint.astype(np.float32))[None, None]
+
+
+def free_at(step: Pass) -> Tensor:
+    """(1, 1, height/8, width/8) for the pass's window: the share of the noise at which each cell is let go, see `denoiser.held_back`.
+
+    Next to the old picture the new one is held to its continuation while the model decides what lies where: nothing begins at the border.
+    """
+    axis = 0 if step.side in ("left", "right") else 1
+    cells = [-(-(step.window[side + 2] - step.window[side]) // FACTOR) for side in (0, 1)]
+    middles = step.window[axis] + FACTOR * torch.arange(cells[axis]) + FACTOR // 2
+    distance = middles - step.new[axis] if step.side in ("right", "bottom") else step.new[axis + 2] - middles
+    shares = torch.tensor([*HELD, 1.0])[(distance // FACTOR).clamp(0, len(HELD))]
+    return (shares[None, :] if axis == 0 else shares[:, None]).expand(cells[1], cells[0])[None, None]
 
 
 def lay_in(canvas: Image.Image, made: Image.Image, step: Pass, mask: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -12,7 +13,7 @@ from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.event import Control, Event, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.engine.brownian import BrownianNoise
-from webui.engine.denoiser import Denoise, denoiser, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
+from webui.engine.denoiser import Denoise, denoiser, held_back, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
 from webui.engine.guidance import Network, guided
 from webui.engine.job import Job
 from webui.engine.latents import FACTOR
@@ -157,7 +158,8 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
         return denoise
     if begin.soft is not None:
         return softly_kept(denoise, begin.mask, init, begin.soft)
-    return (show_unmasked if kind == "timestep" else keep_unmasked)(denoise, begin.mask, init)
+    keep = partial(show_unmasked if kind == "timestep" else keep_unmasked, denoise, init=init)
+    return keep(begin.mask) if begin.free_at is None else held_back(keep, begin.mask, begin.free_at, job.schedule)
 
 
 def _network(job: Job, begin: Begin) -> Network:

@@ -39,6 +39,7 @@ class Begin:
     """size: of the latents, (height/8, width/8). init: (1 or batch, 4, *size), clean, or None; mask: (1, 1, *size), 1 = repaint.
 
     shown: (1 or batch, 5, *size), what an inpainting UNet sees of picture and mask; None for other UNets. soft: then the mask has greys.
+    free_at: as mask, the share of the noise at which a masked cell is let go; see `denoiser.held_back`.
     """
 
     size: tuple[int, int]
@@ -47,6 +48,7 @@ class Begin:
     content: str = "original"  # one of MASKED_CONTENT
     shown: Tensor | None = None
     soft: SoftInpainting | None = None
+    free_at: Tensor | None = None
 
 
 class Source(Protocol):
@@ -183,7 +185,7 @@ class FromExtension:
         mask = outpainting.latent_mask(blend).to(self.model.device)
         init = torch.cat([encode_image(self.model, window) for window in windows])
         shown = encode_masked(self.model, windows, blend) if self.model.family.inpainting else None
-        return Begin(tuple(mask.shape[2:]), init, mask, shown=shown)
+        return Begin(tuple(mask.shape[2:]), init, mask, shown=shown, free_at=outpainting.free_at(step).to(self.model.device))
 
     def end(self, number: int, canvases: Sequence[Image.Image], made: Sequence[Image.Image], latents: Tensor) -> list[Image.Image]:
         before = canvases or [outpainting.place_on_canvas(self.image, self.outpaint)] * len(made)
