@@ -324,8 +324,8 @@ class Service:
             supervisor.signal(job_id, "previews")
 
     def _job_changed(self, live: LiveJob) -> None:
-        if live.status == "done" and shown_request(live.row.request) is None:
-            self.refresh_models()  # there is a new file
+        if live.status in ("done", "interrupted") and shown_request(live.row.request) is None:
+            self.refresh_models()  # there is a new file, or one that was trained for a while
         self._notify([(live.row.owner, live.row.id)])
 
     def _queue_moved(self) -> None:
