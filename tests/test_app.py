@@ -189,3 +189,25 @@ def test_ray_that_is_not_installed_is_told_in_a_sentence(tmp_path: Path):
     assert ended.returncode != 0
     assert "pip install ray" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_the_api_restarts_and_stops_the_server(tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    flags = ["--nowebui", "--api-server-stop", "--port", str(port), "--data-dir", str(tmp_path), "--use-cpu"]
+    server = subprocess.Popen([sys.executable, "app.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for(f"{url}/healthz", server)
+        assert urllib.request.urlopen(f"{url}/sdapi/v1/server-restart", b"", timeout=30).read() == b"Restarting."
+        told = [server.stdout.readline() for _ in range(2)]
+        assert told == [f"Easel answers at {url}\n"] * 2
+        wait_for(f"{url}/healthz", server)
+        assert urllib.request.urlopen(f"{url}/sdapi/v1/server-stop", b"", timeout=30).read() == b"Stopping."
+        assert server.wait(60) == 0
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()

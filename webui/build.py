@@ -78,6 +78,7 @@ def serve(settings: Settings) -> bool:
         config = uvicorn.Config(
             guard,
             log_level="warning",
+            log_config=None,  # as all else is logged
             root_path=f"/{settings.subpath}" if settings.subpath else "",
             ssl_keyfile=settings.tls_keyfile,
             ssl_certfile=settings.tls_certfile,

@@ -111,3 +111,12 @@ def test_a_training_shows_its_progress_by_its_id_and_ends_when_it_is_interrupted
         assert http.post("/sdapi/v1/interrupt").json() == {}
         assert running.result(20) == "train embedding complete: filename: hold.pt error: None"
     assert service.job("task(train)").status == "interrupted"
+
+
+def test_what_was_learnt_before_an_interruption_is_in_the_lists(train: Any, http: TestClient, service: Service) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(train, "train/hypernetwork", hypernetwork_name="hold", data_root="pictures", steps=4)
+        holding(service)
+        http.post("/sdapi/v1/interrupt")
+        running.result(20)
+    assert "hold" in until(lambda: [entry["name"] for entry in http.get("/sdapi/v1/hypernetworks").json()])

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from webui.api import convert, readings, scripts
+from webui.api import convert, reading, scripts
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
 from webui.api.extras import add_extras_routes, add_upscaler_lists
@@ -62,7 +62,7 @@ def _add_generation(router: APIRouter, service: Service, patience: Patience, fet
     @router.post("/png-info")
     def png_info(body: wire.PngInfo) -> wire.PngInfoAnswer:
         """The infotext that a picture carries."""
-        return wire.PngInfoAnswer(**readings.png_info((fetcher.filled(body) if fetcher else body).image))
+        return wire.PngInfoAnswer(**reading.png_info((fetcher.filled(body) if fetcher else body).image))
 
     add_extras_routes(router, service, patience)
 
@@ -287,7 +287,7 @@ def _add_lists(router: APIRouter, service: Service) -> None:
     @router.get("/embeddings")
     def embeddings() -> wire.Embeddings:
         """The embeddings, by whether they fit the chosen checkpoint."""
-        return readings.embeddings(service.models.files("embedding"), _chosen_family(service))
+        return reading.embeddings(service.models.files("embedding"), _chosen_family(service))
 
     @router.get("/hypernetworks")
     def hypernetworks() -> list[wire.Hypernetwork]:

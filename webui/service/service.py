@@ -379,8 +379,8 @@ class Service:
             supervisor.signal(job_id, "previews")
 
     def _job_changed(self, live: LiveJob) -> None:
-        if live.status == "done" and makes_model_files(live.row.request):
-            self.refresh_models()
+        if live.status in ("done", "interrupted") and makes_model_files(live.row.request):
+            self.refresh_models()  # there is a new file, or one that was trained for a while
         if live.row.id in self._lives() and live.status not in ENDED:  # how it ended is told when that is stored
             self.log.tell_progress(live.row.owner, progress_facts(live.seen(())))
         self._notify([(live.row.owner, live.row.id)])

@@ -1,4 +1,4 @@
-"""What files say about themselves, as /sdapi/v1 tells it: infotexts of pictures, facts of embeddings."""
+"""What Easel tells of files that are there: the infotext of a picture, the embeddings and whether they fit."""
 
 import re
 from typing import Any
