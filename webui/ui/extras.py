@@ -32,13 +32,12 @@ class Extras:
         draft = drafts.get("extras") if isinstance(drafts, dict) else None
         kept = draft if isinstance(draft, dict) else {}
         names = upscaler_choices(service)
+        usual = {"upscaler": _usual(names), "second_upscaler": "None"}
         shown: dict[Component, Any] = {}
         for name, widget in self.widgets.items():
-            value = kept.get(name, widget.value)
+            value = kept.get(name, usual.get(name, widget.value))
             if widget in self.lists:
-                shown[widget] = gr.Dropdown(
-                    choices=names, value=value if value in names else _usual(names) if name == "upscaler" else "None"
-                )
+                shown[widget] = gr.Dropdown(choices=names, value=value if value in names else usual[name])
             elif type(value) is type(widget.value) or (type(value), type(widget.value)) in ((int, float), (float, int)):
                 shown[widget] = value if name != "way" or value in (BY, TO) else BY
         return shown

@@ -3,7 +3,8 @@ class ExtrasInput {
   constructor(root) {
     const make = easel.make;
     this.pictures = []; // { hash, name, width, height, node }
-    this.told = {}; // the settings, as last seen
+    this.told = { upscaler: "Lanczos", way: "Scale by", scale: 2, crop: true }; // the settings: as built, then as last seen
+    this.adding = Promise.resolve(); // ends when all pictures that were dropped have arrived
     this.modes = Object.entries({ single: "Single", batch: "Batch", folder: "From directory" }).map(([mode, name]) =>
       make("button", { type: "button", class: "tool", id: `extras_mode_${mode}`, "data-mode": mode, onclick: () => this.setMode(mode) }, name));
     this.file = make("input", { type: "file", id: "extras_file", accept: "image/*", class: "file", "aria-label": "Open a picture file" });
@@ -41,7 +42,16 @@ class ExtrasInput {
     if (folders.some(({ name }) => name === chosen)) this.folder.value = chosen;
   }
 
-  async addAll(files) {
+  // One after the other, and Generate waits for them.
+  inTurn(work) {
+    const turn = this.adding.then(work);
+    this.adding = turn.catch(() => {});
+    return turn;
+  }
+
+  addAll(files) { return this.inTurn(() => this.addThem(files)); }
+
+  async addThem(files) {
     const pictures = files.filter((file) => file.type.startsWith("image/"));
     if (!pictures.length && files.length) throw new Error("This is no picture; use PNG, JPEG or WebP.");
     if (pictures.length > 1 || this.mode === "folder") this.setMode("batch");
@@ -49,9 +59,11 @@ class ExtrasInput {
   }
 
   // `source`: a File, or the address of a picture of Easel's.
-  async load(source) {
-    if (this.mode === "folder") this.setMode("single");
-    await this.add(typeof source === "string" ? await (await easel.request(source)).blob() : source);
+  load(source) {
+    return this.inTurn(async () => {
+      if (this.mode === "folder") this.setMode("single");
+      await this.add(typeof source === "string" ? await (await easel.request(source)).blob() : source);
+    });
   }
 
   async add(file) {
@@ -98,13 +110,14 @@ class ExtrasInput {
 
   tellSizes() {
     const shown = this.mode === "folder" ? [] : this.mode === "single" ? this.pictures.slice(-1) : this.pictures;
-    if (!shown.length || !this.told.upscaler) { this.sizes.textContent = ""; return; }
+    if (!shown.length) { this.sizes.textContent = ""; return; }
     const [width, height] = this.larger(shown[0]);
     const more = shown.length > 1 ? `${shown.length} pictures, the first: ` : "";
     this.sizes.textContent = `${more}${shown[0].width} × ${shown[0].height} → ${width} × ${height}`;
   }
 
   async send(names, values) {
+    await this.adding;
     this.settings(names, values);
     const { way, width, height, ...same } = this.told;
     const to = way === "Scale to";
