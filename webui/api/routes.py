@@ -37,11 +37,17 @@ def sdapi_router(service: Service, settings: Settings) -> APIRouter:
 
 def _add_generation(router: APIRouter, service: Service) -> None:
     waiting = CapacityLimiter(WAITING)
+    in_hand = 0
 
     async def answer(body: wire.Generation) -> Response:
-        if waiting.available_tokens < 1:  # whoever came now would wait unseen, with all that they sent
+        nonlocal in_hand
+        if in_hand >= WAITING:  # whoever came now would wait unseen, with all that they sent
             raise Busy(f"{WAITING} requests wait for their pictures already; try again when some are done")
-        return await to_thread.run_sync(generate, service, body, limiter=waiting, abandon_on_cancel=True)  # so that the server can stop
+        in_hand += 1
+        try:
+            return await to_thread.run_sync(generate, service, body, limiter=waiting, abandon_on_cancel=True)  # so that the server can stop
+        finally:
+            in_hand -= 1
 
     @router.post("/txt2img", response_model=wire.Pictures)
     async def txt2img(body: wire.Txt2Img) -> Response:
