@@ -106,7 +106,7 @@ BODIES = [
     '{"override_settings": {"sd_model_checkpoint": "../../x"}}', '{"script_name": "../../x"}', '{"alwayson_scripts": [[[[]]]]}',
     '{"prompt": ' + json.dumps("x" * 200_000) + "}", '{"sampler_name": ' + json.dumps("x" * 10**6) + "}",
 ]  # fmt: skip
-HARMLESS = ("true", "0.5", "1e-300", '{"styles": ["x"]')  # leniently read as numbers; styles that nobody knows are none
+ABSURD = ("NaN", "Infinity", "1e99", "9999", "65536", "1000000", "[[", '{"a":{"a"', "4096")  # what must not be accepted, but for a seed
 
 
 def test_absurd_bodies_are_refused_before_anything_is_made(light: Live) -> None:
@@ -119,7 +119,7 @@ def test_absurd_bodies_are_refused_before_anything_is_made(light: Live) -> None:
             answer = http.post("/sdapi/v1/txt2img", content=body.encode("utf-8", "replace"), headers={"Content-Type": "application/json"})
             assert answer.status_code < 500, (body[:100], answer.text[:300])
             if answer.status_code == 200:
-                assert body.rstrip("}").endswith(HARMLESS) or '"seed"' in body, body[:100]
+                assert '"seed"' in body or not any(sign in body for sign in ABSURD), body[:100]
             else:
                 assert answer.json()["detail"], body[:100]
             assert time.monotonic() - begin < 10, body[:100]

@@ -32,6 +32,8 @@ CODE = re.compile(
     r"default-src|\\[name\\]$|\\[name\\] |\\[filewords\\]|complete: filename|\(\?|\?\)| = \?|\bAS\b|\bIN \(|\\[pdwsS]|_id\b|^\w+(, \w+){4,}|\bNOT (GLOB|IN)\b"
 )
 JS_CODE = re.compile(
+    r"(tool|chip|dot|line|handle) [\w{-]|width:|translate\(|/\{|(Ctrl|Alt|Tab|\[\{\}%\])(\+| |$)|.*\$\{"  # classes, styles, addresses, keys
+)
     r"default-src|\\[name\\]$|\\[name\\] |\\[filewords\\]|complete: filename|(tool|chip|dot|line|handle) [\w{-]|width:|translate\(|/\{|(Ctrl|Alt|Tab|\[\{\}%\])(\+| |$)|.*\$\{"
 )  # classes, styles, addresses, keys
 TEMPLATE = re.compile(r"\$\{(?:[^{}]|\{[^{}]*\})*\}")

@@ -15,9 +15,14 @@ class Patience:
 
     def __init__(self) -> None:
         self._limiter = CapacityLimiter(MOST)
+        self._in_hand = 0
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns or raises. Raises Busy where no thread is left: they would wait unseen."""
-        if self._limiter.available_tokens < 1:
+        """What the function returns or raises. Raises Busy where no thread is left: the request would wait unseen, with all that it sent."""
+        if self._in_hand >= MOST:
             raise Busy(f"{MOST} requests wait for their jobs already; try again when some are done")
-        return await to_thread.run_sync(function, *arguments, limiter=self._limiter, abandon_on_cancel=True)
+        self._in_hand += 1
+        try:
+            return await to_thread.run_sync(function, *arguments, limiter=self._limiter, abandon_on_cancel=True)
+        finally:
+            self._in_hand -= 1
