@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from tests.reliability.live import SMALL, Live
 from tests.service.conftest import settings_for, until
 from tests.service.handlers import small
-from webui.api import routes
+from webui.api import routes, waiting
 from webui.core.catalog import Catalog
 from webui.service.database import open_database
 from webui.service.service import Service, open_service
@@ -86,7 +86,7 @@ def test_thousands_of_ranges_are_answered_at_once(light: Live) -> None:
 
 
 def test_requests_beyond_those_that_may_wait_are_told_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "WAITING", 5)
+    monkeypatch.setattr(waiting, "MOST", 5)
     settings = settings_for(tmp_path)
     service = open_service(settings, "tests.service.handlers:make")
     app = FastAPI()

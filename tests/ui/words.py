@@ -28,14 +28,13 @@ SILENT_FILES += tuple(
 NO_WORDS = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|PRAGMA|DROP|BEGIN|WITH|ORDER|FROM|WHERE|AND|kind )|\s*(<|https?:|/)")
 WORD = re.compile(r"[A-Za-z][a-z']+")
 PLAIN = re.compile(r"(?:^| )[A-Za-z][a-z'-]*(?=[ ,.;:)]|$)")
-CODE = re.compile(
-    r"default-src|\\[name\\]$|\\[name\\] |\\[filewords\\]|complete: filename|\(\?|\?\)| = \?|\bAS\b|\bIN \(|\\[pdwsS]|_id\b|^\w+(, \w+){4,}|\bNOT (GLOB|IN)\b"
+CODE = re.compile(  # SQL, patterns, headers, lists of columns, templates of captions
+    r"default-src|^(?!the ).*\[(name|filewords)\]|complete: filename|\(\?|\?\)| = \?|\bAS\b|\bIN \(|\\[pdwsS]|_id\b|^\w+(, \w+){4,}"
+    r"|\bNOT (GLOB|IN)\b"
 )
-JS_CODE = re.compile(
-    r"(tool|chip|dot|line|handle) [\w{-]|width:|translate\(|/\{|(Ctrl|Alt|Tab|\[\{\}%\])(\+| |$)|.*\$\{"  # classes, styles, addresses, keys
+JS_CODE = re.compile(  # classes, styles, addresses, keys
+    r"(tool|chip|dot|line|handle) [\w{-]|width:|translate\(|/\{|(Ctrl|Alt|Tab|\[\{\}%\])(\+| |$)|.*\$\{"
 )
-    r"default-src|\\[name\\]$|\\[name\\] |\\[filewords\\]|complete: filename|(tool|chip|dot|line|handle) [\w{-]|width:|translate\(|/\{|(Ctrl|Alt|Tab|\[\{\}%\])(\+| |$)|.*\$\{"
-)  # classes, styles, addresses, keys
 TEMPLATE = re.compile(r"\$\{(?:[^{}]|\{[^{}]*\})*\}")
 JS_TOKEN = re.compile(
     r'//[^\n]*|/\*.*?\*/|"((?:[^"\\\n]|\\.)*)"|`((?:[^`\\]|\\.)*)`|\'((?:[^\'\\\n]|\\.)*)\'|/(?![*/])(?:[^/\\\n]|\\.)+/[a-z]*(?=[\s.,;)])',

@@ -24,7 +24,7 @@ from webui.core.settings import Settings
 
 READING = ("GET", "HEAD", "OPTIONS")
 NEARER = 10  # times as many requests from this machine itself, where a proxy may stand for many
-API_PATHS = ("/sdapi", "/api", "/mcp")  # behind the door of programs
+API_PATHS = ("/sdapi", "/api")  # behind the door of programs
 OPEN_PATHS = ("/internal/ping",)  # tells nothing: for health checks
 
 

@@ -8,7 +8,7 @@ import re
 from starlette.types import Scope
 
 READING = ("GET", "HEAD")
-OWN_AREAS = ("/internal", "/sdapi", "/api", "/mcp")  # where only what is listed below is allowed
+OWN_AREAS = ("/internal", "/sdapi", "/api")  # where only what is listed below is allowed
 
 READ = re.compile(
     r"/internal/(ping|pending-tasks|complete|models|models/.+/(thumbnail|details)|pictures/\d+|inputs/[0-9a-f]+|ws/[^/]+"

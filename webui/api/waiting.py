@@ -18,7 +18,7 @@ class Patience:
         self._in_hand = 0
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns or raises. Raises Busy where no thread is left: the request would wait unseen, with all that it sent."""
+        """What the function returns or raises. Raises Busy where no thread is left: the request would wait unseen."""
         if self._in_hand >= MOST:
             raise Busy(f"{MOST} requests wait for their jobs already; try again when some are done")
         self._in_hand += 1

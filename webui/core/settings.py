@@ -118,7 +118,7 @@ class Settings:
     @property
     def single_user(self) -> bool:
         """Whether only this machine is served, to at most one user: who then manages everybody's jobs."""
-        return not self.exposed and len({user for user, _ in (*self.gradio_auth, *self.api_auth)}) <= 1
+        return not self.exposed and len({user for user, _ in (*self.gradio_auth, *self.api_auth, *self.guest_auth)}) <= 1
 
     def each_worker(self) -> "list[Settings]":
         """The settings of each worker on this machine, without the passwords."""
