@@ -1,14 +1,13 @@
 """webui/service/gallery_upkeep.py: what the gallery does in the background."""
 
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.service.conftest import until
-from tests.service.handlers import picture, small
-from tests.service.shelf import JOB, Shelf, opened
+from tests.service.handlers import small
+from tests.service.shelf import Shelf, opened
 from webui.core.request import InitImage
 from webui.service import gallery_upkeep as module
 from webui.service.database import open_database
@@ -143,15 +142,6 @@ def test_a_picture_taken_in_before_its_own_job_told_of_it_is_one_picture(shelf: 
     shown = shelf.collection.get(number)
     assert (number, shown.favourite, shown.picture.owner) == (again.id, True, "ann")
     assert shelf.collection.count(Search()) == 1
-
-
-def test_a_retry_takes_the_file_that_was_taken_in_before_it(shelf: Shelf) -> None:
-    (saved,) = shelf.seeds(1)
-    lose(shelf, "pictures", *DERIVED)
-    shelf.gallery.adopt(shelf.gallery.strangers())
-    shelf.gallery.save(replace(JOB, id="job0", number=0, restarts=1), [picture(small(seed=1), 0)], "png", 80, again=True)
-    assert [each.path for each in shelf.gallery.recent(9, 0, None)] == [saved.path]
-    assert len(list(saved.path.parent.iterdir())) == 1
 
 
 def test_files_that_cannot_be_read_are_asked_once(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,9 +217,8 @@ class Gallery:
             number += 1
 
     def _has_row(self, path: Path) -> bool:
-        """Whether the name is a picture's. One that was taken in without knowing its job may be the one in hand, as long as it is there."""
-        rows = self._database.read("SELECT job FROM pictures WHERE temporary = ? AND path = ?", self._stored_path(path))
-        return bool(rows) and (bool(rows[0]["job"]) or not os.path.lexists(path))
+        temporary, stored = self._stored_path(path)
+        return bool(self._database.read("SELECT 1 FROM pictures WHERE temporary = ? AND path = ?", (temporary, stored)))
 
     def _stored_path(self, path: Path) -> tuple[int, str]:
         temporary = path.is_relative_to(self._temporary)
