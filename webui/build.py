@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from webui import __version__
-from webui.api.docs import docs_router
+from webui.api.docs import add_docs_route
 from webui.api.envelope import WrongMethod
 from webui.api.extra_networks import extra_networks_router
 from webui.api.gallery import pictures_router
@@ -100,7 +100,7 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
     app.include_router(v1_router(service, settings))
     app.include_router(tasks_router(service, settings))
     app.include_router(extra_networks_router(service))
-    app.include_router(docs_router(app))
+    add_docs_route(app.router)
     app.include_router(internal_router(service))
     app.include_router(pictures_router(service))
 
