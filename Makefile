@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run setup dev test test-slow test-browser lint judge bench bench-models bench-outpaint bench-workers miniature
+.PHONY: run setup dev test test-slow test-browser screenshots lint judge bench bench-models bench-outpaint bench-workers miniature
 
 run: setup
 	$(PY) app.py $(ARGS)
@@ -27,6 +27,10 @@ test: dev
 
 test-slow: dev
 	$(PY) -m pytest -m slow
+
+screenshots: dev
+	bash tests/install_chromium.sh
+	$(PY) -m tests.screenshots
 
 test-browser: dev
 	bash tests/install_chromium.sh

@@ -109,7 +109,7 @@ def script_words() -> dict[str, str]:
 def _is_label(text: str) -> bool:
     if JS_NAMES.fullmatch(text) or JS_CODE.match(text) or re.search(r"[<>=#]|^\W*$|^\.", text):
         return False
-    starts = bool(re.match(r"[A-Z][a-z]|A |[A-Z]{2,} [a-z]", text))
+    starts = bool(re.match(r"[A-Z][a-z]|A |X-ray |[A-Z]{2,} [a-z]", text))
     return (starts or ("{}" in text and " " in text)) and bool(WORD.search(text)) and not re.match(r"^[A-Z]\w*[A-Z]\w*$", text)
 
 

@@ -1,0 +1,43 @@
+"""The page in Chinese: nothing that a person reads is left in English, on any tab."""
+
+from playwright.sync_api import Browser
+
+from tests.browser.conftest import Person, Server
+
+LEFT = """() => {
+    const names = /^(txt2img|img2img|[A-Z0-9][\\w+#]*|[\\w.+-]+\\.\\w+|[^a-z]*|[\\d.,]+ ?[a-z]{1,2})$/;
+    const found = new Set();
+    const look = (text) => { if (/[a-z]{2,} [a-z]{2,}|[a-z]{3,}/i.test(text) && !names.test(text.trim()) && !easel.language.plain.has(text.trim())) found.add(text.trim()); };
+    const skipped = easel.language.LEFT + ', [role=option], option, a, kbd, .name';
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const parent = walker.currentNode.parentElement;
+        if (parent.checkVisibility() && !parent.closest(skipped) && !/[\\u4e00-\\u9fff]/.test(walker.currentNode.data)) look(walker.currentNode.data);
+    }
+    for (const node of document.querySelectorAll('[placeholder], [title], [aria-label]')) {
+        if (!node.checkVisibility() || node.closest('[translate=no]') || node.matches('.thumb')) continue;
+        for (const name of ['placeholder', 'title', 'aria-label']) {
+            const text = node.getAttribute(name) ?? '';
+            if (!/[\\u4e00-\\u9fff]/.test(text)) look(text);
+        }
+    }
+    return Array.from(found);
+}"""
+
+
+def test_no_tab_shows_english_words_after_a_run(server: Server, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="zh-CN")
+    person = Person(context, server.address)
+    page = person.page
+    person.write("txt2img_prompt", "zz")
+    person.write("txt2img_steps", 2)
+    person.make_picture("txt2img")
+    page.click("#txt2img_xray")
+    page.wait_for_selector("#xray_recording .xray-body[data-drawn]")
+    left = {}
+    for tab in page.evaluate("Object.keys(easel.tabNames)"):
+        page.evaluate("tab => easel.openTab(tab)", tab)
+        page.wait_for_timeout(1200)
+        left[tab] = page.evaluate(LEFT)
+    context.close()
+    assert {tab: words for tab, words in left.items() if words} == {}
