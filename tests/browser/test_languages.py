@@ -7,18 +7,21 @@ from tests.browser.conftest import Person, Server
 LEFT = """() => {
     const names = /^(txt2img|img2img|[A-Z0-9][\\w+#]*|[\\w.+-]+\\.\\w+|[^a-z]*|[\\d.,]+ ?[a-z]{1,2})$/;
     const found = new Set();
-    const look = (text) => { if (/[a-z]{2,} [a-z]{2,}|[a-z]{3,}/i.test(text) && !names.test(text.trim()) && !easel.language.plain.has(text.trim())) found.add(text.trim()); };
+    const look = (text) => {
+        const words = text.trim();
+        const own = /[\\u4e00-\\u9fff]/.test(words) || names.test(words) || easel.language.plain.has(words);
+        if (/[a-z]{3}/i.test(words) && !own) found.add(words);
+    };
     const skipped = easel.language.LEFT + ', [role=option], option, a, kbd, .name';
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
         const parent = walker.currentNode.parentElement;
-        if (parent.checkVisibility() && !parent.closest(skipped) && !/[\\u4e00-\\u9fff]/.test(walker.currentNode.data)) look(walker.currentNode.data);
+        if (parent.checkVisibility() && !parent.closest(skipped)) look(walker.currentNode.data);
     }
     for (const node of document.querySelectorAll('[placeholder], [title], [aria-label]')) {
         if (!node.checkVisibility() || node.closest('[translate=no]') || node.matches('.thumb')) continue;
         for (const name of ['placeholder', 'title', 'aria-label']) {
-            const text = node.getAttribute(name) ?? '';
-            if (!/[\\u4e00-\\u9fff]/.test(text)) look(text);
+            look(node.getAttribute(name) ?? '');
         }
     }
     return Array.from(found);
