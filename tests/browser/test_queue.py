@@ -46,6 +46,7 @@ def wait_for(person: Person, *titles: str) -> None:
 
 
 def paused(person: Person) -> None:
+    order(person, {"order": "clear"})  # what other tests have left
     person.open("queue")
     person.page.click("#queue_pause")
     person.page.locator("#queue_pause[aria-label='Go on']").wait_for()

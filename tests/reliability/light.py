@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Mount
 
 from tests.service.conftest import settings_for
 from webui.api.guard import Guard
+from webui.api.system import Switch
 from webui.build import make_app
 from webui.core.settings import Settings, parse_flags
 from webui.service.service import open_service
@@ -24,7 +25,7 @@ def main() -> None:
     service = open_service(settings, "tests.service.handlers:make")
     service.start()
     try:
-        app = make_app(settings, service)
+        app = make_app(settings, service, Switch())
         (settings.data_dir / ROUTES).write_text(json.dumps(routes_of(app)))
         guard = Guard(app, settings)
         uvicorn.run(guard, host=settings.host, port=settings.port, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=3)

@@ -83,4 +83,4 @@ def test_nothing_of_the_page_names_another_host(service: Service) -> None:
 def test_every_icon_that_is_named_is_drawn() -> None:
     drawn = set(re.findall(r"--icon-([\w-]+):", (STATIC / "icons.css").read_text("utf-8")))
     scripts = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
-    assert set(re.findall(r"""iconButton\("(\w+)""", scripts)) <= drawn
+    assert set(re.findall(r"""iconButton\("([\w-]+)""", scripts)) <= drawn

@@ -14,6 +14,7 @@ MAX_BODY = 256 * 2**20  # bytes
 MAX_FORM = 2**16  # bytes of the login form
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")  # that any web page may send anywhere
 JSON_AREAS = ("/sdapi/", "/api/")
+UPLOADS = ("/api/v1/inputs", "/api/v1/png-info")  # which take files as forms do; forms of other sites are refused by their origin
 BODYLESS = re.compile(r".*/(interrupt|skip|refresh-[a-z]+|(un|re)load-checkpoint|server-[a-z]+)")  # whatever comes is not read
 
 
@@ -29,7 +30,8 @@ def refusal_of_kind(scope: Scope, path: str) -> Response | None:
     headers = Headers(scope=scope)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-    if kind not in FORM_TYPES or empty or not path.startswith(JSON_AREAS) or BODYLESS.fullmatch(path):
+    uploads = path in UPLOADS and kind == "multipart/form-data"
+    if kind not in FORM_TYPES or empty or uploads or not path.startswith(JSON_AREAS) or BODYLESS.fullmatch(path):
         return None
     return refuse(415, f"this takes JSON, not {kind}; send it with the header Content-Type: application/json")
 
