@@ -8,7 +8,8 @@ import pytest
 from webui.api.routes import sdapi_router
 from webui.api.v1 import v1_router
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
-from webui.core.settings import PREFERENCES, parse_flags
+from webui.core.preferences import PREFERENCES
+from webui.core.settings import parse_flags
 from webui.service.service import Service
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")

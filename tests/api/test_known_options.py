@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from webui.api.known_options import FIXED, IDLE, checked_options
 from webui.core.errors import BadRequest
-from webui.core.settings import PREFERENCES
+from webui.core.preferences import PREFERENCES
 
 LISTED = """
 sd_model_checkpoint sd_vae CLIP_stop_at_last_layers emphasis randn_source eta_noise_seed_delta eta_ancestral eta_ddim s_churn s_tmin

@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 import pytest
 
 from webui.core.errors import BadRequest
+from webui.core.preferences import PREFERENCES
 from webui.core.request import GenerationRequest
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
-from webui.core.settings import PREFERENCES
 
 
 def test_every_field_has_one_row_and_one_preference_with_its_default():

@@ -6,7 +6,8 @@ import pickle
 import pytest
 
 from webui.core.errors import BadRequest
-from webui.core.settings import PREFERENCES, PROJECT_DIR, parse_flags
+from webui.core.preferences import PREFERENCES
+from webui.core.settings import PROJECT_DIR, parse_flags
 
 PREFERENCE = {preference.name: preference for preference in PREFERENCES}
 

@@ -16,10 +16,11 @@ from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.extras import ExtrasRequest
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
+from webui.core.preferences import PREFERENCES
 from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
-from webui.core.settings import PREFERENCES, Settings
+from webui.core.settings import Settings
 from webui.service.completion import complete, complete_extras
 from webui.service.inputs import InputStore
 from webui.service.phrases import Phrases

@@ -3,7 +3,7 @@
 import pytest
 
 from webui.core.errors import BadRequest
-from webui.core.settings import PREFERENCES
+from webui.core.preferences import PREFERENCES
 from webui.service.database import Database
 from webui.service.preferences import PreferenceStore
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.service.conftest import settings_for, write_checkpoint
 from webui.core.errors import BadRequest, MissingModel
-from webui.core.settings import PREFERENCES, SECTIONS
+from webui.core.preferences import PREFERENCES, SECTIONS
 from webui.service.service import Service, open_service
 
 

@@ -14,7 +14,8 @@ from tests.service.handlers import ran, small
 from webui.core.errors import BadRequest, Busy, MissingModel, NotAllowed
 from webui.core.image_metadata import read_infotext
 from webui.core.model_orders import MergeRecipe, SaveOrder
-from webui.core.settings import PREFERENCES, Settings
+from webui.core.preferences import PREFERENCES
+from webui.core.settings import Settings
 from webui.service.service import Job, Service
 
 Make = Callable[..., Service]

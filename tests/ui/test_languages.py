@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.ui.words import page_words, script_words, sentences
-from webui.core.settings import PREFERENCES, SECTIONS
+from webui.core.preferences import PREFERENCES, SECTIONS
 from webui.service.service import Service
 from webui.ui.page import LANGUAGES, build_page
 

@@ -25,11 +25,11 @@ from webui.core.guidance_options import GUIDANCE
 from webui.core.hires import hires_items, tells_hires
 from webui.core.infotext_init import INIT_KEYS, INPAINT_KEYS
 from webui.core.networks import extract_networks
+from webui.core.preferences import PREFERENCES
 from webui.core.refiner import refiner_items
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
 from webui.core.scripts.request import ScriptRequest
-from webui.core.settings import PREFERENCES
 from webui.service.service import Job, SavedPicture
 
 AddInput = Callable[[bytes], str]  # picture bytes -> sha256 in the input store

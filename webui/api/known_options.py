@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from webui.core.errors import BadRequest, NotAllowed
-from webui.core.settings import PREFERENCES
+from webui.core.preferences import PREFERENCES
 
 IDLE: dict[str, Any] = {
     "samples_filename_pattern": "",

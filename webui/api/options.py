@@ -6,8 +6,8 @@ from typing import Any
 
 from webui.api.schemas import Generation
 from webui.core.guidance_options import GUIDANCE, preferred_guidance
+from webui.core.preferences import PREFERENCES
 from webui.core.request import GenerationRequest
-from webui.core.settings import PREFERENCES
 
 
 def with_guidance(request: GenerationRequest, body: Generation, preferences: Mapping[str, Any]) -> GenerationRequest:

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from webui.core.settings import PREFERENCES, SECTIONS
+from webui.core.preferences import PREFERENCES, SECTIONS
 from webui.service.service import Service
 
 BY_NAME = {preference.name: preference for preference in PREFERENCES}

@@ -6,8 +6,8 @@ from typing import Any
 from webui.api.schemas import Generation, Img2Img
 from webui.core.choices import MASKED_CONTENT
 from webui.core.errors import BadRequest
+from webui.core.preferences import PREFERENCES
 from webui.core.request import Inpaint
-from webui.core.settings import PREFERENCES
 from webui.core.soft_inpainting import SoftInpainting, soft_from_arguments
 
 SOFT = "soft inpainting"  # title of the script, case ignored

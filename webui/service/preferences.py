@@ -1,11 +1,11 @@
-"""What a user has set, one row for each name; names and limits are those of core.settings.PREFERENCES."""
+"""What a user has set, one row for each name; names and limits are those of core.preferences.PREFERENCES."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from webui.core.errors import BadRequest
-from webui.core.settings import PREFERENCES
+from webui.core.preferences import PREFERENCES
 from webui.service.database import Database
 
 KNOWN = {preference.name: preference for preference in PREFERENCES}
