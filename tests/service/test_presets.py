@@ -6,7 +6,7 @@ import pytest
 
 from tests.service.conftest import settings_for, write_checkpoint
 from webui.core.errors import BadRequest, MissingModel
-from webui.core.preferences import PREFERENCES, SECTIONS
+from webui.core.preferences import PREFERENCES, SECTIONS, Preference
 from webui.service.service import Service, open_service
 
 
@@ -62,3 +62,19 @@ def test_a_name_that_cannot_be_read_is_refused(service: Service, name: str) -> N
 def test_a_preset_that_is_not_there_is_told(service: Service) -> None:
     with pytest.raises(MissingModel, match="no preset"):
         service.presets.remove("prints")
+
+
+def test_what_no_answer_can_hold_is_told_in_what_it_can(service: Service) -> None:
+    told = service.presets.compared(
+        {"a\ud800": 1, "x" * 5000: 1, "sd_vae": "\ud800", "jpeg_quality": float("inf"), "eta_ancestral": float("nan")}
+    )
+    assert told.unknown == ("a?", "x" * 1000)
+    assert sorted(told.wrong) == ["eta_ancestral", "jpeg_quality", "sd_vae"]
+    "".join(told.wrong.values()).encode("utf-8")
+
+
+@pytest.mark.parametrize("preference", [each for each in PREFERENCES if isinstance(each.default, int | float)], ids=lambda each: each.name)
+def test_no_number_is_endless(preference: Preference) -> None:
+    for value in (float("inf"), float("-inf"), float("nan")):
+        with pytest.raises(BadRequest):
+            preference.check(value)

@@ -51,3 +51,7 @@ def test_a_comma_near_the_end_makes_the_chunk_shorter_as_in_the_engine(counter: 
 def test_what_generate_would_refuse_is_refused(counter: TokenCounter) -> None:
     with pytest.raises(BadRequest, match="64 brackets"):
         counter.count("(" * 100 + "cat", 20)
+
+
+def test_half_a_surrogate_pair_is_counted_as_a_mark(counter: TokenCounter) -> None:
+    assert counter.count("\ud800 cat", 20) == counter.count("? cat", 20)

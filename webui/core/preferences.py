@@ -1,5 +1,6 @@
 """The table of preferences: what a user may set while Easel runs, stored by the service, shown in the settings tab."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,7 @@ class Preference:
             number = float(value)
             low = self.minimum if self.minimum is None else number < self.minimum
             high = self.maximum if self.maximum is None else number > self.maximum
-            if low or high or number != number:
+            if low or high or not math.isfinite(number):
                 raise BadRequest(f"{self.name} {value!r} is out of range: use {self.minimum} to {self.maximum}")
             return int(number) if isinstance(self.default, int) else number
         except (TypeError, ValueError, OverflowError):

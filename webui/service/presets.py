@@ -67,12 +67,12 @@ class Presets:
         changes, same, unknown, wrong = {}, [], [], {}
         for name, value in values.items():
             if name not in KNOWN:
-                unknown.append(name)
+                unknown.append(_shown(name))
                 continue
             try:
                 then = self._settled(name, KNOWN[name].check(value))
             except EaselError as error:
-                wrong[name] = str(error)
+                wrong[name] = _shown(str(error))
                 continue
             if then == now[name]:
                 same.append(name)
@@ -87,3 +87,8 @@ class Presets:
         if name == "sd_vae" and value not in ("Automatic", "None"):
             return self._catalog.find_vae(str(value)).name
         return value
+
+
+def _shown(text: str) -> str:
+    """A stranger's text as an answer can hold it: without halves of surrogate pairs, and not endless."""
+    return text[:1000].encode("utf-8", "replace").decode("utf-8")

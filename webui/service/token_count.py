@@ -36,6 +36,7 @@ class TokenCounter:
 
     def count(self, prompt: str, steps: int, comments: bool = True) -> Count:
         """The largest of all texts that the prompt has on its way over `steps`, parts joined by AND included. Raises BadRequest."""
+        prompt = prompt.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs, which JSON can bring, are no text
         text, _ = extract_networks(without_comments(prompt) if comments else prompt)
         texts = {until.text for part in parse_prompt(text, max(steps, 1)) for until in part.schedule}
         vectors = self._vectors()
