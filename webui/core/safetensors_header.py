@@ -108,12 +108,13 @@ def read_exactly(file: io.FileIO, count: int, name: str) -> bytearray:
     return buffer
 
 
-def read_into(file: io.FileIO, buffer: memoryview, name: str) -> None:
-    """Fill `buffer` from the file's present position."""
+def read_into(file: io.FileIO, buffer: memoryview, name: str, start: int | None = None) -> None:
+    """Fill `buffer` from the file's present position; with `start` from there, the position being left alone (where the system can)."""
     filled = 0
     while filled < len(buffer):
         try:
-            count = file.readinto(buffer[filled:])
+            rest = buffer[filled:]
+            count = file.readinto(rest) if start is None else os.preadv(file.fileno(), [rest], start + filled)
         except OSError as error:
             raise BadModelFile(f"{name} cannot be read: {error.strerror}") from None
         if not count:

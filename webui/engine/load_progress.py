@@ -1,6 +1,7 @@
 """How far the reading of a checkpoint is: counted by the numbers read, told while a thread of its own reads."""
 
 import math
+import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -67,10 +68,12 @@ def counted(parts: Mapping[str, Part], tell: Tell) -> dict[str, Part]:
     """The same parts; `tell` learns after each tensor which share of them all has been read."""
     total = sum(math.prod(shape) for part in parts.values() for key, shape in part.file.shapes.items() if key.startswith(part.prefix))
     done = 0
+    counting = threading.Lock()  # several threads read
 
     def count(numbers: int) -> None:
         nonlocal done
-        done += numbers
-        tell(min(done / max(total, 1), 1.0))
+        with counting:
+            done += numbers
+            tell(min(done / max(total, 1), 1.0))
 
     return {name: replace(part, file=CountedFile(part.file, count)) for name, part in parts.items()}

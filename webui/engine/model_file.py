@@ -10,6 +10,7 @@ import io
 import json
 import os
 import struct
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +53,10 @@ class ModelFile(Protocol):
 
 
 class SafetensorsFile:
-    """Tensors are read from disk piece by piece, so nothing but a piece is in memory twice, and only where it is cast or moved."""
+    """Tensors are read from disk piece by piece, so nothing but a piece is in memory twice, and only where it is cast or moved.
+
+    Several threads may read at once.
+    """
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         header = read_header(file, name)
@@ -60,7 +64,8 @@ class SafetensorsFile:
         self.metadata = {key: text for key, text in header.metadata.items() if key != CONTENT}
         self.shapes = {key: entry.shape for key, entry in header.tensors.items() if not key.startswith(UNNAMED)}
         self._file, self._entries = file, header.tensors
-        self._scratch = torch.empty(0, dtype=torch.uint8)
+        self._mine = threading.local()  # each reading thread's scratch memory
+        self._position = threading.Lock()  # where the system cannot read at a place without moving there
 
     def read(
         self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
@@ -72,21 +77,31 @@ class SafetensorsFile:
         stored = DTYPES[entry.dtype]
         target = dtype if dtype and stored.is_floating_point else stored
         result = torch.empty(entry.shape, dtype=target, device=device)
-        self._file.seek(entry.start)
         if target == stored and device.type == "cpu":
-            read_into(self._file, memoryview(result.flatten().view(torch.uint8).numpy()), self.name)
+            self._fill(memoryview(result.flatten().view(torch.uint8).numpy()), entry.start)
             return result
+        start = entry.start
         for piece in result.flatten().split(PIECE):
             raw = self._scratch_of(len(piece) * stored.itemsize)
-            read_into(self._file, memoryview(raw.numpy()), self.name)
+            self._fill(memoryview(raw.numpy()), start)
             piece.copy_(raw.view(stored))
+            start += len(raw)
         return result
+
+    def _fill(self, buffer: memoryview, start: int) -> None:
+        if hasattr(os, "preadv"):
+            read_into(self._file, buffer, self.name, start)
+        else:
+            with self._position:
+                self._file.seek(start)
+                read_into(self._file, buffer, self.name)
 
     def _scratch_of(self, size: int) -> Tensor:
         """Memory that is used again for each piece: it stays in the processor's cache."""
-        if len(self._scratch) < size:
-            self._scratch = torch.empty(size, dtype=torch.uint8)
-        return self._scratch[:size]
+        scratch: Tensor | None = getattr(self._mine, "scratch", None)
+        if scratch is None or len(scratch) < size:
+            self._mine.scratch = scratch = torch.empty(size, dtype=torch.uint8)
+        return scratch[:size]
 
 
 class ConvertedFile(SafetensorsFile):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ MAX_BLOCKS = 8  # more than any VAE has, in depth and in layers
 MAX_TOWER_LAYERS = 64  # more than any of CLIP's image towers has
 MAX_DEPTH = 16  # more transformer layers than any block has
 HEAD_WIDTH = 64  # of CLIP's text models and of the UNets of SD 2.x and SDXL, at every width
+READERS = ThreadPoolExecutor(2, "read")  # one reads while the other casts; always the same threads, for what torch keeps per thread
 Config = dict[str, Any]
 
 
@@ -159,7 +161,8 @@ def _read_all(part: Part, module: nn.Module, config: Config, dtype: torch.dtype,
     if lacking:
         problem = f"{len(lacking)} of {len(wanted)} tensors are missing, such as {lacking[0]}"
         raise BadModelFile(f"{part.file.name}: the {part.title} is incomplete: {problem}")
-    return {key: _read(part, places[key], tuple(target.shape), dtype, device) for key, target in wanted.items()}
+    tensors = READERS.map(lambda key: _read(part, places[key], tuple(wanted[key].shape), dtype, device), wanted)
+    return dict(zip(wanted, tensors, strict=True))
 
 
 def _read(part: Part, place: Place, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
