@@ -55,13 +55,15 @@ def load_ours(checkpoint: Path) -> Any:
 
 def load_theirs(checkpoint: Path) -> Any:
     from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTokenizer
 
     from webui.engine.family import load_family
-    from webui.engine.tokenizers import load_tokenizer
+    from webui.engine.tokenizers import CLIP_FOLDER
 
     config = str(load_family("sd1").folder)
+    tokenizer = CLIPTokenizer.from_pretrained(str(CLIP_FOLDER), local_files_only=True)  # which it does itself where `config` has one
     return StableDiffusionPipeline.from_single_file(
-        str(checkpoint), config=config, torch_dtype=torch.float32, local_files_only=True, tokenizer=load_tokenizer()
+        str(checkpoint), config=config, torch_dtype=torch.float32, local_files_only=True, tokenizer=tokenizer
     )
 
 

@@ -25,7 +25,7 @@ from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.engine.component_places import image_tower_part
 from webui.engine.model import DiffusionModel
 from webui.engine.model_file import open_tensors, read_plain
-from webui.engine.module_loading import load_image_encoder
+from webui.engine.module_loading import Reading, load_image_encoder
 from webui.engine.text_encoding import Encode
 
 MAX_FILE_BYTES = 16_000_000  # of an aesthetic embedding, which is a few thousand numbers
@@ -162,7 +162,8 @@ def make_aesthetic_embedding(pictures: Iterable[Image.Image], clip_folder: Path,
     _check_clip_folder(clip_folder)
     with ExitStack() as files:
         part, config = image_tower_part(clip_folder, files)
-        tower = load_image_encoder(part, config, torch.float32, device or torch.device("cpu"))
+        with Reading(torch.float32, device or torch.device("cpu")) as reading:
+            tower = load_image_encoder(part, config, reading)
     total, count = torch.zeros(1, tower.config.projection_dim), 0
     for batch in _batches(_prepared(picture, tower.config.image_size) for picture in pictures):
         total += tower(pixel_values=batch.to(tower.device)).image_embeds.sum(0, keepdim=True).cpu()

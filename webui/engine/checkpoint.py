@@ -20,7 +20,7 @@ from webui.engine.ldm_keys import Place, text_places, unet_places, vae_places
 from webui.engine.load_progress import Tell, counted
 from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.model_file import open_tensors
-from webui.engine.module_loading import Part, load_autoencoder, load_text_encoder, load_unet
+from webui.engine.module_loading import Part, Reading, load_autoencoder, load_text_encoder, load_unet
 from webui.engine.tensor_writer import Outgoing, new_place, write_tensors
 from webui.engine.tokenizers import load_tokenizer
 
@@ -56,15 +56,16 @@ def load_checkpoint(
             raise BadModelFile(f"{path.name} has no {' and no '.join(missing)}; get the complete checkpoint")
         parts = counted({name: part for name, part in parts.items() if name != "vae" or vae_path is None}, tell)
         components: dict[str, Any] = {"scheduler": _scheduler(family)}
-        if vae_path is None:
-            components["vae"] = _build_vae(parts["vae"], family, vae_dtype, device)
-        else:
+        if vae_path is not None:
             components["vae"] = load_vae(vae_path, vae_dtype, device, family)
-        components["unet"] = load_unet(parts["unet"], family.read_config("unet"), dtype, device)
-        for layout in family.text_encoders:
-            config = family.read_config(layout.component)
-            components[layout.component] = load_text_encoder(parts[layout.component], config, dtype, device)
-            components[layout.tokenizer] = load_tokenizer(layout.pad_token)
+        with Reading(dtype, device) as reading:
+            for layout in family.text_encoders:
+                config = family.read_config(layout.component)
+                components[layout.component] = load_text_encoder(parts[layout.component], config, reading)
+                components[layout.tokenizer] = load_tokenizer(layout.pad_token)
+            if vae_path is None:
+                components["vae"] = _build_vae(parts["vae"], family, vae_dtype, reading)
+            components["unet"] = load_unet(parts["unet"], family.read_config("unet"), reading)  # last: its frame takes the longest
     return DiffusionModel(make_pipeline(family, components), family, path, vae_path)
 
 
@@ -80,14 +81,15 @@ def load_vae(path: Path, dtype: torch.dtype, device: torch.device, family: Famil
             if f"{UNET_PREFIX}input_blocks.0.0.weight" in file.shapes:
                 raise BadModelFile(NO_VAE.format(path.name))
             raise BadModelFile(f"{path.name} is not a VAE (no tensor decoder.conv_in.weight)")
-        return _build_vae(vae_part(file, prefix), family or load_family("sd1"), dtype, device)
+        with Reading(dtype, device) as reading:
+            return _build_vae(vae_part(file, prefix), family or load_family("sd1"), dtype, reading)
 
 
-def _build_vae(part: Part, family: Family, dtype: torch.dtype, device: torch.device) -> AutoencoderKL:
+def _build_vae(part: Part, family: Family, dtype: torch.dtype, reading: Reading) -> AutoencoderKL:
     """A VAE from its tensors. SDXL's overflows in fp16 ("force_upcast" in its configuration) and is kept in a type that does not."""
     config = family.read_config("vae")
     safe = safe_half() if config.get("force_upcast") and dtype == torch.float16 else dtype
-    return load_autoencoder(part, config, safe, device)
+    return load_autoencoder(part, config, reading, safe)
 
 
 def save_model(

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,45 @@ class Part:
         return any(key.startswith(self.prefix) for key in self.file.shapes)
 
 
-def load_unet(part: Part, config: Config, dtype: torch.dtype, device: torch.device) -> UNet2DConditionModel:
+class Reading:
+    """A block within which weights are read by threads, while this one makes the frame of the next module; at its end all have theirs.
+
+    The files must stay open until then. Whatever is wrong with a file is told at the block's end at the latest.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        """dtype, device: of the weights."""
+        self.device, self._dtype = device, dtype
+        self._begun: list[tuple[nn.Module, dict[str, Future[Tensor]]]] = []
+
+    def begin(self, part: Part, module: nn.Module, config: Config, dtype: torch.dtype | None = None) -> None:
+        """Have every weight of the module read, in `dtype` where that is given."""
+        wanted = module.state_dict()
+        places = part.places(wanted, config)
+        lacking = [part.prefix + places[key].key for key in wanted if part.prefix + places[key].key not in part.file.shapes]
+        if lacking:
+            problem = f"{len(lacking)} of {len(wanted)} tensors are missing, such as {lacking[0]}"
+            raise BadModelFile(f"{part.file.name}: the {part.title} is incomplete: {problem}")
+        shapes = {key: tuple(tensor.shape) for key, tensor in wanted.items()}
+        dtype = dtype or self._dtype
+        coming = {key: READERS.submit(_read, part, places[key], shapes[key], dtype, self.device) for key in wanted}
+        self._begun.append((module, coming))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            for module, coming in self._begun if error is None else ():
+                module.load_state_dict({key: tensor.result() for key, tensor in coming.items()}, assign=True)
+        finally:
+            futures = [tensor for _, coming in self._begun for tensor in coming.values()]
+            for tensor in futures:
+                tensor.cancel()
+            wait(futures)
+
+
+def load_unet(part: Part, config: Config, reading: Reading) -> UNet2DConditionModel:
     """A UNet with the widths of the file's tensors and the rest of `config`."""
     blocks = range(len(config["block_out_channels"]))
     widths = [part.size(f"down_blocks.{i}.resnets.0.conv2.weight", 0, config) for i in blocks]
@@ -69,7 +108,7 @@ def load_unet(part: Part, config: Config, dtype: torch.dtype, device: torch.devi
             config[name] = size
     if "transformer_layers_per_block" in config:
         config["transformer_layers_per_block"] = _transformer_depths(part, config)
-    return _build(part, lambda: UNet2DConditionModel.from_config(config), config, dtype, device)
+    return _build(part, lambda: UNet2DConditionModel.from_config(config), config, reading)
 
 
 def _transformer_depths(part: Part, config: Config) -> list[int]:
@@ -82,7 +121,7 @@ def _transformer_depths(part: Part, config: Config) -> list[int]:
     return [depth(f"down_blocks.{i}.attentions.0") or middle for i in range(len(config["block_out_channels"]))]
 
 
-def load_autoencoder(part: Part, config: Config, dtype: torch.dtype, device: torch.device) -> AutoencoderKL:
+def load_autoencoder(part: Part, config: Config, reading: Reading, dtype: torch.dtype | None = None) -> AutoencoderKL:
     """A VAE with the blocks, layers and widths of the file's tensors and the rest of `config`."""
     probe = {**config, "block_out_channels": [0] * MAX_BLOCKS, "layers_per_block": MAX_BLOCKS}
     sizes = [part.size(f"encoder.down_blocks.{i}.resnets.0.conv2.weight", 0, probe) for i in range(MAX_BLOCKS)]
@@ -94,10 +133,10 @@ def load_autoencoder(part: Part, config: Config, dtype: torch.dtype, device: tor
     latent = part.size("post_quant_conv.weight", 1, config)
     if latent and latent != config["latent_channels"]:
         raise BadModelFile(f"{part.file.name} is a VAE of {latent} latent channels; this model needs {config['latent_channels']}")
-    return _build(part, lambda: AutoencoderKL.from_config(config), config, dtype, device)
+    return _build(part, lambda: AutoencoderKL.from_config(config), config, reading, dtype)
 
 
-def load_text_encoder(part: Part, config: Config, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def load_text_encoder(part: Part, config: Config, reading: Reading) -> nn.Module:
     """A CLIP text model with the widths and layers of the file's tensors and the rest of `config`."""
     width = part.size("embeddings.token_embedding.weight", 1, config)
     if width and width != config["hidden_size"]:
@@ -108,13 +147,13 @@ def load_text_encoder(part: Part, config: Config, dtype: torch.dtype, device: to
     config["num_hidden_layers"] = sum(size is not None for size in layers)
     projected = config["architectures"] == ["CLIPTextModelWithProjection"]
     kind = CLIPTextModelWithProjection if projected else CLIPTextModel
-    model = _build(part, lambda: kind(CLIPTextConfig.from_dict(config)), config, dtype, device)
-    positions = torch.arange(config["max_position_embeddings"], device=device)[None]
+    model = _build(part, lambda: kind(CLIPTextConfig.from_dict(config)), config, reading)
+    positions = torch.arange(config["max_position_embeddings"], device=reading.device)[None]
     (model.text_model if projected else model).embeddings.position_ids = positions  # (1, 77); a file may lack it
     return model
 
 
-def load_image_encoder(part: Part, said: Config, dtype: torch.dtype, device: torch.device) -> CLIPVisionModelWithProjection:
+def load_image_encoder(part: Part, said: Config, reading: Reading) -> CLIPVisionModelWithProjection:
     """CLIP's image tower with the sizes of the file's tensors; from its configuration only what they do not show."""
     embeddings = "vision_model.embeddings"
     width = part.size(f"{embeddings}.class_embedding", 0, said)
@@ -135,13 +174,13 @@ def load_image_encoder(part: Part, said: Config, dtype: torch.dtype, device: tor
         "hidden_act": "gelu" if said.get("hidden_act") == "gelu" else "quick_gelu",
     }
     model: CLIPVisionModelWithProjection
-    model = _build(part, lambda: CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config)), config, dtype, device)
-    model.vision_model.embeddings.position_ids = torch.arange(places, device=device)[None]
+    model = _build(part, lambda: CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config)), config, reading)
+    model.vision_model.embeddings.position_ids = torch.arange(places, device=reading.device)[None]
     return model
 
 
-def _build(part: Part, make: Callable[[], nn.Module], config: Config, dtype: torch.dtype, device: torch.device) -> Any:
-    """Make the module without memory, then give it the file's tensors as they come."""
+def _build(part: Part, make: Callable[[], nn.Module], config: Config, reading: Reading, dtype: torch.dtype | None = None) -> Any:
+    """Make the module without memory, and have its tensors read."""
     if not part.is_there:
         raise BadModelFile(f"{part.file.name} has no {part.title} (no tensor {part.prefix}...)")
     try:
@@ -149,20 +188,8 @@ def _build(part: Part, make: Callable[[], nn.Module], config: Config, dtype: tor
             module = make()
     except (ValueError, TypeError, ZeroDivisionError, RuntimeError, StrictDataclassError):
         raise BadModelFile(f"{part.file.name}: the {part.title}'s tensors have shapes that do not fit together") from None
-    module.load_state_dict(_read_all(part, module, config, dtype, device), assign=True)
-    return module.eval().requires_grad_(False)
-
-
-def _read_all(part: Part, module: nn.Module, config: Config, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """Every weight of the module, in `dtype`, on `device`."""
-    wanted = module.state_dict()
-    places = part.places(wanted, config)
-    lacking = [part.prefix + places[key].key for key in wanted if part.prefix + places[key].key not in part.file.shapes]
-    if lacking:
-        problem = f"{len(lacking)} of {len(wanted)} tensors are missing, such as {lacking[0]}"
-        raise BadModelFile(f"{part.file.name}: the {part.title} is incomplete: {problem}")
-    tensors = READERS.map(lambda key: _read(part, places[key], tuple(wanted[key].shape), dtype, device), wanted)
-    return dict(zip(wanted, tensors, strict=True))
+    reading.begin(part, module.eval().requires_grad_(False), config, dtype)
+    return module
 
 
 def _read(part: Part, place: Place, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
 """The CLIP tokenizer that ships with Easel: one vocabulary, two ways of padding."""
 
+from functools import cache
 from pathlib import Path
 
 from tokenizers import Regex, normalizers
@@ -12,8 +13,9 @@ PAD_WITH_END = "<|endoftext|>"  # id 49407: SD 1.x, and the first text encoder o
 PAD_WITH_ZERO = "!"  # id 0: SD 2.x, and the second text encoder of SDXL (open_clip pads with zeros)
 
 
+@cache
 def load_tokenizer(pad_token: str = PAD_WITH_END) -> CLIPTokenizer:
-    """CLIP's byte-pair tokenizer (49,408 tokens, context 77), read from this folder alone."""
+    """CLIP's byte-pair tokenizer (49,408 tokens, context 77), read from this folder alone; all models share it, so nobody adds to it."""
     tokenizer = CLIPTokenizer.from_pretrained(str(CLIP_FOLDER), local_files_only=True, pad_token=pad_token)
     tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(
         [
