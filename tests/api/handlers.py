@@ -56,12 +56,17 @@ def make(settings: Settings) -> dict[type, Handler]:
         (folder / f"{request.name}.pt").write_bytes(b"made")
         yield Finished(interrupted=control.interrupted)
 
+    def keep(order: WeightsOrder, control: Control) -> Iterator[Event]:
+        with (settings.data_dir / "weights.txt").open("a") as file:
+            file.write(f"{order.action} {order.checkpoint}\n")
+        yield Finished()
+
     return {
         GenerationRequest: draw,
         ScriptRequest: run,
         XrayRequest: look_into,
         TrainingRequest: train,
-        WeightsOrder: lambda order, control: iter([Finished()]),
+        WeightsOrder: keep,
     }
 
 

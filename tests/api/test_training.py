@@ -75,6 +75,16 @@ def test_a_training_is_queued_as_asked_for(train: Any, service: Service, setting
     )
 
 
+def test_a_plan_of_learning_rates_is_kept_to_the_letter_and_ends_the_training(train: Any, service: Service) -> None:
+    asked = {"embedding_name": "word", "data_root": "pictures", "steps": 2000}
+    train("train/embedding", **asked, learn_rate="0.005:100, 1e-3:1000,")
+    assert (last(service).learning_plan, last(service).steps) == (((0.005, 100), (0.001, 1000)), 1000)
+    train("train/embedding", **asked, learn_rate="0.005:100, 1e-5")
+    assert (last(service).learning_plan, last(service).steps) == (((0.005, 100), (1e-5, -1)), 2000)
+    train("train/embedding", **asked, learn_rate=0.25)
+    assert (last(service).learning_plan, last(service).learning_rate) == ((), 0.25)
+
+
 @pytest.mark.parametrize("root", ["/etc", "..", "", "none", ".", "pictures/../.."])
 def test_pictures_outside_the_data_folder_are_refused_before_anything_is_queued(train: Any, service: Service, root: str) -> None:
     before = len(service.jobs(active_only=False))
@@ -90,7 +100,12 @@ def test_pictures_outside_the_data_folder_are_refused_before_anything_is_queued(
         ("create/embedding", {"name": "x", "num_vectors_per_token": 10**9}, "out of range"),
         ("create/hypernetwork", {"name": "x", "weight_init": "Zero"}, "create hypernetwork error: weight init 'Zero' is not known"),
         ("create/hypernetwork", {"name": "x", "layer_structure": "a,b"}, "no list of numbers"),
-        ("train/embedding", {"embedding_name": "x", "data_root": "pictures", "learn_rate": "0.005:100, 1e-3"}, "is no number"),
+        (
+            "train/embedding",
+            {"embedding_name": "x", "data_root": "pictures", "learn_rate": "0.005:100, fast"},
+            "'fast' in the learning rate is no number",
+        ),
+        ("train/embedding", {"embedding_name": "x", "data_root": "pictures", "learn_rate": "1:10, 2:5"}, "steps have to rise"),
         ("train/embedding", {"embedding_name": "x", "data_root": "pictures", "varsize": True}, "varsize"),
         ("train/embedding", {"embedding_name": "x", "data_root": "pictures", "steps": 0}, "steps 0"),
         ("train/hypernetwork", {"hypernetwork_name": "", "data_root": "pictures"}, "train hypernetwork error"),

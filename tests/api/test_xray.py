@@ -111,6 +111,14 @@ def test_what_cannot_be_studied_is_refused_with_a_sentence(page: TestClient, fie
     assert answer.json()["errors"]
 
 
+@pytest.mark.parametrize("order", [{}, {"client": ME}, {"kind": "words"}, {"request": {"seed": 1}}, {"kind": "noising"}])
+def test_an_order_that_names_nothing_is_refused_and_queues_nothing(page: TestClient, service: Service, order: dict[str, Any]) -> None:
+    before = len(service.jobs(active_only=False))
+    answer = page.post("/internal/xray", json=order)
+    assert (answer.status_code, bool(answer.json()["errors"])) == (422, True)
+    assert len(service.jobs(active_only=False)) == before
+
+
 def test_a_dropped_picture_is_what_noise_is_laid_on(page: TestClient, service: Service, order: Callable[..., str]) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16), "teal").save(buffer, "PNG")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from webui.core.job_request import KINDS, JobRequest, kind_of
-from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
+from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.request import GenerationRequest, InitImage
 from webui.core.training_request import TrainingRequest
 from webui.core.xray import Interpolation, XrayRequest
@@ -16,7 +16,6 @@ from webui.core.xray import Interpolation, XrayRequest
     [
         GenerationRequest(prompt="a", init=InitImage(image="b" * 64)),
         MergeRecipe(primary="a", secondary="b", multiplier=0.7, discard_weights="x"),
-        WeightsOrder(action="reload", checkpoint="a"),
         TrainingRequest(kind="embedding", name="a", steps=5, data_root="b", widths=(1, 2), dropout=(0, 0.5, 0)),
         SaveOrder(checkpoint="a", name="b", vae="v", precision="bf16", layout="diffusers folder"),
         XrayRequest(base=GenerationRequest(prompt="a"), study=Interpolation(prompt="b", seed=3)),

@@ -45,9 +45,9 @@ def original(opened: Open) -> Path:
 
 def replayed(service: Service, data: bytes) -> Verdict:
     kept = service.add_input(data)
-    job = service.replay(kept)
+    job = service.replays.begin(kept)
     service.wait(job, PATIENCE)
-    verdict = service.replay_verdict(kept, job)
+    verdict = service.replays.verdict(kept, job)
     assert verdict is not None
     return verdict
 
@@ -89,6 +89,6 @@ def test_what_cannot_be_replayed_says_what_is_missing(opened: Open, original: Pa
         told = replace(recipe, request=replace(recipe.request, **change), files={})
         kept = service.add_input(encode(Image.new("RGB", (64, 64)), "", "png", recipe=told.to_json()))
         with pytest.raises(MissingModel, match=sentence):
-            service.replay(kept)
+            service.replays.begin(kept)
     with pytest.raises(BadRequest, match="carries no recipe"):
-        service.replay(service.add_input(encode(Image.new("RGB", (64, 64)), "a cat", "png")))
+        service.replays.begin(service.add_input(encode(Image.new("RGB", (64, 64)), "a cat", "png")))

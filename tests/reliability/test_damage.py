@@ -69,7 +69,7 @@ def start_after(folder: Path, settings: Settings) -> Service:
     service = open_service(settings, "tests.service.handlers:make")
     service._queue.recover()
     service._gallery.sweep()
-    if service._database_is_new:
+    if service._rows_are_lost:
         service._gallery.adopt(service._gallery.strangers())
     return service
 

@@ -77,7 +77,7 @@ def test_nothing_uploaded_is_served_as_a_page(light: Live, name: str) -> None:
         given = http.post("/gradio_api/upload", files={"files": (name, ACTIVE[name], "text/html")})
         kept = http.post("/internal/inputs", files={"file": (name, ACTIVE[name], "text/html")})
         urls = [f"/gradio_api/file={path}" for path in given.json()] if given.status_code == 200 else []
-        urls += [f"/internal/inputs/{kept.json()['input']}"] if kept.status_code == 200 else []
+        urls += [f"/internal/inputs/{kept.json()['input']}"] if kept.status_code == 201 else []
         assert urls
         for url in urls:
             answer = http.get(url)

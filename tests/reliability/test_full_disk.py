@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.reliability.disk import Watch, Wrapped, watched_by
 from tests.service.conftest import settings_for, until
 from tests.service.handlers import picture, small
 from tests.service.test_service import done, running
 from webui.core.errors import StorageError
 from webui.core.image_metadata import open_image, read_infotext
-from webui.service import files
 from webui.service.database import open_database
 from webui.service.files import PART
 from webui.service.gallery import Gallery
@@ -123,8 +123,8 @@ def check_files(service: Service) -> None:
 # every single call, one after the other
 
 
-class Refusing:
-    """`os` and `open` of webui/service/files.py; the call of number `at` fails as on a full disk."""
+class Refusing(Watch):
+    """The call of number `at` fails as on a full disk."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -148,7 +148,9 @@ class Refusing:
 
     def open_file(self, path: Path, mode: str) -> Any:
         self._count()
-        file = open(path, mode)  # noqa: SIM115 - it is for the caller to close
+        return super().open_file(path, mode)
+
+    def opened(self, path: Path, file: Any) -> Any:
         write = file.write
 
         def half(data: bytes) -> int:
@@ -156,22 +158,7 @@ class Refusing:
             self._count()
             return int(write(data[len(data) // 2 :]))
 
-        return _Wrapped(file, half)
-
-
-class _Wrapped:
-    def __init__(self, file: Any, write: Callable[[bytes], int]) -> None:
-        self.file = file
-        self.write = write
-
-    def __enter__(self) -> "_Wrapped":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
+        return Wrapped(file, half)
 
 
 def refusal(action: Callable[[], object]) -> str:
@@ -193,9 +180,7 @@ def test_whichever_call_of_a_save_fails_the_next_try_has_each_picture_once(tmp_p
         job = queue.take()
         assert job is not None
         refusing = Refusing(at)
-        with monkeypatch.context() as patch:
-            patch.setattr(files, "os", refusing)
-            patch.setattr(files, "open", refusing.open_file, raising=False)
+        with watched_by(refusing, monkeypatch):
             told = refusal(lambda: gallery.save(job, pictures, "png", 80))  # noqa: B023 - called at once
         assert not told or "No space left on device; free disk space" in told
         assert not list(folder.rglob(f"*{PART}"))
@@ -215,9 +200,7 @@ def test_whichever_call_of_an_input_fails_nothing_half_is_kept(tmp_path: Path, m
     for at in range(1, 100):
         store = InputStore(tmp_path / str(at))
         refusing = Refusing(at)
-        with monkeypatch.context() as patch:
-            patch.setattr(files, "os", refusing)
-            patch.setattr(files, "open", refusing.open_file, raising=False)
+        with watched_by(refusing, monkeypatch):
             told = refusal(lambda: store.add(data))  # noqa: B023 - called at once
         assert store.path(store.add(data)).read_bytes() == data
         if not told:

@@ -2,16 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.reliability.disk import Watch, Wrapped, watched_by
 from tests.reliability.test_full_disk import picture_bytes
 from tests.service.handlers import picture, small
-from webui.service import files
 from webui.service.database import Database, open_database
 from webui.service.files import PART, make_folder, sync_folder, write_whole
 from webui.service.gallery import Gallery
@@ -23,15 +23,12 @@ NEW = b"new content" * 1000
 Event = tuple[str, Path, Any]  # "write", "sync", "rename" or "sync folder"
 
 
-class Recorder:
-    """`os` and `open` of webui/service/files.py, noting what goes to the disk in which order."""
+class Recorder(Watch):
+    """Notes what goes to the disk in which order."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self._paths: dict[int, Path] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
 
     def open(self, path: Path, flags: int) -> int:
         handle = os.open(path, flags)
@@ -46,8 +43,7 @@ class Recorder:
         self.events.append(("rename", Path(old), Path(new)))
         os.replace(old, new)
 
-    def open_file(self, path: Path, mode: str) -> Any:
-        file = open(path, mode)  # noqa: SIM115 - it is for the caller to close
+    def opened(self, path: Path, file: Any) -> Any:
         self._paths[file.fileno()] = path
         write = file.write
 
@@ -55,30 +51,13 @@ class Recorder:
             self.events.append(("write", path, bytes(data)))
             return int(write(data))
 
-        return _Wrapped(file, noted)
-
-
-class _Wrapped:
-    def __init__(self, file: Any, write: Callable[[bytes], int]) -> None:
-        self.file = file
-        self.write = write
-
-    def __enter__(self) -> "_Wrapped":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
+        return Wrapped(file, noted)
 
 
 @contextmanager
 def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Event]]:
     recorder = Recorder()
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "os", recorder)
-        patch.setattr(files, "open", recorder.open_file, raising=False)
+    with watched_by(recorder, monkeypatch):
         yield recorder.events
 
 

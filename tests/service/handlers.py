@@ -12,9 +12,9 @@ from typing import Any
 
 from PIL import Image
 
-from webui.core.errors import BadRequest
+from webui.core.errors import BadRequest, OutOfMemory
 from webui.core.event import Control, Event, Failed, Finished, Loading, Picture, Pictures, Preview, Progress
-from webui.core.model_orders import SaveOrder
+from webui.core.model_orders import SaveOrder, WeightsOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.running import run_script
@@ -60,7 +60,16 @@ def make(settings: Settings) -> dict[type, Handler]:
     def run(request: ScriptRequest, control: Control) -> Iterator[Event]:
         return run_script(request, control, make=draw, add_input=InputStore(inputs_folder(settings.data_dir)).add)
 
-    return {GenerationRequest: draw, ScriptRequest: run, SaveOrder: write, MemoryQuestion: memory}
+    def keep(order: WeightsOrder, control: Control) -> Iterator[Event]:
+        """File "full" makes unloading fail, file "deadly" kills the worker."""
+        if order.action == "unload" and (settings.data_dir / "full").exists():
+            raise OutOfMemory("there is no memory left; free some")
+        if order.action == "unload" and (settings.data_dir / "deadly").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        note(settings, f"{order.action} {order.checkpoint}|{settings.worker}")
+        yield Finished()
+
+    return {GenerationRequest: draw, ScriptRequest: run, SaveOrder: write, WeightsOrder: keep, MemoryQuestion: memory}
 
 
 def batches(settings: Settings, request: GenerationRequest, control: Control, words: list[str]) -> Iterator[Event]:

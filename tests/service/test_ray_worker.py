@@ -78,7 +78,7 @@ def test_pictures_previews_and_memory_come_from_the_actor(service: Service) -> N
     job = done(service, service.submit(small(prompt="a", seed=5, batch_count=2, steps=3)))
     assert (job.status, [picture.seed for picture in job.pictures]) == ("done", [5, 6])
     assert max(previews) == 8  # of each step of both batches, 0 to 3
-    assert [each["device"] for each in service.memory()["cuda"]["workers"]] == ["Abacus", "Abacus"]
+    assert [each["device"] for each in service.status.memory()["cuda"]["workers"]] == ["Abacus", "Abacus"]
 
 
 def test_a_job_whose_actor_is_killed_runs_again_and_the_other_is_untouched(service: Service) -> None:

@@ -333,12 +333,12 @@ def test_preferences_are_checked_and_stay(make_service: Make) -> None:
 
 def test_memory_tells_ram_and_what_the_worker_says(service: Service) -> None:
     until(lambda: service.worker_state() == "ready")
-    told = service.memory()
+    told = service.status.memory()
     assert told["ram"]["total"] == psutil.virtual_memory().total
     assert told["cuda"] == {"system": {"total": 7, "used": 3}}
     job_id = service.submit(small(prompt="hold"))
     running(service, job_id)
-    assert service.memory()["cuda"] == {"system": {"total": 7, "used": 3}}
+    assert service.status.memory()["cuda"] == {"system": {"total": 7, "used": 3}}
     go(service)
     done(service, job_id)
 

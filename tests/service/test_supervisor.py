@@ -210,7 +210,7 @@ def test_interrupt_skip_and_previews_reach_the_worker_that_has_the_job(make_serv
 def test_memory_tells_of_every_worker(make_service: Make) -> None:
     service = make_service(workers=2)
     until(lambda: all(supervisor.state == "ready" for supervisor in service._supervisors))
-    cuda = service.memory()["cuda"]
+    cuda = service.status.memory()["cuda"]
     assert cuda["system"] == {"total": 7, "used": 3}
     assert [(worker["device"], worker["state"]) for worker in cuda["workers"]] == [("Abacus", "ready")] * 2
 

@@ -32,6 +32,20 @@ def test_the_same_seed_gives_the_same_losses_and_weights_and_another_does_not(mo
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
+def test_a_plan_says_each_steps_rate(model: DiffusionModel, dataset: Dataset, monkeypatch: pytest.MonkeyPatch):
+    rates = []
+
+    class Noting(torch.optim.AdamW):
+        def step(self, *arguments):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*arguments)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Noting)
+    plan = ((0.05, 2), (0.01, 3), (0.001, -1))
+    list(train(model, dataset, LoraTraining(model), steps=5, learning_rate=9.0, plan=plan, batch_size=2))
+    assert rates == [0.05, 0.05, 0.01, 0.001, 0.001]
+
+
 def test_the_model_is_bit_identical_and_trainable_as_before_also_after_a_stop(model: DiffusionModel, dataset: Dataset):
     before = weights_of(model)
     asked = [weight.requires_grad for weight in model.unet.parameters()]

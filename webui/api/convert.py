@@ -2,35 +2,27 @@
 
 import base64
 import binascii
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from datetime import datetime
 from typing import Any
 
-from webui import __version__
 from webui.api.hires import with_hires
 from webui.api.known_options import FIXED, OWN, check_fixed
 from webui.api.options import with_guidance
 from webui.api.refiner import TITLE, with_refiner
 from webui.api.repainting import SOFT, chosen, init_options, inpaint
 from webui.api.schemas import Generation, Img2Img, Txt2Img
-from webui.core import image_metadata, infotext
+from webui.core import infotext
 from webui.core.aesthetic import Aesthetic
 from webui.core.catalog import Catalog
 from webui.core.choices import RESIZE_MODES, SAMPLERS, find_sampler
 from webui.core.errors import BadRequest, MissingModel
-from webui.core.guidance_options import GUIDANCE
-from webui.core.hires import hires_items, tells_hires
+from webui.core.hires import tells_hires
 from webui.core.infotext_init import INIT_KEYS, INPAINT_KEYS
 from webui.core.networks import extract_networks
 from webui.core.preferences import PREFERENCES
-from webui.core.refiner import refiner_items
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
-from webui.core.scripts.request import ScriptRequest
-from webui.service.service import Job, SavedPicture
 
 AddInput = Callable[[bytes], str]  # picture bytes -> sha256 in the input store
 
@@ -283,128 +275,10 @@ def decode_picture(name: str, text: str) -> bytes:
     return data
 
 
-def to_answer(
-    body: Generation, request: GenerationRequest, jobs: Sequence[Job], preferences: Mapping[str, Any], grid: SavedPicture | None = None
-) -> dict[str, Any]:
-    """The JSON of a finished generation. `request`: the first job's, completed; `jobs`: ended, in order; `grid`: comes first."""
-    pictures = [*([grid] if grid else ()), *(picture for job in jobs for picture in job.pictures)]
-    wanted = str(body.override_settings.get("samples_format", "")).lower().replace("jpeg", "jpg")
-    bare = not overridden(body, preferences, "enable_pnginfo")
-    images = [encode_picture(picture, wanted, preferences["jpeg_quality"], bare) for picture in pictures] if body.send_images else []
-    return {
-        "images": images,
-        "parameters": _echo(body, request),
-        "info": json.dumps(_info(request, pictures, jobs[0]) | {"styles": body.styles}, ensure_ascii=False),
-    }
-
-
 def overridden(body: Generation, preferences: Mapping[str, Any], name: str) -> Any:
     """A preference, or what the request says in its place. Raises BadRequest."""
     told = body.override_settings.get(name)
     return preferences[name] if told is None else next(row for row in PREFERENCES if row.name == name).check(told)
-
-
-def encode_picture(picture: SavedPicture, wanted: str, quality: int, bare: bool = False) -> str:
-    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes; infotext inside unless `bare`.
-
-    Sheets stay PNG: they may be larger than the other formats can be.
-    """
-    data = picture.path.read_bytes()
-    kept = picture.path.suffix[1:]
-    ending = wanted if wanted in ("png", "jpg", "webp") and not picture.sheet else kept
-    if bare or ending != kept:
-        data = image_metadata.encode(image_metadata.open_image(data), "" if bare else picture.infotext, ending, quality)
-    return base64.b64encode(data).decode("ascii")
-
-
-def _echo(body: Generation, request: GenerationRequest) -> dict[str, Any]:
-    """The request with its defaults, or with what its infotext filled in; pictures are left out unless they are asked for."""
-    echo = body.model_dump()
-    if body.infotext:
-        unsent = set(SAME_VALUE) - body.model_fields_set
-        echo |= {name: getattr(request, SAME_VALUE[name]) for name in unsent}
-        echo |= {"sampler_name": request.sampler, "scheduler": request.schedule_type}
-    if isinstance(body, Img2Img) and not body.include_init_images:
-        echo |= {"init_images": None, "mask": None}
-    return echo
-
-
-def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job) -> dict[str, Any]:
-    """Facts about the pictures, with one entry for each picture in every all_* list and in infotexts."""
-    texts = [picture.infotext for picture in pictures]
-    parsed = infotext.read(texts[0]).params if texts else {}
-    repainting = request.init or request.hires
-    counted = pictures if isinstance(job.request, ScriptRequest) else [picture for picture in pictures if not picture.sheet]
-    each = _told_singly(texts, request) if isinstance(job.request, ScriptRequest) else _told_at_once(counted, request)
-    return {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
-        "seed": request.seed,
-        "all_seeds": [picture.seed for picture in counted],
-        "subseed": request.variation_seed,
-        **each,
-        "subseed_strength": request.variation_strength,
-        "width": request.width,
-        "height": request.height,
-        "sampler_name": request.sampler,
-        "cfg_scale": request.cfg_scale,
-        "steps": request.steps,
-        "batch_size": request.batch_size,
-        "restore_faces": False,
-        "face_restoration_model": None,
-        "sd_model_name": _stem(request.checkpoint),
-        "sd_model_hash": request.checkpoint_hash or None,
-        "sd_vae_name": None if request.vae in ("None", "Automatic", "") else request.vae,
-        "sd_vae_hash": request.vae_hash or None,
-        "seed_resize_from_w": request.seed_resize_width or -1,
-        "seed_resize_from_h": request.seed_resize_height or -1,
-        "denoising_strength": repainting.denoising_strength if repainting else None,
-        "extra_generation_params": {key: value for key, value in parsed.items() if key in EXTRA}
-        | dict(hires_items(request.hires) if request.hires else ())
-        | dict(refiner_items(request.refiner) if request.refiner else ()),
-        "index_of_first_image": sum(picture.sheet for picture in pictures),
-        "infotexts": texts,
-        "job_timestamp": datetime.fromtimestamp(job.created).strftime("%Y%m%d%H%M%S"),
-        "clip_skip": request.clip_skip,
-        "is_using_inpainting_conditioning": False,
-        "version": f"Easel {__version__}",
-    }
-
-
-def _told_at_once(pictures: Sequence[SavedPicture], request: GenerationRequest) -> dict[str, Any]:
-    """The lists of a job whose pictures differ in their seeds alone."""
-    return {
-        "all_prompts": [request.prompt] * len(pictures),
-        "all_negative_prompts": [request.negative_prompt] * len(pictures),
-        "all_subseeds": [request.variation_seed + _place(picture, i, request) for i, picture in enumerate(pictures)],
-    }
-
-
-def _told_singly(texts: Sequence[str], request: GenerationRequest) -> dict[str, Any]:
-    """The lists of a script's job, as each picture's infotext says."""
-    told = [infotext.read(text) for text in texts]
-    return {
-        "all_prompts": [each.prompt for each in told],
-        "all_negative_prompts": [each.negative_prompt for each in told],
-        "all_subseeds": [int(each.params.get("Variation seed", request.variation_seed)) for each in told],
-    }
-
-
-EXTRA = (
-    *("Schedule type", "Mask mode", "Mask blur", "Inpaint area", "Masked area padding", "Masked content", "RNG"),
-    *(option.key for option in OPTIONS),
-    *(option.key for option in GUIDANCE),
-)
-
-
-def _place(picture: SavedPicture, position: int, request: GenerationRequest) -> int:
-    """Which picture of its job this is, from its seed where the seeds differ (a skipped batch leaves a gap)."""
-    place = picture.seed - request.seed
-    return place if request.variation_strength == 0 and place >= 0 else position
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"\.(safetensors|ckpt|pt|pth|bin)$", "", name.rpartition("/")[2])
 
 
 def _short(text: str, length: int = 100) -> str:

@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Request, Response, UploadFile, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -22,18 +22,15 @@ from webui.api.preferences import add_preference_routes
 from webui.api.prompts import add_prompt_routes
 from webui.api.queue import add_queue_routes, tab_of
 from webui.api.roles import is_guest
+from webui.api.uploads import add_upload_routes
 from webui.api.xray import add_xray_routes
-from webui.core import image_metadata, infotext
-from webui.core.errors import BadRequest, MissingModel, NotAllowed
+from webui.core.errors import MissingModel, NotAllowed
 from webui.core.extras import ExtrasRequest
-from webui.core.image_metadata import RECIPE
-from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
 from webui.service.job import Job
 from webui.service.service import Service
 from webui.service.status import Status
 
-MAX_UPLOAD = 200 * 2**20  # bytes
 LONGEST_PAUSE = 1.0  # seconds between looks at the worker's state while nothing happens
 SHORTEST_PAUSE = 0.1  # seconds between two messages to one page
 KEPT = {"Cache-Control": "private, max-age=31536000, immutable", "Content-Security-Policy": "sandbox; default-src 'none'"}  # of files
@@ -44,6 +41,7 @@ def internal_router(service: Service) -> APIRouter:
     router = APIRouter(prefix="/internal", route_class=EnvelopeRoute, include_in_schema=False)
     _add_job_routes(router, service)
     _add_picture_routes(router, service)
+    add_upload_routes(router, service)
     _add_replay_routes(router, service)
     add_model_routes(router, service)
     add_prompt_routes(router, service)
@@ -114,16 +112,6 @@ def _add_picture_routes(router: APIRouter, service: Service) -> None:
     def kept_input(name: str) -> FileResponse:
         return file_answer(service.input_path(name))
 
-    @router.post("/inputs")
-    async def keep_input(file: UploadFile) -> dict[str, Any]:
-        data = await content_of(file)
-        return await run_in_threadpool(lambda: {"input": service.add_input(data)})
-
-    @router.post("/png-info")
-    async def png_info(file: UploadFile) -> dict[str, Any]:
-        data = await content_of(file)
-        return await run_in_threadpool(told_by, service, data)
-
 
 class ReplayOrder(BaseModel):
     """Which picture to make again, by the hash under which it was kept, for which browser."""
@@ -135,50 +123,13 @@ class ReplayOrder(BaseModel):
 def _add_replay_routes(router: APIRouter, service: Service) -> None:
     @router.post("/replay")
     def replay(order: ReplayOrder) -> dict[str, str]:
-        return {"job": service.replay(order.input, owner=order.client)}
+        return {"job": service.replays.begin(order.input, owner=order.client)}
 
     @router.get("/replay/{job_id}")
     def verdict(job_id: str, of: str, client: str = "") -> dict[str, Any]:
         _own_job(service, job_id, client)
-        found = service.replay_verdict(of, job_id)
+        found = service.replays.verdict(of, job_id)
         return {"verdict": found.kind, "sentences": found.sentences} if found else {}
-
-
-async def content_of(file: UploadFile) -> bytes:
-    data = await file.read(MAX_UPLOAD + 1)
-    if len(data) > MAX_UPLOAD:
-        raise BadRequest(f"the file is larger than {MAX_UPLOAD // 2**20} MB; save the picture smaller and send that")
-    return data
-
-
-def told_by(service: Service, data: bytes) -> dict[str, Any]:
-    """What the picture file `data` says about itself; foreign text is given as it is."""
-    found = image_metadata.read_infotext(data)
-    image = image_metadata.open_image(data)
-    return {
-        "text": found.text,
-        "items": found.items,
-        "source": found.source,
-        "notes": [(note.kind, note.name, note.sentence) for note in found.notes],
-        "recipe": RECIPE in found.items and read_recipe(found.items[RECIPE]) is not None,
-        "fields": _fields(found.text),
-        "width": image.width,
-        "height": image.height,
-        "format": image.format or "",
-        "input": service.add_input(data),
-    }
-
-
-def _fields(text: str) -> list[tuple[str, str]]:
-    """The parsed table: (name, value) rows; empty where the text has no parameters."""
-    if not text.strip():
-        return []
-    told = infotext.read(text)
-    prompts = [("Prompt", told.prompt), ("Negative prompt", told.negative_prompt)]
-    params = dict(told.params)
-    height = params.pop("Size-2", "") if "Size-1" in params else ""  # A1111's readers name the two halves so
-    settings = [("Size", f"{value}x{height}") if height and name == "Size-1" else (name, value) for name, value in params.items()]
-    return [(name, value) for name, value in prompts if value] + settings
 
 
 class _PageChannel:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from webui.api import convert, reading, scripts
+from webui.api import answers, convert, reading, scripts
 from webui.api import schemas as wire
 from webui.api.envelope import EnvelopeRoute
 from webui.api.extras import add_extras_routes, add_upscaler_lists
@@ -17,6 +17,7 @@ from webui.api.failure import failure
 from webui.api.fetching import PictureFetcher
 from webui.api.flags import told_flags
 from webui.api.known_options import FIXED, IDLE, PREFERRED, checked_options
+from webui.api.lenient import check_plain
 from webui.api.roles import is_guest
 from webui.api.system import Switch, add_absent_routes, add_switch_routes, add_weights_routes
 from webui.api.training import add_training_routes
@@ -96,7 +97,7 @@ def generate(service: Service, body: wire.Generation, fetcher: PictureFetcher | 
             raise Busy("Easel is being stopped; the job goes on after the next start")
     made = shown_request(jobs[0].request) if script else None
     grid = None if script else _grid(service, body, jobs)
-    return JSONResponse(convert.to_answer(body, made or first, jobs, service.preferences(), grid))
+    return JSONResponse(answers.to_answer(body, made or first, jobs, service.preferences(), grid))
 
 
 def _grid(service: Service, body: wire.Generation, jobs: list[Job]) -> SavedPicture | None:
@@ -174,7 +175,7 @@ def _add_options(router: APIRouter, service: Service, settings: Settings) -> Non
         """Set any part of the preferences; a checkpoint may be given by title, file name, model name or hash."""
         for key, value in options.items():
             try:
-                wire.check_plain(key[:100], [key, value])
+                check_plain(key[:100], [key, value])
             except ValueError as error:
                 raise BadRequest(str(error)) from None
         service.set_preferences(checked_options({key: value for key, value in options.items() if value is not None}))
@@ -187,7 +188,7 @@ def _add_options(router: APIRouter, service: Service, settings: Settings) -> Non
     @router.get("/memory")
     def memory() -> wire.Memory:
         """Main and device memory, in bytes."""
-        return wire.Memory(**service.memory())
+        return wire.Memory(**service.status.memory())
 
 
 def _title(service: Service, checkpoint: str) -> str:

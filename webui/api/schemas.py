@@ -1,97 +1,12 @@
-"""The JSON shapes of /sdapi/v1: names and defaults as A1111's web UI 1.10 has them, lenient as its clients need.
+"""The JSON shapes of /sdapi/v1: names and defaults as A1111's web UI 1.10 has them; see lenient.py for what else is taken."""
 
-Unknown keys are ignored; null means the default; numbers may come as text ("1.0"), whole numbers with a fraction (2.5 is 2), truth as 0/1.
-"""
-
-import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-MAX_DEPTH = 32  # nested lists and objects in one field
-MAX_ITEMS = 100_000  # values in one field
-MAX_TEXT = 200_000  # characters of a text that is not a picture
+from webui.api.lenient import Float, Int, Lenient, OpenText, Text
 
-
-def _whole(value: Any) -> Any:
-    """An int from 2.5, "2", "1.0" or True."""
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return int(_number(value))
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError("is not a number") from None
-    if not math.isfinite(number):
-        raise ValueError("is not a finite number")
-    return number
-
-
-def _text(value: Any) -> Any:
-    text = str(value) if isinstance(value, (int, float)) else value
-    if isinstance(text, str) and len(text) > MAX_TEXT:
-        raise ValueError(f"has {len(text)} characters; at most {MAX_TEXT} are taken")
-    return text
-
-
-Int = Annotated[int, BeforeValidator(_whole)]
-Float = Annotated[float, BeforeValidator(_number)]
-Text = Annotated[str, BeforeValidator(_text)]
-OpenText = Annotated[str | None, BeforeValidator(_text)]
 Picture = Annotated[str, Field(description="base64, bare or as a data URI")]
-
-
-class Lenient(BaseModel):
-    """A request body: drops nulls, refuses what no field may hold (endless nesting, NaN, broken Unicode)."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        known = {key: value for key, value in data.items() if key in cls.model_fields and value is not None}
-        for key, value in known.items():
-            check_plain(key, value)
-        return known
-
-
-def check_plain(key: str, value: Any) -> None:
-    """Raise ValueError unless `value` can be stored and sent back: nesting, number of values, finite numbers, whole Unicode."""
-    level, seen = [value], 0
-    for _ in range(MAX_DEPTH):
-        deeper: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                deeper += [*item.keys(), *item.values()]
-            elif isinstance(item, list):
-                deeper += item
-            else:
-                _check_leaf(key, item)
-        seen += len(deeper)
-        if seen > MAX_ITEMS:
-            raise ValueError(f"{key} holds more than {MAX_ITEMS} values")
-        if not deeper:
-            return
-        level = deeper
-    raise ValueError(f"{key} is nested deeper than {MAX_DEPTH} levels")
-
-
-def _check_leaf(key: str, item: Any) -> None:
-    if isinstance(item, float) and not math.isfinite(item):
-        raise ValueError(f"{key} holds a number that is not finite")
-    if isinstance(item, str) and not item.isascii():
-        try:
-            item.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError(f"{key} holds half a Unicode character (a lone surrogate)") from None
-    if isinstance(item, str) and "\0" in item:
-        raise ValueError(f"{key} holds a NUL character")
 
 
 class Generation(Lenient):
@@ -99,7 +14,7 @@ class Generation(Lenient):
 
     prompt: Text = ""
     negative_prompt: Text = ""
-    styles: list[Text] = []
+    styles: list[Text] = Field(default_factory=list)
     seed: Int = -1
     subseed: Int = -1
     subseed_strength: Float = 0.0
@@ -126,7 +41,7 @@ class Generation(Lenient):
     s_tmax: Float | None = None
     s_tmin: Float | None = None
     s_noise: Float | None = None
-    override_settings: dict[str, Any] = {}
+    override_settings: dict[str, Any] = Field(default_factory=dict)
     override_settings_restore_afterwards: bool = True
     refiner_checkpoint: OpenText = None
     refiner_switch_at: Float | None = None
@@ -136,10 +51,10 @@ class Generation(Lenient):
     force_task_id: OpenText = None
     sampler_index: Text = "Euler"
     script_name: OpenText = None
-    script_args: list[Any] = []
+    script_args: list[Any] = Field(default_factory=list)
     send_images: bool = True
     save_images: bool = False
-    alwayson_scripts: dict[str, Any] = {}
+    alwayson_scripts: dict[str, Any] = Field(default_factory=dict)
     aesthetic: dict[str, Any] | None = None  # Easel's own: the fields of core.aesthetic.Aesthetic
     prediction_type: str | None = None  # Easel's own: one of core.family.PREDICTION_TYPES, or "Automatic": as the checkpoint's file says
     infotext: OpenText = None

@@ -9,9 +9,7 @@ from pydantic import BaseModel
 
 from webui.api import schemas as wire
 from webui.api.convert import decode_picture
-from webui.api.failure import failure
 from webui.api.waiting import Patience
-from webui.core.errors import Busy
 from webui.core.image_metadata import open_image
 from webui.core.model_orders import WeightsOrder
 from webui.service.service import Service
@@ -32,21 +30,17 @@ class Extension(BaseModel):
 def add_weights_routes(router: APIRouter, service: Service, patience: Patience) -> None:
     def carry_out(action: str) -> dict[str, Any]:
         checkpoint = str(service.preferences()["sd_model_checkpoint"]) if action == "reload" else ""
-        job = service.wait(service.submit(WeightsOrder(action=action, checkpoint=checkpoint), save=False))
-        if job.status == "failed":
-            raise failure(job)
-        if not job.ended:
-            raise Busy("Easel is being stopped; nothing was done")
+        service.weights.keep(WeightsOrder(action=action, checkpoint=checkpoint))
         return {}
 
     @router.post("/unload-checkpoint")
     async def unload() -> dict[str, Any]:
-        """Let go of every model in memory; the next picture loads its checkpoint again. Waits for its turn in the queue."""
+        """Let go of every model in every worker's memory, after its present job; the next picture loads its checkpoint again."""
         return await patience.run(carry_out, "unload")
 
     @router.post("/reload-checkpoint")
     async def reload() -> dict[str, Any]:
-        """Load the preferred checkpoint, if it is not in memory. Waits for its turn in the queue."""
+        """Load the preferred checkpoint in every worker, after its present job, where it is not in memory."""
         return await patience.run(carry_out, "reload")
 
 

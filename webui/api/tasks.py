@@ -97,7 +97,7 @@ def _sysinfo(service: Service, settings: Settings) -> dict[str, Any]:
         "Timestamp": datetime.now().astimezone().isoformat(timespec="seconds"),
         "Worker": service.worker_state(),
         "CPU": {"model": platform.processor() or platform.machine(), "count logical": os.cpu_count()},
-        "RAM": service.memory()["ram"],
+        "RAM": service.status.memory()["ram"],
         "Extensions": [],
         "Flags": told_flags(settings),
         "Config": service.preferences(),

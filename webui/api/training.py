@@ -1,31 +1,37 @@
 """/sdapi/v1/create/* and train/*: embeddings and hypernetworks, as jobs of the one queue; what goes wrong is told inside a 200."""
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from webui.api.schemas import Float, Int, Lenient, OpenText, Text
+from webui.api.lenient import Float, Int, Lenient, OpenText, Text
 from webui.api.waiting import Patience
 from webui.core.errors import BadRequest, Busy, EaselError
+from webui.core.learning_rate import last_step, read_plan
 from webui.core.training_request import WEIGHT_INITS, TrainingRequest, folder_below
 from webui.service.service import Service
 
 Numbers = list[Float] | Text | None  # a list, or a text with commas
 
 
-class NewEmbedding(Lenient):
+class New(Lenient):
+    """What both kinds share."""
+
     name: Text = ""
-    num_vectors_per_token: Int = 1
     overwrite_old: bool = False
+
+
+class NewEmbedding(New):
+    num_vectors_per_token: Int = 1
     init_text: Text = "*"
 
 
-class NewHypernetwork(Lenient):
-    name: Text = ""
+class NewHypernetwork(New):
     enable_sizes: tuple[Int, ...] = TrainingRequest.widths
-    overwrite_old: bool = False
     layer_structure: Numbers = None
     activation_func: OpenText = None
     weight_init: OpenText = None
@@ -58,9 +64,20 @@ class Training(Lenient):
 class EmbeddingTraining(Training):
     embedding_name: Text = ""
 
+    @property
+    def name(self) -> str:
+        return self.embedding_name
+
 
 class HypernetworkTraining(Training):
     hypernetwork_name: Text = ""
+
+    @property
+    def name(self) -> str:
+        return self.hypernetwork_name
+
+
+Body = NewEmbedding | NewHypernetwork | EmbeddingTraining | HypernetworkTraining
 
 
 class Told(BaseModel):
@@ -68,7 +85,7 @@ class Told(BaseModel):
 
 
 def add_training_routes(router: APIRouter, service: Service, patience: Patience) -> None:
-    async def told(kind: str, what: str, body: Lenient) -> Told:
+    async def told(kind: str, what: str, body: Body) -> Told:
         try:
             return Told(info=await patience.run(_carry_out, service, kind, what, body))
         except EaselError as error:
@@ -95,7 +112,7 @@ def add_training_routes(router: APIRouter, service: Service, patience: Patience)
         return await told("hypernetwork", "train", body)
 
 
-def _carry_out(service: Service, kind: str, what: str, body: Lenient) -> str:
+def _carry_out(service: Service, kind: str, what: str, body: Body) -> str:
     """Queue the job, wait for it, and say how it ended. Raises EaselError."""
     request = to_training(service, kind, body)
     task = body.id_task if isinstance(body, Training) else None
@@ -109,37 +126,26 @@ def _carry_out(service: Service, kind: str, what: str, body: Lenient) -> str:
     return f"create {kind} filename: {filename}" if what == "create" else f"train {kind} complete: filename: {filename} error: None"
 
 
-def to_training(service: Service, kind: str, body: Lenient) -> TrainingRequest:
+def to_training(service: Service, kind: str, body: Body) -> TrainingRequest:
     """The job that `body` asks for. Raises BadRequest."""
-    checkpoint = str(service.preferences()["sd_model_checkpoint"])
+    asked = TrainingRequest(kind=kind, name=body.name, checkpoint=str(service.preferences()["sd_model_checkpoint"]))
+    if isinstance(body, New):
+        asked = replace(asked, create=True, overwrite=body.overwrite_old)
     if isinstance(body, NewEmbedding):
-        made = TrainingRequest(
-            kind=kind,
-            name=body.name,
-            checkpoint=checkpoint,
-            create=True,
-            overwrite=body.overwrite_old,
-            vectors=body.num_vectors_per_token,
-            init_text=body.init_text or "*",
-        )
+        asked = replace(asked, vectors=body.num_vectors_per_token, init_text=body.init_text or "*")
     elif isinstance(body, NewHypernetwork):
-        made = _new_hypernetwork(kind, body, checkpoint)
+        asked = _with_structure(asked, body)
     else:
-        assert isinstance(body, Training)
-        made = _training(service, kind, body, checkpoint)
-    made.validate()
-    return made
+        asked = _with_training(asked, body, service.settings.data_dir)
+    asked.validate()
+    return asked
 
 
-def _new_hypernetwork(kind: str, body: NewHypernetwork, checkpoint: str) -> TrainingRequest:
+def _with_structure(asked: TrainingRequest, body: NewHypernetwork) -> TrainingRequest:
     inits = {name.lower(): name for name in WEIGHT_INITS}
     told = re.sub(r"[\s_]", "", body.weight_init or "Normal")
-    return TrainingRequest(
-        kind=kind,
-        name=body.name,
-        checkpoint=checkpoint,
-        create=True,
-        overwrite=body.overwrite_old,
+    return replace(
+        asked,
         widths=body.enable_sizes,
         layer_structure=_numbers("layer_structure", body.layer_structure) or TrainingRequest.layer_structure,
         activation=body.activation_func or "linear",
@@ -149,20 +155,19 @@ def _new_hypernetwork(kind: str, body: NewHypernetwork, checkpoint: str) -> Trai
     )
 
 
-def _training(service: Service, kind: str, body: Training, checkpoint: str) -> TrainingRequest:
+def _with_training(asked: TrainingRequest, body: Training, data_dir: Path) -> TrainingRequest:
     if body.varsize:
         raise BadRequest("varsize is not supported: pictures are cut to training_width and training_height; leave it out")
     if body.steps < 1:
         raise BadRequest(f"steps {body.steps} is out of range: use 1 or more")
-    data_dir = service.settings.data_dir
-    return TrainingRequest(
-        kind=kind,
-        name=body.embedding_name if isinstance(body, EmbeddingTraining) else getattr(body, "hypernetwork_name", ""),
-        checkpoint=checkpoint,
+    plan = read_plan(body.learn_rate)
+    return replace(
+        asked,
         data_root=folder_below(data_dir, body.data_root).relative_to(data_dir.resolve()).as_posix(),
         template=body.template_filename,
-        steps=body.steps,
-        learning_rate=_rate(body.learn_rate),
+        steps=int(min(body.steps, last_step(plan))),
+        learning_rate=plan[0][0],
+        learning_plan=plan if ":" in body.learn_rate else (),
         batch_size=body.batch_size * body.gradient_step,
         width=body.training_width,
         height=body.training_height,
@@ -170,14 +175,6 @@ def _training(service: Service, kind: str, body: Training, checkpoint: str) -> T
         tag_drop_out=body.tag_drop_out,
         max_norm=body.clip_grad_value if body.clip_grad_mode == "norm" else 0.0,
     )
-
-
-def _rate(text: str) -> float:
-    """One learning rate. Raises BadRequest for a plan of several, "0.005:100, 0.001"."""
-    try:
-        return float(text)
-    except ValueError:
-        raise BadRequest(f"learn_rate {text[:50]!r} is no number; Easel lowers the rate by itself, so send the first one alone") from None
 
 
 def _numbers(name: str, told: Any) -> tuple[float, ...]:

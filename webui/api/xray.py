@@ -127,6 +127,8 @@ def _base(service: Service, order: Order) -> GenerationRequest:
         if not path.is_file():
             raise MissingModel("the picture's file is not there any more")
         return to_run(recipe_of(path.read_bytes()), service.catalog, service.input_path)
+    if order.kind != "noising" and "prompt" not in order.request:
+        raise BadRequest("nothing says what to look into: name a job, a picture or an input, or send a request with a prompt")
     return _plain_request(order.request)
 
 

@@ -53,3 +53,11 @@ class StorageError(EaselError):
 
 class EngineError(EaselError):
     pass
+
+
+def error_of(name: str, sentence: str, status: int) -> EaselError:
+    """An error that was told by its class's name and its HTTP status; EngineError where there is no such class."""
+    kinds = (kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, EaselError) and kind.__name__ == name)
+    error = next(kinds, EngineError)(sentence)
+    error.status = status if 400 <= status < 600 else EngineError.status
+    return error

@@ -1,13 +1,13 @@
 """All that a job may be asked: each kind of request under the name by which the queue stores it."""
 
 from webui.core.extras import ExtrasRequest
-from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
+from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.training_request import TrainingRequest
 from webui.core.xray import XrayRequest
 
-JobRequest = GenerationRequest | ScriptRequest | ExtrasRequest | XrayRequest | MergeRecipe | SaveOrder | WeightsOrder | TrainingRequest
+JobRequest = GenerationRequest | ScriptRequest | ExtrasRequest | XrayRequest | MergeRecipe | SaveOrder | TrainingRequest
 KINDS: dict[str, type[JobRequest]] = {
     "pictures": GenerationRequest,
     "script": ScriptRequest,
@@ -15,7 +15,6 @@ KINDS: dict[str, type[JobRequest]] = {
     "xray": XrayRequest,
     "merge": MergeRecipe,
     "save": SaveOrder,
-    "weights": WeightsOrder,
     "training": TrainingRequest,
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from webui.core.errors import BadRequest
+from webui.core.learning_rate import Plan, check_plan
 from webui.core.limits import MAX_SIDE
 from webui.core.model_orders import check_file_name
 from webui.core.request import known_fields
@@ -45,7 +46,8 @@ class TrainingRequest:
     data_root: str = ""  # folder with pictures, below the data folder
     template: str = ""  # name of a template of captions; "": the pictures' own captions
     steps: int = 0
-    learning_rate: float = 0.005
+    learning_rate: float = 0.005  # rises at the beginning, then falls to 0 at the last step
+    learning_plan: Plan = ()  # takes its place, to the letter; () for none
     batch_size: int = 1
     width: int = 512  # pixels; the pictures are cut to this
     height: int = 512
@@ -70,6 +72,7 @@ class TrainingRequest:
             value = getattr(self, name)
             if not least <= value <= most:  # NaN fails too
                 raise BadRequest(f"{name.replace('_', ' ')} {value} is out of range: use {least} to {most}")
+        check_plan(self.learning_plan)
         if self.width % 8 or self.height % 8:
             raise BadRequest(f"training pictures of {self.width}x{self.height} have sides that are no multiples of 8; choose others")
         if self.weight_init not in WEIGHT_INITS:
@@ -88,6 +91,7 @@ class TrainingRequest:
         values = known_fields(cls, data)
         for name in ("widths", "layer_structure", "dropout"):
             values[name] = tuple(values.get(name, getattr(cls, name)))
+        values["learning_plan"] = tuple((rate, step) for rate, step in values.get("learning_plan", ()))
         return cls(**values)
 
 

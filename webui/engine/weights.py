@@ -1,4 +1,4 @@
-"""A job that lets go of all models in memory, or loads one."""
+"""An order to let go of all models in memory, or to load one."""
 
 from collections.abc import Callable, Iterator
 

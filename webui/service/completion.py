@@ -135,15 +135,19 @@ def complete_xray(
     return done
 
 
-Order = MergeRecipe | SaveOrder | WeightsOrder | TrainingRequest
+def complete_weights(order: WeightsOrder, catalog: Catalog) -> WeightsOrder:
+    """The order with the catalog's name of its checkpoint. Raises BadRequest, MissingModel."""
+    order.validate()
+    return order if order.action == "unload" else replace(order, checkpoint=_usable(catalog.find_checkpoint(order.checkpoint)).name)
+
+
+Order = MergeRecipe | SaveOrder | TrainingRequest
 
 
 def complete_order(order: Order, catalog: Catalog) -> Order:
     """The order with the catalog's names for its checkpoints and its VAE. Raises BadRequest, MissingModel."""
     order.validate()
-    if isinstance(order, WeightsOrder) and order.action == "unload":
-        return order
-    if isinstance(order, WeightsOrder | TrainingRequest):
+    if isinstance(order, TrainingRequest):
         return replace(order, checkpoint=_usable(catalog.find_checkpoint(order.checkpoint)).name)
 
     def vae(name: str) -> str:

@@ -5,10 +5,11 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 
 from webui.core.errors import StorageError
+from webui.service.database_log import keep_damaged_log
+from webui.service.files import backup_name
 from webui.service.migrations import migrate
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -21,6 +22,7 @@ class Database:
     def __init__(self, path: Path, lock: sqlite3.Connection | None = None):
         """Open or make the file. Raises sqlite3.DatabaseError when it is unusable."""
         self.path = path
+        self.warning = ""  # what must be told about it
         self._lock = threading.RLock()
         self._guard = lock
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
@@ -38,6 +40,7 @@ class Database:
         self._connection.text_factory = lambda data: data.decode("utf-8", "replace")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
+        self.warning = keep_damaged_log(self._connection, self.path)
         found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(str(found))
@@ -99,7 +102,8 @@ class DatabaseReader:
 
 
 def open_database(path: Path) -> tuple[Database, tuple[str, ...]]:
-    """The database and what must be told about it: an unusable file is kept as `<name>.bak-<date>` and a new one begun.
+    """The database and what must be told about it, where rows are lost: an unusable file is kept as `<name>.bak-<date>` and a new one
+    begun; of a damaged log a copy is kept.
 
     Raises StorageError when another Easel uses it, or when the folder cannot be written.
     """
@@ -109,7 +113,8 @@ def open_database(path: Path) -> tuple[Database, tuple[str, ...]]:
     except OSError as error:
         raise StorageError(f"the data folder {path.parent} cannot be used: {error.strerror}; choose another with --data-dir") from error
     try:
-        return Database(path, guard), ()
+        database = Database(path, guard)
+        return database, tuple(filter(None, [database.warning]))
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code not in UNUSABLE and not path.is_dir():
@@ -134,11 +139,7 @@ def _claim(path: Path) -> sqlite3.Connection:
 
 def _set_aside(path: Path) -> Path:
     """Rename the file and its companions to a name that is free; returns the new name."""
-    kept = path.with_name(f"{path.name}.bak-{date.today().isoformat()}")
-    number = 1
-    while kept.exists():
-        number += 1
-        kept = path.with_name(f"{path.name}.bak-{date.today().isoformat()}-{number}")
+    kept = backup_name(path)
     os.replace(path, kept)
     for ending in ("-wal", "-shm"):
         companion = path.with_name(path.name + ending)

@@ -3,6 +3,7 @@
 import os
 import secrets
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 
 PART = ".easel-part"  # ending of files that are still being written; their names begin with a dot
@@ -46,3 +47,13 @@ def remove_parts(folder: Path) -> None:
     """Remove what a kill left half written. Raises OSError."""
     for part in folder.glob(f".*{PART}"):
         part.unlink(missing_ok=True)
+
+
+def backup_name(path: Path) -> Path:
+    """`<name>.bak-<date>` beside a file that is damaged, with a number where that name is taken."""
+    kept = path.with_name(f"{path.name}.bak-{date.today().isoformat()}")
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = path.with_name(f"{path.name}.bak-{date.today().isoformat()}-{number}")
+    return kept

@@ -205,20 +205,23 @@ class Gallery:
             raise _refusal(folder, error) from error
 
     def _free_name(self, folder: Path, stem: str, ending: str, data: bytes, taken: Container[Path]) -> tuple[Path, bool]:
-        """A path that no row and none of `taken` names, and whether the file is there already, written just before a kill."""
+        """A path that no job's row and none of `taken` names, and whether the file is there already: written just before a kill, or by a
+        job whose row was lost."""
         number = 0
         while True:
             path = folder / (f"{stem}.{ending}" if number == 0 else f"{stem}-{number}.{ending}")
-            if path not in taken and not self._has_row(path):
-                if not os.path.lexists(path):
+            owner = self._job_of(path)
+            if path not in taken and not owner:
+                if owner is None and not os.path.lexists(path):
                     return path, False
                 if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
                     return path, True
             number += 1
 
-    def _has_row(self, path: Path) -> bool:
-        temporary, stored = self._stored_path(path)
-        return bool(self._database.read("SELECT 1 FROM pictures WHERE temporary = ? AND path = ?", (temporary, stored)))
+    def _job_of(self, path: Path) -> str | None:
+        """The job whose row names the file, "" where it was found without one; None where no row does."""
+        rows = self._database.read("SELECT job FROM pictures WHERE temporary = ? AND path = ?", self._stored_path(path))
+        return str(rows[0]["job"]) if rows else None
 
     def _stored_path(self, path: Path) -> tuple[int, str]:
         temporary = path.is_relative_to(self._temporary)

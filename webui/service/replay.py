@@ -7,12 +7,13 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 from webui.core.catalog import Catalog, ModelFile
-from webui.core.errors import BadRequest, MissingModel
+from webui.core.errors import BadRequest, EngineError, MissingModel
 from webui.core.image_metadata import RECIPE, open_image, read_infotext
 from webui.core.networks import extract_networks
 from webui.core.recipe import Recipe, differences, pixel_hash, read_recipe, used_upscalers
 from webui.core.request import GenerationRequest
 from webui.core.upscalers import needs_model
+from webui.service.job import Job
 
 CLOSE = 0.999  # share of values that must be within one grey level for "nearly identical"
 
@@ -23,6 +24,35 @@ class Verdict:
 
     kind: str
     sentences: tuple[str, ...]
+
+
+class Replays:
+    """Recipes of input pictures, queued again and judged."""
+
+    def __init__(self, catalog: Catalog, input_path: Callable[[str], Path], submit: Callable[..., str], job: Callable[[str], Job]):
+        """input_path: sha256 -> an input picture's file; submit, job: as of Service."""
+        self._catalog = catalog
+        self._input_path = input_path
+        self._submit = submit
+        self._job = job
+
+    def begin(self, input_hash: str, *, owner: str = "") -> str:
+        """Queue the recipe of an input picture again; returns the job's id. Raises BadRequest, MissingModel, naming what is missing."""
+        recipe = recipe_of(self._input_path(input_hash).read_bytes())
+        return self._submit(to_run(recipe, self._catalog, self._input_path), owner=owner)
+
+    def verdict(self, input_hash: str, job_id: str) -> Verdict | None:
+        """How the picture of a replay's job compares with the input picture; None while it is being made.
+
+        Raises MissingModel; EngineError where the job failed or was interrupted.
+        """
+        job = self._job(job_id)
+        if not job.ended:
+            return None
+        if not job.pictures:
+            raise EngineError(f"the replay made no picture: {job.error or job.status}")
+        data = self._input_path(input_hash).read_bytes()
+        return judge(recipe_of(data), open_image(data), *saved_recipe(job.pictures[0].path))
 
 
 def recipe_of(data: bytes) -> Recipe:

@@ -9,12 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from webui.core.catalog import Catalog
-from webui.core.errors import BadRequest, EngineError, NotAllowed
+from webui.core.errors import BadRequest, NotAllowed
 from webui.core.extras import ExtrasRequest
-from webui.core.image_metadata import open_image
 from webui.core.job_request import JobRequest, makes_model_files
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
@@ -38,11 +35,12 @@ from webui.service.preferences import PreferenceStore
 from webui.service.presets import Presets
 from webui.service.queue import ENDED, MAX_QUEUED, JobQueue, JobRow
 from webui.service.queue_orders import QueueOrders
-from webui.service.replay import Verdict, judge, recipe_of, saved_recipe, to_run
+from webui.service.replay import Replays
 from webui.service.status import StatusBoard
 from webui.service.supervisor import Supervisor
 from webui.service.turns import EVERYBODY, PRIORITIES
 from webui.service.unsaved import Unsaved
+from webui.service.weights import Weights
 from webui.service.worker import Worker
 from webui.service.workers import worker_openers
 from webui.service.xrays import Xrays
@@ -51,7 +49,6 @@ __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
 
 Listener = Callable[[str, str], None]  # called with (owner, job id), from any thread; must return at once
 ACTIVE = ("queued", "running")  # as stored; "saving" is running, seen from close by
-PATIENCE = 2.0  # seconds that a worker may take to tell its memory
 MAX_LISTED = 1000  # jobs in one answer
 JOB_ID = re.compile(r"[\w.:()-]{1,100}", re.ASCII)
 log = logging.getLogger(__name__)
@@ -77,7 +74,7 @@ class Service:
         workers: Sequence[Callable[[], Worker]],
         *,
         database: Database,
-        warnings: tuple[str, ...] = (),  # of open_database: the old one was unusable
+        warnings: tuple[str, ...] = (),  # of open_database: rows are lost
         queue_limit: int = MAX_QUEUED,
     ):
         """workers: each opens a worker, at the start and when the one before died."""
@@ -88,7 +85,7 @@ class Service:
         self.xrays = Xrays(settings.data_dir / "cache" / "xray")
         self.warnings = settings.warnings + warnings
         self._database = database
-        self._database_is_new = bool(warnings)
+        self._rows_are_lost = bool(warnings)
         self._queue = JobQueue(database, queue_limit)
         self.queue = QueueOrders(self._queue, self._completed, self._all_seen, self._queue_changed)
         self.log = self._queue.log
@@ -107,6 +104,7 @@ class Service:
             cache_dir=settings.data_dir / "cache" / "pictures",
             preferences=self._preferences.all,
         )
+        self.replays = Replays(catalog, self._inputs.path, self.submit, self.job)
         self._hasher = Hasher(catalog, self.models.take_unhashed)
         self._listeners: dict[int, Listener] = {}
         self._listeners_made = 0
@@ -130,6 +128,7 @@ class Service:
             for open_worker in workers
         ]
         self.status = StatusBoard(self._supervisors, self._queue)
+        self.weights = Weights(self._supervisors, catalog)
 
     def start(self) -> None:
         """Take up the jobs of last time and start the workers; returns at once."""
@@ -137,7 +136,7 @@ class Service:
             log.warning(warning)
         self._queue.recover()
         self._gallery.sweep()
-        self.collection.start(self._gallery.strangers() if self._database_is_new else ())
+        self.collection.start(self._gallery.strangers() if self._rows_are_lost else ())
         for supervisor in self._supervisors:
             supervisor.start()
         self.models.start()
@@ -274,26 +273,6 @@ class Service:
         """The file with an input picture's bytes. Raises MissingModel."""
         return self._inputs.path(sha256)
 
-    # replay
-
-    def replay(self, input_hash: str, *, owner: str = "") -> str:
-        """Queue the recipe of an input picture again; returns the job's id. Raises BadRequest, MissingModel, naming what is missing."""
-        recipe = recipe_of(self.input_path(input_hash).read_bytes())
-        return self.submit(to_run(recipe, self.catalog, self.input_path), owner=owner)
-
-    def replay_verdict(self, input_hash: str, job_id: str) -> Verdict | None:
-        """How the picture of a replay's job compares with the input picture; None while it is being made.
-
-        Raises MissingModel; EngineError where the job failed or was interrupted.
-        """
-        job = self.job(job_id)
-        if not job.ended:
-            return None
-        if not job.pictures:
-            raise EngineError(f"the replay made no picture: {job.error or job.status}")
-        data = self.input_path(input_hash).read_bytes()
-        return judge(recipe_of(data), open_image(data), *saved_recipe(job.pictures[0].path))
-
     # models
 
     def refresh_models(self) -> None:
@@ -315,21 +294,6 @@ class Service:
         if values.get("sd_vae", "None") not in ("Automatic", "None"):
             values["sd_vae"] = self.catalog.find_vae(str(values["sd_vae"])).name
         self._preferences.set(values)
-
-    def memory(self) -> dict[str, dict[str, Any]]:
-        """{"ram": {free, used, total} in bytes, "cuda": what the first worker says, or {"error": why it says nothing}}.
-
-        Where there are several workers, cuda["workers"] has what each of them says of its device, and its "state".
-        """
-        ram = psutil.virtual_memory()
-        for supervisor in self._supervisors:
-            supervisor.ask()
-        told = [supervisor.answer(PATIENCE) for supervisor in self._supervisors]
-        cuda = told[0].get("cuda") or {"error": "the worker has not told its device's memory"}
-        if len(told) > 1:
-            states = [supervisor.state for supervisor in self._supervisors]
-            cuda = {**cuda, "workers": [{**each, "state": state} for each, state in zip(told, states, strict=True)]}
-        return {"ram": {"free": ram.available, "used": ram.total - ram.available, "total": ram.total}, "cuda": cuda}
 
     def worker_state(self) -> str:
         """ "starting", "ready", "restarting: why", "paused: why" or "stopped": "ready" if any worker is, else the first one's."""

@@ -4,10 +4,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import psutil
 
 from webui.service.queue import JobQueue
 from webui.service.supervisor import Supervisor
 
+PATIENCE = 2.0  # seconds that a worker may take to tell its memory
 FRESH = 2.0  # seconds after which workers are asked again
 
 
@@ -51,6 +55,21 @@ class StatusBoard:
                     supervisor.ask()
         devices = tuple(_device(supervisor) for supervisor in self._supervisors)
         return Status(devices, sum(device.busy for device in devices), self._queue.count_waiting())
+
+    def memory(self) -> dict[str, dict[str, Any]]:
+        """{"ram": {free, used, total} in bytes, "cuda": what the first worker says, or {"error": why it says nothing}}.
+
+        Where there are several workers, cuda["workers"] has what each of them says of its device, and its "state". Waits for their answers.
+        """
+        ram = psutil.virtual_memory()
+        for supervisor in self._supervisors:
+            supervisor.ask()
+        told = [supervisor.answer(PATIENCE) for supervisor in self._supervisors]
+        cuda = told[0].get("cuda") or {"error": "the worker has not told its device's memory"}
+        if len(told) > 1:
+            states = [supervisor.state for supervisor in self._supervisors]
+            cuda = {**cuda, "workers": [{**each, "state": state} for each, state in zip(told, states, strict=True)]}
+        return {"ram": {"free": ram.available, "used": ram.total - ram.available, "total": ram.total}, "cuda": cuda}
 
 
 def _device(supervisor: Supervisor) -> DeviceStatus:

@@ -3,10 +3,11 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from webui.core.errors import EaselError, EngineError, StorageError
+from webui.core.errors import Busy, EaselError, EngineError, StorageError, error_of
 from webui.core.event import Event, Failed, Finished, Pictures, Record
 from webui.core.job_request import JobRequest, last_models
 from webui.core.scripts.request import ScriptRequest
@@ -64,6 +65,8 @@ class Supervisor:
         self._ready = False  # the worker in hand takes jobs
         self._answered = threading.Event()
         self._answer: dict[str, Any] = {}
+        self._orders: dict[str, Future[None]] = {}  # that the worker has, by their keys
+        self._ordered = 0
         self._deaths = 0  # since a job was last finished
         self._state = "starting"
         self._thread = threading.Thread(target=self._run, name="easel-supervisor", daemon=True)
@@ -131,6 +134,19 @@ class Supervisor:
             self._answered.wait(timeout)
         return self._answer
 
+    def order(self, order: object) -> Future[None]:
+        """Let the worker carry something out after its present job; the answer may fail with an EaselError. Without a worker it is done."""
+        done: Future[None] = Future()
+        with self._lock:
+            if self._worker is None:
+                done.set_result(None)
+            else:
+                self._ordered += 1
+                key = f"/{self._ordered}"  # the key of no job
+                self._orders[key] = done
+                self._worker.send("do", key, order)
+        return done
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             reason = self._one_life()
@@ -163,8 +179,11 @@ class Supervisor:
             reason = f"{type(error).__name__}: {error}"
         with self._lock:
             self._worker, self._ready, self._loaded = None, False, None
+            orders, self._orders = self._orders, {}
         ending = worker.end() if worker is not None else Ending("no worker could be started", to_blame=False)
         reason = reason or ending.reason
+        for done in orders.values():
+            done.set_exception(Busy("Easel is being stopped") if self._stopping.is_set() else EngineError(reason))
         self._part(reason, ending.to_blame)
         self._crew.wake_others(self)  # for what was left to this one, or given back
         return reason
@@ -215,7 +234,18 @@ class Supervisor:
             self._answered.set()
         elif word == "event" and self._live is not None and self._live.key == rest[0]:
             self._hear_event(self._live, rest[1])
+        elif word == "event" and rest[0] in self._orders:
+            self._hear_of_order(*rest)
         return ""
+
+    def _hear_of_order(self, key: str, event: Event) -> None:
+        if isinstance(event, Finished | Failed):
+            with self._lock:
+                done, self._loaded = self._orders.pop(key), None
+            if isinstance(event, Failed):
+                done.set_exception(error_of(event.name, event.message, event.status))
+            else:
+                done.set_result(None)
 
     def _hear_event(self, live: LiveJob, event: Event) -> None:
         if isinstance(event, Finished):

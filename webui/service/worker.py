@@ -1,6 +1,7 @@
 """The worker: takes one job after another, runs its handler, tells the events; holds engine and weights. Here as a process of its own.
 
-Words to the worker: ("run", key, request, previews, every), ("interrupt" | "skip" | "previews", key), ("ask", question).
+Words to the worker: ("run", key, request, previews, every), ("interrupt" | "skip" | "previews", key), ("ask", question), and ("do", key,
+order): done like a job, in its turn, but no signal reaches it.
 From it: ("ready",), ("broken", sentence), ("event", key, event), ("answer", what the handler yielded), also in the middle of a job. A key
 names one try of a job.
 When the pipe ends, the other side is gone: the worker then leaves at once, also in the middle of a job.
@@ -231,6 +232,8 @@ class Workshop:
             request, previews, every = rest
             self._current = JobControl(what, previews, every)
             self._inbox.put((request, self._current))
+        elif word == "do":
+            self._inbox.put((rest[0], JobControl(what, previews=False, every=1)))
         elif word == "ask":
             self._tell("answer", self._answers(what))
         elif what == self._current.job_id:

@@ -96,6 +96,7 @@ def _learn(
         addition,
         steps=request.steps,
         learning_rate=request.learning_rate,
+        plan=request.learning_plan,
         batch_size=request.batch_size,
         seed=request.seed,
         max_norm=request.max_norm or MAX_NORM,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from webui.core.errors import BadRequest
+from webui.core.learning_rate import Plan, rate_at
 from webui.engine.model import DiffusionModel
 from webui.engine.text_encoding import encode_prompt
 from webui.training.dataset import Dataset
@@ -41,13 +42,14 @@ def train(
     *,
     steps: int,
     learning_rate: float,
+    plan: Plan = (),
     batch_size: int = 8,
     seed: int = 1,
     max_norm: float = MAX_NORM,
 ) -> Iterator[float]:
     """Teach `addition` to predict the noise in the dataset's latents (or v, where the model does); yields each step's loss.
 
-    The learning rate rises for WARMUP steps and then falls to 0 along a line. max_norm: of the gradients, at most.
+    The learning rate rises for WARMUP steps and then falls to 0 along a line; a plan takes its place. max_norm: of the gradients, at most.
     Same arguments, same device, same result.
     Raises BadRequest where captions do not call the embedding that is trained.
     """
@@ -62,8 +64,9 @@ def train(
     try:
         with addition.attached():
             for step in range(steps):
+                rate = rate_at(plan, step + 1) if plan else learning_rate * min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
+                    group["lr"] = rate
                 chosen = [rng.randrange(len(dataset.latents)) for _ in range(batch_size)]
                 states = texts.of([rng.choice(dataset.captions[i]) for i in chosen])
                 loss = _loss(model, dataset.latents[chosen].to(model.device), states, alphas, generator)

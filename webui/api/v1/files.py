@@ -4,14 +4,13 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, UploadFile
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from starlette.concurrency import run_in_threadpool
 
 from webui.api.asker import Asker, asker_of
-from webui.api.internal import content_of, told_by
 from webui.api.models import as_json
+from webui.api.uploads import add_upload_routes
 from webui.api.v1 import schemas as wire
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.settings import Settings
@@ -29,12 +28,6 @@ class PictureWhole(wire.PictureOut):
     """A picture with what it says of itself."""
 
     infotext: str
-
-
-class InputOut(BaseModel):
-    """A picture that requests can name."""
-
-    input: str = Field(description="its hash: `init.image`, `init.inpaint.mask`")
 
 
 class ModelList(BaseModel):
@@ -74,7 +67,7 @@ def add_file_routes(router: APIRouter, service: Service, settings: Settings) -> 
         return asker_of(request, settings)
 
     _add_pictures(router, service, who)
-    _add_inputs(router, service)
+    add_upload_routes(router, service)
     _add_replay(router, service, who)
 
     @router.get("/models", response_model=ModelList)
@@ -123,20 +116,6 @@ def _there(picture: SavedPicture) -> Any:
     return picture.path
 
 
-def _add_inputs(router: APIRouter, service: Service) -> None:
-    @router.post("/inputs", status_code=201, response_model=InputOut)
-    async def keep(file: UploadFile) -> dict[str, str]:
-        """Store a picture to start from, or a mask; the same bytes have the same hash."""
-        data = await content_of(file)
-        return await run_in_threadpool(lambda: {"input": service.add_input(data)})
-
-    @router.post("/png-info")
-    async def png_info(file: UploadFile) -> dict[str, Any]:
-        """What a picture file says of how it was made: `text`, `fields`, `source`; and its `input` hash."""
-        data = await content_of(file)
-        return await run_in_threadpool(told_by, service, data)
-
-
 def _add_replay(router: APIRouter, service: Service, who: Callable[[Request], Asker]) -> None:
     @router.post("/replay", status_code=202)
     def replay(request: Request, body: ReplayOrder) -> ReplayOut:
@@ -144,7 +123,7 @@ def _add_replay(router: APIRouter, service: Service, who: Callable[[Request], As
         asker, kept = who(request), body.input
         if body.picture is not None:
             kept = service.add_input(_there(_picture(service, asker, body.picture)).read_bytes())
-        job_id = service.replay(str(kept), owner=asker.owner)
+        job_id = service.replays.begin(str(kept), owner=asker.owner)
         return ReplayOut(id=f"{job_id}-{kept}", job=job_id, input=str(kept))
 
     @router.get("/replay/{replay_id}")
@@ -155,6 +134,6 @@ def _add_replay(router: APIRouter, service: Service, who: Callable[[Request], As
             raise BadRequest("a replay's id is the one that POST /replay answered")
         job_id, kept = parts.groups()
         who(request).job(service, job_id)
-        found = service.replay_verdict(kept, job_id)
+        found = service.replays.verdict(kept, job_id)
         told = {"verdict": found.kind, "sentences": found.sentences} if found else {}
         return ReplayOut(id=replay_id, job=job_id, input=kept, **told)
