@@ -3,14 +3,19 @@
 Every file that would run code when it is unpickled makes `canary`; nothing may ever make it.
 """
 
+import codecs
 import functools
 import gzip
 import io
 import json
 import os
 import pickle
+import pkgutil
+import stat
 import struct
+import subprocess
 import tarfile
+import timeit
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -121,6 +126,7 @@ def pickles(canary: Path) -> dict[str, bytes]:
         "exec among tensors": pickle.dumps({"state_dict": {}, "x": Call(exec, f"import os; os.mkdir({str(canary)!r})")}, protocol=2),
         "getattr": through_getattr,
         "Path.mkdir": pickle.dumps(Call(Path.mkdir, canary), protocol=2),
+        **overlooked_by_scanners(canary),
         "nested tuples": pickle.dumps(nested, protocol=2),
         "a billion laughs": laughs,
         "huge allocation": b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"\x8e" + struct.pack("<Q", 2**40) + b"x.",
@@ -136,6 +142,61 @@ def pickles(canary: Path) -> dict[str, bytes]:
         "giant bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**50) + b".",
         "text cut short": b"\x80\x02X" + struct.pack("<I", 10**9) + b"abc",
     }
+
+
+def overlooked_by_scanners(canary: Path) -> dict[str, bytes]:
+    """Calls that lists of forbidden names did not have, or do not see; see reliability.md, what was measured."""
+    calls = {
+        "Path.touch": Call(Path.touch, canary),
+        "codecs.open": Call(codecs.open, str(canary), "w"),
+        "gzip.open": Call(gzip.open, str(canary), "w"),
+        "io.open": Call(io.open, str(canary), "w"),
+        "pkgutil.resolve_name": Call(list, Call(map, Call(pkgutil.resolve_name, "os:mkdir"), [str(canary)])),
+        "subprocess": Call(subprocess.check_call, ["mkdir", str(canary)]),
+        "timeit.timeit": Call(timeit.timeit, f"__import__('os').mkdir({str(canary)!r})", "pass", timeit.default_timer, 1),
+    }
+    text = b"X" + struct.pack("<I", len(str(canary))) + str(canary).encode()
+    saved = b"\x80\x02ctorch\nsave\n}" + text + b"\x86R."
+    as_state = b"\x80\x02cbuiltins\nobject\n)\x81}X\x09\x00\x00\x00__class__cos\nmkdir\n" + text + b"\x85Rsb."
+    return {name: pickle.dumps(call, protocol=2) for name, call in calls.items()} | {"torch.save": saved, "within BUILD": as_state}
+
+
+def tensor_pickle(numbers: int, shape: list[int], strides: list[int], offset: int = 0, *, legacy: bool = False) -> bytes:
+    """The pickle of {"a": a float32 tensor} as torch.save writes it, with any claims about a storage of `numbers`."""
+
+    def number(value: int) -> bytes:
+        return b"\x8a\x0a" + value.to_bytes(10, "little", signed=True)
+
+    def several(values: list[int]) -> bytes:
+        return b"(" + b"".join(map(number, values)) + b"t"
+
+    def text(value: str) -> bytes:
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(numbers) + b"N" * legacy + b"tQ"
+    rebuilt = b"(" + storage + number(offset) + several(shape) + several(strides) + b"\x89ccollections\nOrderedDict\n)Rt"
+    return b"\x80\x02}" + text("a") + b"ctorch._utils\n_rebuild_tensor_v2\n" + rebuilt + b"Rs."
+
+
+def tensor_bombs() -> dict[str, bytes]:
+    """Torch files without code whose tensors claim more than the file has."""
+    four = {"archive/data/0": struct.pack("<f", 1.0), "archive/byteorder": b"little"}
+    claims = {
+        "4 TB out of 4 bytes": tensor_pickle(1, [10**6, 10**6], [0, 0]),
+        "more than its storage": tensor_pickle(1, [1000], [1]),
+        "behind its storage": tensor_pickle(1, [1], [1], 10**9),
+        "before its storage": tensor_pickle(1, [1], [1], -4),
+        "negative size": tensor_pickle(1, [-1, -1], [1, 1]),
+        "negative strides": tensor_pickle(1, [2], [-1]),
+        "size beyond 64 bits": tensor_pickle(1, [2**70], [0]),
+        "storage of 64 GB": tensor_pickle(2**34, [2**34], [1]),
+        "storage of less than nothing": tensor_pickle(-1, [1], [1]),
+        "a million dimensions": tensor_pickle(1, [1] * 100_000, [1] * 100_000),
+    }
+    facts = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    start = b"".join(pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, facts))
+    legacy = start + tensor_pickle(2**34, [2**34], [1], legacy=True) + pickle.dumps(["0"], protocol=2) + struct.pack("<q", 2**34)
+    return {name: torch_zip(content, four) for name, content in claims.items()} | {"old format of 64 GB": legacy}
 
 
 @functools.cache
@@ -158,32 +219,45 @@ def pickle_containers(canary: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(stream, "a") as archive_again:
             archive_again.writestr("archive/data.pkl", bomb)
     entries = torch_zip(bomb, {f"archive/data/{i}": b"" for i in range(3000)})
-    return made | {
-        "pickle before zip": bomb + good,
-        "zip before pickle": good + bomb,
-        "member twice": stream.getvalue(),
-        "second pickle": torch_zip(pickle.dumps({}), {"archive/other.pkl": bomb}),
-        "second root": torch_zip(pickle.dumps({}), {"other/data.pkl": bomb}),
-        "deflated": torch_zip(bomb, compression=zipfile.ZIP_DEFLATED),
-        "zip bomb": torch_zip(pickle.dumps({}), {"archive/data/0": bytes(20_000_000)}, zipfile.ZIP_DEFLATED),
-        "bomb of a pickle": torch_zip(b"\x80\x02X" + struct.pack("<I", 20_000_000) + b"x" * 20_000_000 + b".", None, zipfile.ZIP_DEFLATED),
-        "path traversal": torch_zip(bomb, {"archive/../../../evil": b"x"}),
-        "absolute path": torch_zip(bomb, {"/tmp/evil": b"x"}),
-        "encrypted flag": good.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
-        "many members": entries,
-        "directory of 4 GB": good[:-10] + b"\xff\xff\xff\xff" + good[-6:],
-        "half a zip": good[: len(good) // 2],
-        "zip header alone": b"PK\x03\x04",
-        "tar": tar.getvalue(),
-        "gzip": gzip.compress(bomb),
-        "7z": b"7z\xbc\xaf\x27\x1c" + bytes(100),
-    }
+    return (
+        made
+        | tensor_bombs()
+        | {
+            "pickle before zip": bomb + good,
+            "zip before pickle": good + bomb,
+            "member twice": stream.getvalue(),
+            "second pickle": torch_zip(pickle.dumps({}), {"archive/other.pkl": bomb}),
+            "second root": torch_zip(pickle.dumps({}), {"other/data.pkl": bomb}),
+            "deflated": torch_zip(bomb, compression=zipfile.ZIP_DEFLATED),
+            "zip bomb": torch_zip(pickle.dumps({}), {"archive/data/0": bytes(20_000_000)}, zipfile.ZIP_DEFLATED),
+            "bomb of a pickle": torch_zip(
+                b"\x80\x02X" + struct.pack("<I", 20_000_000) + b"x" * 20_000_000 + b".", None, zipfile.ZIP_DEFLATED
+            ),
+            "path traversal": torch_zip(bomb, {"archive/../../../evil": b"x"}),
+            "absolute path": torch_zip(bomb, {"/tmp/evil": b"x"}),
+            "encrypted flag": good.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
+            "many members": entries,
+            "directory of 4 GB": good[:-10] + b"\xff\xff\xff\xff" + good[-6:],
+            "half a zip": good[: len(good) // 2],
+            "zip header alone": b"PK\x03\x04",
+            "tar": tar.getvalue(),
+            "gzip": gzip.compress(bomb),
+            "7z": b"7z\xbc\xaf\x27\x1c" + bytes(100),
+        }
+    )
 
 
 NAMES = (
     "line\nbreak",
+    "tab\tstop",
     "\u202eright to left",
-    "x" * 230,
+    "zero\u200bwidth",
+    "e\u0301 and \u00e9",
+    "\U0001f5bc picture",
+    "back\\slash",
+    "CON",
+    ".hidden",
+    "x" * 240,
     "<img src=x onerror=alert(1)>",
     "quote'\"&;",
     "..",
@@ -205,10 +279,36 @@ def make_corpus(folder: Path, canary: Path, ending: str = ".safetensors") -> lis
         file.write(b"x")
     os.mkfifo(folder / f"fifo{ending}")
     (folder / f"folder{ending}").mkdir()
-    links = {"dangling": "nowhere", "loop": f"loop{ending}", "zero": "/dev/zero", "outward": "/etc/passwd", "up": ".."}
+    os.mknod(folder / f"socket{ending}", stat.S_IFSOCK | 0o600)
+    links = {"dangling": "nowhere", "loop": f"loop{ending}", "zero": "/dev/zero", "outward": "/etc/passwd", "up": "..", "here": "."}
     for name, target in links.items():
         (folder / f"{name}{ending}").symlink_to(target)
     return sorted(folder.iterdir())
+
+
+def make_code_beside(folder: Path, canary: Path) -> None:
+    """What other programs run that lies beside weights: YAML that names callables, Python in and beside a diffusers folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    code = f"import os; os.mkdir({str(canary)!r})"
+    tagged = f"!!python/object/apply:os.mkdir [{str(canary)!r}]"
+    target = f"model:\n  target: os.mkdir\n  params:\n    path: {canary}\n"
+    for name, content in {"x.yaml": target, "x.yml": tagged, "x.py": code, "config.yaml": tagged, "conftest.py": code}.items():
+        (folder / name).write_text(content)
+
+
+def put_code_into(diffusers_folder: Path, canary: Path) -> None:
+    """Every place of a sound diffusers folder that can name code names some."""
+    code = f"import os; os.mkdir({str(canary)!r})\nclass Evil: pass\n"
+    for path in [diffusers_folder, *(path for path in diffusers_folder.iterdir() if path.is_dir())]:
+        for name in ("pipeline", "evil", "modeling_evil", "__init__"):
+            (path / f"{name}.py").write_text(code)
+        for config in path.glob("*.json"):
+            said = json.loads(config.read_text())
+            said |= {"auto_map": {"AutoModel": "evil.Evil"}, "trust_remote_code": True, "custom_pipeline": "./pipeline.py"}
+            said["_class_name"] = ["evil", "Evil"]
+            if path == diffusers_folder:
+                said |= {part: ["evil", "Evil"] for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
+            config.write_text(json.dumps(said))
 
 
 def sidecars() -> dict[str, bytes]:

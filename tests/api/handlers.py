@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 from webui.core.errors import BadRequest
-from webui.core.event import Control, Event, Finished, Picture, Pictures, Preview, Progress, Record
+from webui.core.event import Control, Event, Finished, Notice, Picture, Pictures, Preview, Progress, Record
 from webui.core.model_orders import WeightsOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
@@ -23,13 +23,15 @@ LONG = 20.0  # seconds after which a held job goes on by itself
 
 
 def make(settings: Settings) -> dict[type, Handler]:
-    """Prompt words: "hold" waits in step 1 until file "go" is there, "fail" is refused, "crash" is a defect."""
+    """Prompt words: "hold" waits in step 1 until file "go" is there, "fail" is refused, "crash" is a defect, "notice" tells one."""
 
     def draw(request: GenerationRequest, control: Control) -> Iterator[Event]:
         if "fail" in request.prompt:
             raise BadRequest("this cannot be drawn; ask for something else")
         if "crash" in request.prompt:
             raise ValueError("a defect")
+        if "notice" in request.prompt:
+            yield Notice("there is something to know")
         for batch in range(1, request.batch_count + 1):
             yield Progress(batch, request.batch_count, 1, request.steps)
             if "hold" in request.prompt:

@@ -27,10 +27,15 @@ Post = Callable[..., dict[str, Any]]
 INFO_KEYS = """prompt all_prompts negative_prompt all_negative_prompts seed all_seeds subseed all_subseeds subseed_strength width height
 sampler_name cfg_scale steps batch_size restore_faces face_restoration_model sd_model_name sd_model_hash sd_vae_name sd_vae_hash
 seed_resize_from_w seed_resize_from_h denoising_strength extra_generation_params index_of_first_image infotexts styles job_timestamp
-clip_skip is_using_inpainting_conditioning version"""
+clip_skip is_using_inpainting_conditioning version comments"""
 
 
 # generation
+
+
+def test_what_the_user_should_know_is_told_beside_the_pictures(post: Post) -> None:
+    assert json.loads(post(prompt="notice")["info"])["comments"] == ["there is something to know"]
+    assert json.loads(post(prompt="nothing to tell")["info"])["comments"] == []
 
 
 def test_txt2img_answers_with_pictures_that_carry_their_infotext(post: Post) -> None:

@@ -28,11 +28,9 @@ def to_answer(
     wanted = str(body.override_settings.get("samples_format", "")).lower().replace("jpeg", "jpg")
     bare = not overridden(body, preferences, "enable_pnginfo")
     images = [encode_picture(picture, wanted, preferences["jpeg_quality"], bare) for picture in pictures] if body.send_images else []
-    return {
-        "images": images,
-        "parameters": _echo(body, request),
-        "info": json.dumps(_info(request, pictures, jobs[0]) | {"styles": body.styles}, ensure_ascii=False),
-    }
+    told = {"styles": body.styles, "comments": list(dict.fromkeys(text for job in jobs for text in job.notices))}
+    info = json.dumps(_info(request, pictures, jobs[0]) | told, ensure_ascii=False)
+    return {"images": images, "parameters": _echo(body, request), "info": info}
 
 
 def encode_picture(picture: SavedPicture, wanted: str, quality: int, bare: bool = False) -> str:
@@ -122,7 +120,8 @@ def _told_singly(texts: Sequence[str], request: GenerationRequest) -> dict[str, 
 
 
 EXTRA = (
-    *("Schedule type", "Mask mode", "Mask blur", "Inpaint area", "Masked area padding", "Masked content", "RNG"),
+    *("Schedule type", "Mask mode", "Mask blur", "Inpaint area", "Masked area padding", "Masked content"),
+    *("RNG", "Lora hashes", "TI hashes"),
     *(option.key for option in OPTIONS),
     *(option.key for option in GUIDANCE),
 )

@@ -6,6 +6,7 @@ Only for listing and for cards; the engine reads tensors through its own door.
 """
 
 import io
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ def read_outline(file: io.FileIO, name: str) -> Outline:
         raise
     except Exception:  # whatever damaged archives and pickles provoke in the readers of the standard library
         raise BadModelFile(f"{name} is damaged, or not a file as torch writes it; download it again or convert it to safetensors") from None
+    if any(math.prod(shape) > os.fstat(file.fileno()).st_size for shape in outline.shapes.values()):  # a number has a byte at least
+        raise BadModelFile(f"{name} is smaller than its tensors; the file is damaged or hostile")
     return outline
 
 

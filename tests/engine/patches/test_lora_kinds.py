@@ -1,5 +1,6 @@
 """The change of each kind against LyCORIS's own forward pass, as it is in training."""
 
+import copy
 import warnings
 
 import pytest
@@ -13,6 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from lycoris.modules.boft import ButterflyOFTModule
     from lycoris.modules.diag_oft import DiagOFTModule
+    from lycoris.modules.full import FullModule
     from lycoris.modules.glora import GLoRAModule
     from lycoris.modules.ia3 import IA3Module
     from lycoris.modules.locon import LoConModule
@@ -33,6 +35,8 @@ CASES = [
     (LoConModule, "conv", {"use_tucker": True}),
     *((LohaModule, kind, {}) for kind in MATRICES),
     (LohaModule, "conv", {"use_tucker": True}),
+    *((algorithm, "linear", {"use_scalar": True}) for algorithm in (LoConModule, LohaModule, GLoRAModule)),
+    *((algorithm, "linear", {"rs_lora": True}) for algorithm in (LoConModule, LohaModule)),
     *((LokrModule, kind, {"factor": 4}) for kind in MATRICES),
     *((LokrModule, kind, {"factor": 4, "full_matrix": True}) for kind in MATRICES),
     (LokrModule, "conv", {"factor": 4, "use_tucker": True}),
@@ -83,9 +87,19 @@ def check(algorithm, kind, arguments, strength):
     oracle = random_oracle(algorithm, layer, arguments)
     parts = parts_of(oracle)
     oracle.multiplier = strength
-    x = torch.randn(2, 5, 24) if kind in ("linear", "layer_norm") else torch.randn(2, 24, 7, 7)
+    x = inputs(kind)
     with torch.no_grad():
         expected = oracle(x)
+    check_change(layer, parts, strength, x, expected)
+
+
+def inputs(kind):
+    return torch.randn(2, 5, 24) if kind in ("linear", "layer_norm") else torch.randn(2, 24, 7, 7)
+
+
+def check_change(layer, parts, strength, x, expected):
+    """That the layer, with its weight and bias changed as the parts say, answers as expected."""
+    with torch.no_grad():
         before = layer(x)
         delta = delta_of(parts)
         layer.weight.copy_(delta.added(layer.weight, layer.weight, strength))
@@ -106,6 +120,52 @@ def test_the_change_is_lycoris_own(algorithm, kind, arguments, strength):
 @pytest.mark.parametrize(("algorithm", "kind", "arguments"), AT_ONE, ids=id_of)
 def test_the_change_is_lycoris_own_at_strength_one(algorithm, kind, arguments):
     check(algorithm, kind, arguments, 1.0)
+
+
+@pytest.mark.parametrize("strength", [1.0, -0.6])
+@pytest.mark.parametrize("kind", MATRICES)
+def test_a_full_change_is_lycoris_own(kind, strength):
+    """This one works on whole weights, of which it saves the change: by its `apply_to`, as in training."""
+    torch.manual_seed(0)
+    layer = LAYERS[kind]()
+    oracle, x = FullModule("x", layer, multiplier=strength), inputs(kind)
+    oracle.apply_to()
+    with torch.no_grad():
+        for parameter in oracle.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+        expected = oracle(x)
+    oracle.restore()
+    parts = parts_of(oracle)
+    assert parts.keys() == {"diff", "diff_b"}
+    check_change(layer, parts, strength, x, expected)
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+@pytest.mark.parametrize("method", ["LoHa", "LoKr", "LoKr in parts"])
+def test_loha_and_lokr_of_pefts_own_are_read(method, kind):
+    """Their alpha is in no tensor: here it is the rank, which is what a file without alpha means."""
+    from peft import LoHaConfig, LoKrConfig
+
+    common = {"r": 2, "alpha": 2, "target_modules": ["0"], "init_weights": False}
+    config = LoHaConfig(**common) if method == "LoHa" else LoKrConfig(**common, decompose_factor=4, decompose_both="parts" in method)
+    check_peft(config, LAYERS[kind](), inputs(kind))
+
+
+def check_peft(config, layer, x):
+    """Against peft's own forward pass."""
+    from peft import get_peft_model, get_peft_model_state_dict
+
+    torch.manual_seed(0)
+    plain = copy.deepcopy(layer)
+    model = get_peft_model(nn.Sequential(layer), config)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "base_layer" not in key:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        expected = model(x)
+    stored = {split_key(key): tensor.detach() for key, tensor in get_peft_model_state_dict(model).items()}
+    assert {name for name, _ in stored} == {"base_model_model_0"}
+    check_change(plain, {part: tensor for (_, part), tensor in stored.items()}, 1.0, x, expected)
 
 
 def test_a_full_change_is_the_change_itself():

@@ -10,20 +10,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from webui.core.errors import BadModelFile, BadRequest
 from webui.core.family import Family
 from webui.core.network_family import lora_family
 from webui.engine.model import DiffusionModel
 from webui.engine.model_file import ModelFile, open_tensors
-from webui.engine.patches.lora_keys import EMBEDDING, AdapterScales, layer, sites, split_key
+from webui.engine.patches.lora_keys import EMBEDDING, AdapterScales, Site, layer, sites, split_key
 from webui.engine.patches.lora_kinds import Delta, Full, delta_of
 
 NAMED = 3  # names in a warning, at most
 SWAPPED = ("cpu",)  # devices where changed weights are new tensors
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one change of a LoRA belongs in a model: to "weight" or "bias" of the layer at `site`."""
+
+    site: Site
+    kind: str
+    delta: Delta
+    inputs: int  # of the weight's input channels, the first so many change; 0: all
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a LoRA fits a model, whatever its strengths."""
+
+    places: tuple[Place, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +51,7 @@ class Lora:
 
     layers: name of a layer as in lora_keys -> what changes its "weight" and "bias". family: None where nothing tells it.
     embeddings: of files that bring some along, name -> key as in an embedding file -> tensor.
-    unread: keys of no kind that Easel knows.
+    unread: keys of no kind that Easel knows. fits: with the models it was used with, by their UNets, so that another strength asks no more.
     """
 
     name: str
@@ -41,6 +60,7 @@ class Lora:
     metadata: Mapping[str, str] = field(default_factory=dict)
     embeddings: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    fits: WeakKeyDictionary[nn.Module, Fit] = field(default_factory=WeakKeyDictionary, repr=False)
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ class Change:
 
     delta: Delta
     strength: float
-    inputs: int  # of the weight's input channels, the first so many change; 0: all
+    inputs: int  # as in Place
 
     def added(self, total: Tensor, pristine: Tensor) -> Tensor:
         """`total` with the change of `pristine`."""
@@ -152,26 +172,37 @@ def _deltas(name: str, parts: dict[str, Tensor], scales: AdapterScales, file_nam
 
 def _plan(model: DiffusionModel, uses: Sequence[LoraUse]) -> tuple[Plan, tuple[str, ...]]:
     """Each weight that changes, with its changes; and the warnings."""
-    known = sites(model)
     plan: Plan = {}
     warnings: list[str] = []
     for use in uses:
-        _check_family(use.lora, model)
-        missing = list(use.lora.unread)
-        for name, deltas in use.lora.layers.items():
-            site = known.get(name)
-            owner = layer(model, site) if site else None
-            for kind, delta in deltas.items():
-                weight = getattr(owner, kind, None)
-                if site is None or weight is None:
-                    missing.append(name)
-                    continue
-                delta = delta if use.dyn is None else delta.cut(use.dyn)
-                change = Change(delta, use.unet if site[0] == "unet" else use.te, _inputs(delta, weight, name, use.lora, model))
-                if change.strength:
-                    plan.setdefault(id(weight), (weight, []))[1].append(change)
-        warnings += _warnings(use.lora, missing, model)
+        fit = use.lora.fits.get(model.unet) or _fit(use.lora, model)
+        for place in fit.places:
+            strength = use.unet if place.site[0] == "unet" else use.te
+            if strength:
+                weight = getattr(layer(model, place.site), place.kind)
+                delta = place.delta if use.dyn is None else place.delta.cut(use.dyn)
+                plan.setdefault(id(weight), (weight, []))[1].append(Change(delta, strength, place.inputs))
+        warnings += fit.warnings
     return plan, tuple(warnings)
+
+
+def _fit(lora: Lora, model: DiffusionModel) -> Fit:
+    """Find and check the places of all changes. Raises BadRequest for a LoRA that does not fit."""
+    _check_family(lora, model)
+    known = sites(model)
+    places: list[Place] = []
+    missing = list(lora.unread)
+    for name, deltas in lora.layers.items():
+        site = known.get(name)
+        owner = layer(model, site) if site else None
+        for kind, delta in deltas.items():
+            weight = getattr(owner, kind, None)
+            if site is None or weight is None:
+                missing.append(name)
+            else:
+                places.append(Place(site, kind, delta, _inputs(delta, weight, name, lora, model)))
+    fit = lora.fits[model.unet] = Fit(tuple(places), tuple(_warnings(lora, missing, model)))
+    return fit
 
 
 def _check_family(lora: Lora, model: DiffusionModel) -> None:

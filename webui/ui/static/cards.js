@@ -84,8 +84,11 @@ class CardsView {
     if (model.problem) return easel.toast(`${model.name} cannot be used: ${model.problem}`);
     if (model.kind === "checkpoint") return easel.fire("quick", "checkpoint", { name: model.name });
     if (model.skipped) easel.toast(`${model.name} does nothing here: it is ${model.skipped}`);
-    const area = document.querySelector(`#${this.tab}_${this.field ?? "prompt"} textarea`);
-    easel.togglePrompt(area, model);
+    const area = (field) => document.querySelector(`#${this.tab}_${field} textarea`);
+    const field = this.field ?? "prompt";
+    if (!easel.togglePrompt(area(field), model) || !model.negative || field !== "prompt") return;
+    easel.addWords(area("neg_prompt"), model.negative);
+    area(field).focus(); // where the next card goes
   }
 
   async refresh() {
@@ -100,21 +103,31 @@ class CardsView {
 
 easel.stem = (name) => name.replace(/\.[a-z]+$/i, "");
 
-// Puts a network into a prompt, or takes it out again where it is there already. Typing it keeps the browser's undo.
+// Puts a network with its trigger words into a prompt, or takes them out again where it is there already. Returns whether it was put in.
+// Typing it keeps the browser's undo.
 easel.togglePrompt = (area, model) => {
   const escaped = model.insert.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
   const pattern = model.insert.startsWith("<") ? escaped.replace(/:[^:]*>$/, ":[^>]*>") : `\\b${escaped}\\b`;
   const there = new RegExp(`,?\\s*${pattern}`).exec(area.value);
-  area.focus();
   if (there) {
-    area.setSelectionRange(there.index, there.index + there[0].length);
+    const end = there.index + there[0].length;
+    const said = model.triggers && area.value.startsWith(`, ${model.triggers}`, end) ? `, ${model.triggers}` : "";
+    area.focus();
+    area.setSelectionRange(there.index, end + said.length);
     document.execCommand("delete");
-    return;
+    return false;
   }
+  easel.addWords(area, model.triggers && !area.value.includes(model.triggers) ? `${model.insert}, ${model.triggers}` : model.insert);
+  return true;
+};
+
+// Adds words at the end of a prompt, unless they are in it already.
+easel.addWords = (area, words) => {
+  if (area.value.includes(words)) return;
   const before = area.value.trimEnd();
-  const said = model.triggers && !area.value.includes(model.triggers) ? `, ${model.triggers}` : "";
+  area.focus();
   area.setSelectionRange(before.length, area.value.length);
-  document.execCommand("insertText", false, `${before ? (before.endsWith(",") ? " " : ", ") : ""}${model.insert}${said}`);
+  document.execCommand("insertText", false, `${before ? (before.endsWith(",") ? " " : ", ") : ""}${words}`);
 };
 
 // What is known of one file, and the user's own notes about it.
