@@ -146,6 +146,12 @@ def test_every_inpaint_field_reaches_the_request_by_its_name(convert: Any) -> No
     assert (both.blur_x, both.blur_y) == (9, 9)
 
 
+def test_a_latent_mask_is_kept_beside_the_mask_and_means_nothing_without_one(convert: Any) -> None:
+    inpaint = convert(Img2Img(init_images=[png()], mask=png(), latent_mask=png((8, 8)))).init.inpaint
+    assert len({inpaint.latent_mask, inpaint.mask, ""}) == 3
+    assert convert(Img2Img(init_images=[png()], latent_mask=png())).init.inpaint is None
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -333,7 +339,7 @@ def test_bad_fields_are_refused_with_a_sentence(http: TestClient, fields: dict[s
         {"init_images": [png()], "mask": png(), "inpaint_full_res_padding": -1},
         {"init_images": [png()], "resize_mode": -1},
         {"init_images": [png()], "denoising_strength": 1.5},
-        {"init_images": [png()], "latent_mask": png()},
+        {"init_images": [png()], "mask": png(), "latent_mask": "!!!"},
         {"init_images": [png()], "initial_noise_multiplier": 9},
         {"init_images": [png()], "override_settings": {"img2img_extra_noise": "much"}},
         {"init_images": [png()], "override_settings": {"img2img_color_correction": "x"}},

@@ -68,6 +68,7 @@ INPAINTS = st.builds(
     padding=st.integers(0, 256),
     greys=st.booleans(),
     soft=st.none() | SOFTS,
+    latent_mask=st.just("") | HASHES,
 )
 PIXELS = st.integers(0, 512).map(lambda n: n * 8)
 FRACTIONS = st.floats(0, 1)

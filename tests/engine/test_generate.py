@@ -18,8 +18,10 @@ from webui.core.event import Finished, Loading, Pictures, Preview, Progress
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
+from webui.engine import masking
 from webui.engine.conditioning import ConditioningCache
 from webui.engine.generate import generate
+from webui.engine.latents import encode_image
 from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.rng import ImageNoise
 
@@ -33,7 +35,9 @@ REQUEST = GenerationRequest(
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8).repeat(1, axis=0))
 MASK = Image.new("L", (64, 64))
 MASK.paste(255, (24, 24, 40, 40))
-INPUTS = {"photo": PHOTO, "mask": MASK, "empty": Image.new("L", (64, 64)), "uneven": PHOTO.resize((60, 50))}
+RIGHT = Image.new("RGB", (64, 64))
+RIGHT.paste((255, 0, 0), (32, 0, 64, 64))
+INPUTS = {"photo": PHOTO, "mask": MASK, "right": RIGHT, "empty": Image.new("L", (64, 64)), "uneven": PHOTO.resize((60, 50))}
 INPAINT = InitImage(image="photo", inpaint=Inpaint(mask="mask"))
 
 
@@ -456,6 +460,21 @@ def test_inverted_inpainting_keeps_what_is_masked(model):
     changed = np.abs(made - np.asarray(PHOTO, dtype=int)).max(axis=2) > 0
     assert not changed[24:40, 24:40].any()
     assert changed[:16].mean() > 0.9
+
+
+@pytest.mark.parametrize("only_masked", [False, True])
+def test_a_latent_mask_says_which_latents_are_made_anew_and_the_mask_which_pixels_show(model, monkeypatch, only_masked):
+    inpaint = Inpaint(mask="mask", latent_mask="right", blur_x=0, blur_y=0, only_masked=only_masked, padding=0)
+    request = replace(REQUEST, init=InitImage(image="photo", inpaint=inpaint))
+    region = masking.prepare_inpaint(PHOTO, MASK, inpaint, "Just resize", (64, 64))
+    with torch.no_grad():
+        init = encode_image(model, region.image)
+    latents = decoded_latents(model, request, monkeypatch)
+    assert torch.equal(latents[..., :4], init[..., :4])
+    assert bool((latents[..., 4:] != init[..., 4:]).any(dim=1).all())
+    changed = np.abs(pixels(model, request) - np.asarray(PHOTO, dtype=int)).max(axis=2) > 0
+    changed[24:40, 24:40] = False
+    assert not changed.any()
 
 
 def test_an_empty_mask_is_refused_with_a_sentence(model):

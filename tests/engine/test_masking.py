@@ -117,6 +117,18 @@ def test_the_latent_mask_is_one_where_most_of_a_cell_is_masked():
     assert mask[0, 0].nonzero().tolist() == [[row, column] for row in (2, 3) for column in (2, 3, 4)]
 
 
+def test_a_latent_mask_counts_by_its_red_and_says_what_is_filled():
+    latents = Image.new("RGB", (8, 6))
+    latents.paste((255, 0, 0), (4, 0, 8, 6))
+    latents.paste((0, 255, 255), (0, 0, 4, 3))
+    region = masking.prepare_inpaint(PHOTO, square(), Inpaint(mask="", content="fill"), "Just resize", PHOTO.size, latents)
+    assert masking.latent_mask(region.remade)[0, 0].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]] * 6
+    filled = np.asarray(region.image)
+    assert np.array_equal(filled[:, :20], np.asarray(PHOTO)[:, :20])
+    assert not np.array_equal(filled[:, 48:], np.asarray(PHOTO)[:, 48:])
+    assert region.mask.getbbox() != region.remade.getbbox()
+
+
 def test_the_overlay_is_twice_the_blurred_mask_on_the_whole_picture_and_the_mask_itself_on_a_part():
     blurred = np.asarray(masking.blur(square(), 4, 0)).astype(int)
     assert 100 < blurred[20, 20] < 160  # the mask's edge

@@ -172,6 +172,8 @@ def test_inputs_that_are_not_there_are_refused(completed: Complete, inputs: Inpu
         completed(init=InitImage(image="0" * 64))
     with pytest.raises(MissingModel, match="send it again"):
         completed(init=InitImage(image=add(inputs, 64, 64), inpaint=Inpaint(mask="0" * 64)))
+    with pytest.raises(MissingModel, match="send it again"):
+        completed(init=InitImage(image=add(inputs, 64, 64), inpaint=Inpaint(mask=add(inputs, 64, 64), latent_mask="0" * 64)))
 
 
 def test_comments_leave_both_prompts_unless_they_are_wanted(completed: Complete) -> None:

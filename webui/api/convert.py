@@ -74,13 +74,8 @@ def _refuse_what_is_missing(body: Generation) -> None:
     for name in body.alwayson_scripts:
         if name.strip().lower() not in (SOFT, TITLE, *BUILT_IN):
             raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
-    wanted = {
-        "restore_faces": body.restore_faces,
-        "latent_mask": isinstance(body, Img2Img) and body.latent_mask,
-    }
-    for name, value in wanted.items():
-        if value:
-            raise BadRequest(f"{name} is not supported by this version of Easel; leave it out")
+    if body.restore_faces:
+        raise BadRequest("restore_faces is not supported by this version of Easel; leave it out")
     for name in FIXED.keys() & body.override_settings.keys() - OWN:
         check_fixed(name, body.override_settings[name])
 

@@ -28,7 +28,7 @@ def init_options(options: Mapping[str, Any], noise_multiplier: float | None = No
 
 
 def inpaint(body: Img2Img, told: Inpaint | None, add_picture: Callable[[str, str], str]) -> Inpaint | None:
-    """What the client says of the mask; what it does not send is taken from `told`, where there is one.
+    """What the client says of the mask; what it does not send is taken from `told`, where there is one. No mask, no latent mask.
 
     add_picture: (field, base64) -> sha256.
     """
@@ -46,6 +46,8 @@ def inpaint(body: Img2Img, told: Inpaint | None, add_picture: Callable[[str, str
     if told is not None:
         values = {name: value if MASK_FIELDS[name] & body.model_fields_set else getattr(told, name) for name, value in values.items()}
     values["soft"] = soft_inpainting(body) or (told.soft if told else None)
+    if body.latent_mask:
+        values["latent_mask"] = add_picture("latent_mask", body.latent_mask)
     return Inpaint(mask=add_picture("mask", body.mask), **values)
 
 

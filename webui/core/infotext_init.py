@@ -65,6 +65,8 @@ def _inpaint_items(inpaint: Inpaint) -> Iterator[tuple[str, str]]:
         yield "Masked content", inpaint.content
     if inpaint.greys:
         yield "Mask round", "False"
+    if inpaint.latent_mask:
+        yield "Latent mask hash", inpaint.latent_mask
     if inpaint.soft is not None:
         yield from soft_items(inpaint.soft)
 
@@ -105,6 +107,7 @@ INPAINT_KEYS = (
     "Masked area padding",
     "Masked content",
     "Mask round",
+    "Latent mask hash",
     ENABLED,
 )
 INIT_KEYS = (
@@ -124,6 +127,7 @@ def _inpaint(values: Values, base: Inpaint | None) -> Inpaint | None:
     if not mask:
         return None
     blur = values.whole("Mask blur", Inpaint.blur_x, 0, 64)
+    latent_mask = values.text("Latent mask hash")
     return Inpaint(
         mask=mask,
         blur_x=values.whole("Mask blur x", blur, 0, 64),
@@ -134,6 +138,7 @@ def _inpaint(values: Values, base: Inpaint | None) -> Inpaint | None:
         padding=values.whole("Masked area padding", Inpaint.padding, 0, 256),
         greys=values.text("Mask round") == "False",
         soft=read_soft(values),
+        latent_mask=latent_mask if _is_sha256(latent_mask) else "",
     )
 
 

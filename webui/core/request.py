@@ -33,6 +33,7 @@ class Inpaint:
     padding: int = 32  # pixels around the masked area, 0 .. 256; counts with only_masked
     greys: bool = False  # half masked latents are half repainted; else they count as wholly or not at all
     soft: SoftInpainting | None = None  # its masks have greys in any case
+    latent_mask: str = ""  # sha256 of a picture laid over the model's as it is: red where latents are made anew; "": as `mask` has it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Init images and masks: fitting them to the picture's size, blurring, filling what is masked, cropping to it and pasting back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ class Region:
 
     image: RGB, of the model's size, filled where masked. mask: "L", of the same size, 255 = repaint, blurred.
     original: RGB, the whole picture; overlay: "L", of its size, how much of the new picture shows.
-    box: where in `original` the model's picture belongs.
+    box: where in `original` the model's picture belongs. latents: as `mask`, where latents are made anew, if not there.
     """
 
     image: Image.Image
@@ -33,6 +33,12 @@ class Region:
     original: Image.Image
     overlay: Image.Image
     box: Box
+    latents: Image.Image | None = None
+
+    @property
+    def remade(self) -> Image.Image:
+        """ "L", of the model's size: 255 where its latents are made anew."""
+        return self.latents or self.mask
 
     def paste_back(self, made: Image.Image) -> Image.Image:
         """The whole picture with `made` in its place; where the overlay is 0 the original's pixels are untouched."""
@@ -42,8 +48,13 @@ class Region:
         return Image.composite(canvas, self.original, self.overlay)
 
 
-def prepare_inpaint(image: Image.Image, mask: Image.Image, inpaint: Inpaint, resize_mode: str, size: Size) -> Region:
-    """image: the init image; mask: any picture, white = repaint; size: of the model's picture, multiples of 8."""
+def prepare_inpaint(
+    image: Image.Image, mask: Image.Image, inpaint: Inpaint, resize_mode: str, size: Size, latents: Image.Image | None = None
+) -> Region:
+    """image: the init image; mask: any picture, white = repaint; size: of the model's picture, multiples of 8.
+
+    latents: any picture, laid over the model's as it is: red where its latents are made anew; None: where the mask is.
+    """
     image = flatten(image)
     binary = binary_mask(mask, image.size)
     if inpaint.invert:
@@ -59,9 +70,11 @@ def prepare_inpaint(image: Image.Image, mask: Image.Image, inpaint: Inpaint, res
         fitted, fitted_mask = (resize(picture, size, resize_mode) for picture in (image, blurred))
         overlay = fitted_mask.point(lambda value: min(2 * value, 255))
         region = Region(fitted, fitted_mask, fitted, overlay, (0, 0, *size))
+    if latents is not None:
+        region = replace(region, latents=latents.convert("RGB").getchannel("R").resize(size))
     if inpaint.content == "original":
         return region
-    return Region(fill(region.image, region.mask), region.mask, region.original, region.overlay, region.box)
+    return replace(region, image=fill(region.image, region.remade))
 
 
 def resize(image: Image.Image, size: Size, mode: str) -> Image.Image:

@@ -156,7 +156,7 @@ class FromRegion(OnePass):
     @cached_property
     def _mask(self) -> Tensor:
         with_greys = self.inpaint.soft is not None or self.inpaint.greys
-        return (soft_mask if with_greys else masking.latent_mask)(self.region.mask).to(self.model.device)
+        return (soft_mask if with_greys else masking.latent_mask)(self.region.remade).to(self.model.device)
 
     @cached_property
     def _shown(self) -> Tensor | None:
@@ -312,7 +312,8 @@ def make_source(
         return FromNoise(model, size)
     image = open_input(init.image)
     if init.inpaint is not None:
-        region = masking.prepare_inpaint(image, open_input(init.inpaint.mask), init.inpaint, init.resize_mode, size)
+        latents = open_input(init.inpaint.latent_mask) if init.inpaint.latent_mask else None
+        region = masking.prepare_inpaint(image, open_input(init.inpaint.mask), init.inpaint, init.resize_mode, size, latents)
         return FromRegion(model, region, init, init.inpaint)
     if init.outpaint is not None:
         if max(outpainting.canvas_size(image.size, init.outpaint.settled(*image.size))) > MAX_SIDE:

@@ -320,7 +320,8 @@ def _size(request: GenerationRequest, native: int, open_input: Callable[[str], I
     if request.init is None:
         return request.width or native, request.height or native
     if request.init.inpaint is not None:
-        open_input(request.init.inpaint.mask)  # a mask that is not there is told now, not by the worker
+        for mask in filter(None, (request.init.inpaint.mask, request.init.inpaint.latent_mask)):
+            open_input(mask)  # a mask that is not there is told now, not by the worker
     width, height = open_input(request.init.image).size
     sides = request.init.outpaint
     if sides is not None:

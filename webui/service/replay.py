@@ -96,6 +96,8 @@ def to_run(recipe: Recipe, catalog: Catalog, input_path: Callable[[str], Path]) 
         _check_input(request.init.image, "init image", input_path)
         if request.init.inpaint is not None:
             _check_input(request.init.inpaint.mask, "mask", input_path)
+            if request.init.inpaint.latent_mask:
+                _check_input(request.init.inpaint.latent_mask, "latent mask", input_path)
     request.validate()
     return request
 
