@@ -100,9 +100,9 @@ def test_a_dropped_png_brings_back_checkpoint_vae_clip_skip_and_networks_and_the
     newcomer.page.click("#pnginfo_send_to_txt2img")
     for element, value in settings.items():
         newcomer.wait_for_value(f"txt2img_{element}", value)
-    newcomer.wait_for_value("setting_clip_skip", 2)
-    assert newcomer.page.locator("#setting_checkpoint input").input_value().startswith("other")
-    assert newcomer.page.locator("#setting_vae input").input_value() == "bright.safetensors"
+    chips = newcomer.page.locator("#overrides .override b")
+    assert chips.all_inner_texts() == ["other.safetensors", "bright.safetensors", "2"]
+    assert newcomer.page.locator("#setting_checkpoint input").input_value().startswith("easel-miniature")
     assert newcomer.make_picture("txt2img").tobytes() == picture.tobytes()
     assert newcomer.complaints == []
     newcomer.context.close()

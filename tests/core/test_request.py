@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from tests.core.test_infotext import REQUESTS
 from webui.core.errors import BadRequest
-from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.sampler_options import SamplerOptions
 
 GOOD = GenerationRequest(prompt="a cat", width=64, height=128, seed=0, variation_seed=0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webui.core.errors import BadRequest
-from webui.core.styles import Style, read_styles, with_styles
+from webui.core.styles import Style, checked, read_styles, with_styles, write_styles
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,28 @@ def test_what_pythons_writer_writes_is_read_back(styles):
     rows = [(style.name, style.prompt, style.negative_prompt) for style in styles]
     csv.writer(file).writerows([("name", "prompt", "negative_prompt"), *rows])
     assert read_styles(file.getvalue()) == styles
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r\ufffd\ufeff"), max_size=30)
+
+
+@given(st.lists(st.tuples(st.text("abc ,;\"'é汉", min_size=1, max_size=8), TEXT, TEXT), max_size=5, unique_by=lambda row: row[0].strip()))
+@settings(max_examples=100, deadline=None)
+def test_what_is_written_is_read_again(rows):
+    styles = [Style(name.strip(), prompt, negative) for name, prompt, negative in rows if name.strip()]
+    assert read_styles(write_styles(styles), whole=True) == styles
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_not_to_be_written_anew():
+    text = 'name,prompt,negative_prompt\nink,a,\noil,"' + "x" * 200_000
+    assert [style.name for style in read_styles(text)] == ["ink"]
+    with pytest.raises(BadRequest, match="cannot be read to its end"):
+        read_styles(text, whole=True)
+
+
+@pytest.mark.parametrize(
+    "style", [Style("None"), Style("  "), Style("a\nb"), Style("x" * 201), Style("a", "x" * 100_001), Style("a", "\0")]
+)
+def test_a_style_that_no_file_can_hold_is_refused(style):
+    with pytest.raises(BadRequest):
+        checked(style)

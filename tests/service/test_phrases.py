@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from webui.core.errors import BadRequest
+from webui.core.errors import BadRequest, MissingModel
 from webui.core.styles import Style
 from webui.service.phrases import Phrases
 
@@ -50,3 +50,55 @@ def test_several_files_are_one_list(phrases: Phrases) -> None:
 def test_names_without_lines_in_the_folder_are_refused(phrases: Phrases, name: str) -> None:
     with pytest.raises(BadRequest, match="there is no such file"):
         phrases.lines(name)
+
+
+def test_a_style_is_changed_in_the_file_that_it_is_in_and_the_old_file_is_kept(phrases: Phrases, tmp_path: Path) -> None:
+    before = (tmp_path / "styles/more.csv").read_bytes()
+    phrases.save_style(Style("oil", "oil paint, {prompt}", "photo"), was="oil")
+    assert Style("oil", "oil paint, {prompt}", "photo") in phrases.styles()
+    assert (tmp_path / "styles/more.csv").read_bytes().startswith(b"\xef\xbb\xbfname,prompt,negative_prompt\r\n")
+    assert (tmp_path / "styles/more.csv.bak").read_bytes() == before
+    assert b"oil" not in (tmp_path / "styles.csv").read_bytes()
+
+
+def test_a_new_style_goes_to_the_end_of_the_file_that_is_named(phrases: Phrases) -> None:
+    phrases.save_style(Style("chalk", "chalk"))
+    phrases.save_style(Style("wax", "wax"), file="styles/own.csv")
+    assert [(kept.style.name, kept.file) for kept in phrases.kept_styles()] == [
+        ("ink", "styles.csv"),
+        ("chalk", "styles.csv"),
+        ("oil", "styles/more.csv"),
+        ("wax", "styles/own.csv"),
+    ]
+
+
+def test_a_renamed_style_keeps_its_place(phrases: Phrases) -> None:
+    phrases.save_style(Style("chalk"))
+    phrases.save_style(Style("pen", "first"), was="ink")
+    assert [style.name for style in phrases.styles()] == ["pen", "chalk", "ink", "oil"]  # the ink of the other file shows now
+
+
+def test_a_name_that_another_style_has_is_refused(phrases: Phrases) -> None:
+    with pytest.raises(BadRequest, match="already"):
+        phrases.save_style(Style("ink"), was="oil")
+
+
+def test_a_deleted_style_is_gone_and_a_second_time_it_is_missing(phrases: Phrases) -> None:
+    phrases.remove_style("oil")
+    assert [style.name for style in phrases.styles()] == ["ink"]
+    with pytest.raises(MissingModel):
+        phrases.remove_style("oil")
+
+
+@pytest.mark.parametrize("file", ["../secret.csv", "styles/../secret.csv", "secret.txt", "styles/a/b.csv", "wildcards/x.csv"])
+def test_no_style_is_written_outside_of_the_style_files(phrases: Phrases, tmp_path: Path, file: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadRequest):
+        phrases.save_style(Style("new"), file=file)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_with_what_cannot_be_read_is_left_as_it_is(phrases: Phrases, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="mend it"):
+        phrases.save_style(Style("new"), file="styles/broken.csv")
+    assert (tmp_path / "styles/broken.csv").read_bytes() == b"\0\0"

@@ -11,12 +11,12 @@ READING = ("GET", "HEAD")
 OWN_AREAS = ("/internal", "/sdapi", "/api")  # where only what is listed below is allowed
 
 READ = re.compile(
-    r"/internal/(ping|pending-tasks|complete|models|models/.+/(thumbnail|details)|pictures/\d+|inputs/[0-9a-f]+|ws/[^/]+"
+    r"/internal/(ping|pending-tasks|styles|complete|models|models/.+/(thumbnail|details)|pictures/\d+|inputs/[0-9a-f]+|ws/[^/]+"
     r"|jobs/[^/]+|jobs/[^/]+/preview\.jpg|replay/[^/]+|gallery|gallery/[^/]+|gallery/\d+/thumbnail)"
     r"|/sdapi/v1/(?!cmd-flags)[a-z0-9-]+"
 )
 CHANGE = re.compile(
-    r"/internal/(inputs|png-info|replay|progress|jobs/[^/]+/(interrupt|skip)|gallery/(change|trash|restore|delete|forget|again|empty-trash))"
+    r"/internal/(inputs|png-info|styles/applied|replay|progress|jobs/[^/]+/(interrupt|skip)|gallery/(change|trash|restore|delete|forget|again|empty-trash))"
     r"|/sdapi/v1/(txt2img|img2img|png-info|interrogate|extra-single-image|extra-batch-images)"
     r"|/gradio_api/.*|/login"
 )

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from webui.api.asker import CLIENT, asker_of
+from webui.api.desktop import add_desktop_routes
 from webui.api.envelope import EnvelopeRoute
 from webui.api.extras import add_page_routes
 from webui.api.files import file_answer
@@ -22,6 +23,7 @@ from webui.api.preferences import add_preference_routes
 from webui.api.prompts import add_prompt_routes
 from webui.api.queue import add_queue_routes, tab_of
 from webui.api.roles import is_guest
+from webui.api.styles import add_style_routes
 from webui.api.uploads import add_upload_routes
 from webui.api.xray import add_xray_routes
 from webui.core.errors import MissingModel, NotAllowed
@@ -45,6 +47,8 @@ def internal_router(service: Service) -> APIRouter:
     _add_replay_routes(router, service)
     add_model_routes(router, service)
     add_prompt_routes(router, service)
+    add_style_routes(router, service)
+    add_desktop_routes(router, service)
     add_preference_routes(router, service)
     add_gallery_routes(router, service)
     add_xray_routes(router, service)

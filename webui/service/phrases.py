@@ -1,30 +1,97 @@
-"""The user's phrases, files under the data folder: styles.csv and styles/*.csv, wildcards/**/*.txt; read whenever they are asked for."""
+"""The user's phrases, files under the data folder: styles.csv and styles/*.csv, wildcards/**/*.txt; read whenever they are asked for.
+
+Styles are changed in the file that they are in; the file as it was before is kept beside it, with the ending .bak.
+"""
 
 import logging
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from webui.core.errors import BadRequest
-from webui.core.styles import Style, read_styles
+from webui.core.errors import BadRequest, MissingModel, StorageError
+from webui.core.model_orders import check_file_name
+from webui.core.styles import Style, checked, read_styles, write_styles
+from webui.service.files import make_folder, write_whole
 
 MAX_BYTES = 16_000_000  # of one file
+USUAL_FILE = "styles.csv"  # for new styles; below the data folder, as all
 log = logging.getLogger("easel")
+
+
+@dataclass(frozen=True)
+class KeptStyle:
+    """A style and the file that it is in: USUAL_FILE or one of the folder styles, as "styles/more.csv"."""
+
+    style: Style
+    file: str
 
 
 class Phrases:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
+        self._lock = threading.Lock()  # over changes of style files
         self.wildcards_dir = data_dir / "wildcards"
 
     def styles(self) -> list[Style]:
         """Those of styles.csv, then those of the other files by name; of one name the first."""
-        files = [self._data_dir / "styles.csv", *sorted((self._data_dir / "styles").glob("*.csv"))]
-        found: dict[str, Style] = {}
-        for file in files:
-            for style in read_styles(_read(file)):
-                found.setdefault(style.name, style)
+        return [kept.style for kept in self.kept_styles()]
+
+    def kept_styles(self) -> list[KeptStyle]:
+        """As `styles`, each with its file."""
+        found: dict[str, KeptStyle] = {}
+        for file in self.style_files():
+            for style in read_styles(_read(self._data_dir / file)):
+                found.setdefault(style.name, KeptStyle(style, file))
         return list(found.values())
+
+    def style_files(self) -> list[str]:
+        """Where styles are, and new ones may go."""
+        return [USUAL_FILE, *(f"styles/{file.name}" for file in sorted((self._data_dir / "styles").glob("*.csv")))]
+
+    def save_style(self, style: Style, was: str = "", file: str = "") -> None:
+        """Keep a style in the place of the one named `was`, or of its own name; a new one at the end of `file`.
+
+        Raises BadRequest for a name that no style can have, or that another style has; StorageError.
+        """
+        style = checked(style)
+        with self._lock:
+            homes = {kept.style.name: kept.file for kept in self.kept_styles()}
+            if was and was != style.name and style.name in homes:
+                raise BadRequest(f"there is a style {style.name!r} already; choose another name, or delete that one first")
+            old = was if was in homes else style.name
+            home = homes.get(old) or file or USUAL_FILE
+            styles = {each.name: each for each in self._styles_of(home)}
+            changed = [style if name == old else each for name, each in styles.items()]
+            self._write(home, changed if old in styles else [*changed, style])
+
+    def remove_style(self, name: str) -> None:
+        """Raises MissingModel where there is none of that name, BadRequest, StorageError."""
+        with self._lock:
+            home = next((kept.file for kept in self.kept_styles() if kept.style.name == name), None)
+            if home is None:
+                raise MissingModel(f"there is no style {name[:100]!r}; it may have been deleted already")
+            self._write(home, [style for style in self._styles_of(home) if style.name != name])
+
+    def _styles_of(self, file: str) -> list[Style]:
+        """All of one file's, which is about to be written anew. Raises BadRequest where some of it could not be read, and would be lost."""
+        if file not in self.style_files():
+            folder, _, name = file.rpartition("/")
+            if folder != "styles" or not name.endswith(".csv"):
+                raise BadRequest(f"styles are kept in {USUAL_FILE} or in styles/NAME.csv, not in {file[:100]!r}")
+            check_file_name(name.removesuffix(".csv"))
+        return read_styles(_read(self._data_dir / file), whole=True)
+
+    def _write(self, file: str, styles: Sequence[Style]) -> None:
+        path = self._data_dir / file
+        try:
+            make_folder(path.parent)
+            if path.exists():
+                write_whole(path.with_name(f"{path.name}.bak"), path.read_bytes())
+            write_whole(path, b"\xef\xbb\xbf" + write_styles(styles).encode())
+        except OSError as error:
+            raise StorageError(f"{file} cannot be written ({error.strerror}); the style is not saved") from error
 
     def lines(self, name: str) -> Sequence[str]:
         """The lines of the wildcard files of that name, * standing for any characters; empty ones and comments are none.

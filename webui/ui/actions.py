@@ -32,7 +32,7 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], s
     """Queue what tab `tab` shows; returns what is wrong with it, [] if nothing.
 
     sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints; of a batch the images, and whether
-    each brings its own prompts; `edits`: the waiting job that is to get this request, instead of a new one.
+    each brings its own prompts; `edits`: the waiting job that is to get this request, instead of a new one; `overrides`.
     script: the widgets of the scripts.
     """
     page = sent if isinstance(sent, dict) else {}
@@ -46,7 +46,8 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], s
             mask = queue.mask_of(service, page)
         if page.get("inpaint") and not mask:
             raise BadRequest("nothing is painted yet: paint over what shall change, or switch from Inpaint to img2img")
-        requests = [collect(values, image=str(each), mask=mask) for each in page.get("images") or [image]]
+        shown = {**values, **overridden(page)}
+        requests = [collect(shown, image=str(each), mask=mask) for each in page.get("images") or [image]]
         if page.get("own"):
             requests = [_with_own_prompts(service, request) for request in requests]
         title, arguments = chosen_script(script)
@@ -61,6 +62,12 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], s
     return []
 
 
+def overridden(page: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tab has in place of the top row, by field: the chips that the page shows."""
+    told = page.get("overrides")
+    return {name: str(told[name]) for name in QUICK if name in told} if isinstance(told, dict) else {}
+
+
 def _with_own_prompts(service: Service, request: GenerationRequest) -> GenerationRequest:
     """The request with the prompts that its picture carries; those of the page for one that carries none."""
     assert request.init is not None
@@ -71,10 +78,10 @@ def _with_own_prompts(service: Service, request: GenerationRequest) -> Generatio
 def upscale(service: Service, sent: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
     """Queue hires fix's second pass over a finished picture, with what the tab shows and the picture's seeds; returns what is wrong.
 
-    sent: client, the picture's infotext (text), its hash in the input store (image), and its size.
+    sent: client, the picture's infotext (text), its hash in the input store (image), its size, and `overrides`.
     """
     try:
-        shown = collect({**values, "hires.enabled": True})
+        shown = collect({**values, **overridden(sent), "hires.enabled": True})
         made, _ = infotext.to_request(infotext.read(str(sent.get("text", ""))), shown)
         assert shown.hires is not None
         request = replace(
@@ -290,7 +297,7 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
     for tab, fields in TABS.items():
         native = {"width": side, "height": side} if "width" in fields else {}
         start[tab] = native | spread(preferred, (*SAMPLING, *GUIDANCE)) | _still_good(tab, kept)
-        start[tab]["styles"] = _styles(styles, start[tab].get("styles"))
+        start[tab]["styles"] = styles_widget(styles, start[tab].get("styles"))
         for name, latent in UPSCALING.items():
             if name in fields:
                 names_here = upscaler_choices(service, latent)
@@ -313,7 +320,7 @@ def kept_values(service: Service, tab: str, drafts: Any) -> dict[str, Any]:
     return {name: FIELDS[name].default for name in TABS[tab]} | start["quick"] | start[tab]
 
 
-def _styles(names: list[str], kept: Any) -> gr.Dropdown:
+def styles_widget(names: list[str], kept: Any) -> gr.Dropdown:
     """The widget of the styles: those that are there, and those of a draft that still are."""
     chosen = [name for name in kept if name in names] if isinstance(kept, list) else []
     return gr.Dropdown(choices=names, value=chosen, multiselect=True)

@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, extras, gallery, img2img, merger, outpaint, png_info, preferences, queue, studio, txt2img, xray
+from webui.ui import actions, extras, gallery, img2img, merger, outpaint, png_info, preferences, queue, quick_row, studio, txt2img, xray
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
@@ -26,6 +26,8 @@ SCRIPTS = (
     "prompt.js",
     "keys.js",
     "habits.js",
+    "overrides.js",
+    "styles.js",
     "language.js",
     "settings.js",
     "orders.js",
@@ -39,7 +41,7 @@ SCRIPTS = (
     "xray.js",
     "status.js",
 )
-STYLES = ("icons.css", "easel.css", "parts.css", "extras.css", "gallery.css", "queue.css", "settings.css", "xray.css")
+STYLES = ("icons.css", "easel.css", "parts.css", "habits.css", "extras.css", "gallery.css", "queue.css", "settings.css", "xray.css")
 HEAD_STYLES = ("status.css",)  # untouched by Gradio, which keeps rules within @media from all that lies outside its own blocks
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
@@ -48,6 +50,7 @@ QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no e
 def build_page(service: Service, settings: Settings) -> gr.Blocks:
     with gr.Blocks(title="Easel", analytics_enabled=False, fill_width=True) as page:
         quick, refresh = _top_row(service)
+        quick_row.overrides()
         gr.HTML(html_template="<nav class='tabs'></nav>", js_on_load="easel.tabsView(element.querySelector('.tabs'))", elem_id="tabs")
         studios = []
         for module in (
@@ -76,7 +79,7 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
         for each in studios:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
-        _wire_cards(studios, quick, service)
+        quick_row.wire(studios, quick, service)
         _wire_start(page, studios, quick, merging, upscaling, service)
         lists = [*merging.checkpoints, *merging.vaes, *upscaling.lists]
         refresh.click(
@@ -206,19 +209,6 @@ def _wire_sizes(each: Studio, quick: dict[str, Component], service: Service) -> 
     quick["checkpoint"].input(on_checkpoint, [quick["checkpoint"], *sizes], sizes, **QUIET)
     assert each.bridge is not None
     each.bridge.image(on_image, [quick["checkpoint"]], sizes, **QUIET)
-
-
-def _wire_cards(studios: list[Studio], quick: dict[str, Component], service: Service) -> None:
-    """A checkpoint's card does what choosing it in the top row does."""
-    sized = [each for each in studios if "width" in each.widgets]
-    sizes = [each.widgets[side] for each in sized for side in ("width", "height")]
-
-    def on_card(event: gr.EventData, *now: Any) -> list[Any]:
-        name = str(event._data["name"])
-        chosen = gr.Dropdown(choices=actions.checkpoint_choices(service), value=name)
-        return [chosen, *(side for i in range(0, len(now), 2) for side in actions.sizes_after(service, name, now[i], now[i + 1]))]
-
-    studio.bridge("quick", "checkpoint").checkpoint(on_card, sizes, [quick["checkpoint"], *sizes], **QUIET)
 
 
 def _wire_start(

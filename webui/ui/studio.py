@@ -11,7 +11,7 @@ from gradio.components import Component
 from webui.service.service import Service
 from webui.ui import actions, queue
 from webui.ui.events import QUIET as QUIET
-from webui.ui.fields import FIELDS, GUIDANCE, SAMPLING, TABS
+from webui.ui.fields import FIELDS, GUIDANCE, QUICK, SAMPLING, TABS
 from webui.ui.scripts import ScriptPanel, script_rows, wire_scripts
 
 
@@ -42,9 +42,9 @@ def bridge(name: str, *events: str) -> gr.HTML:
     return gr.HTML(html_template="<i></i>", js_on_load=script, elem_classes=["bridge"])
 
 
-def _said(sentences: list[str]) -> Any:
-    """The value by which a bridge makes the page show `sentences`; a new one each time, so that the page sees a change."""
-    return {"say": sentences, "at": time.time_ns()} if sentences else gr.skip()
+def _said(sentences: list[str], **more: Any) -> Any:
+    """The value by which a bridge makes the page show `sentences` and take `more`; a new one each time, so that the page sees a change."""
+    return {"say": sentences, "at": time.time_ns(), **more} if sentences or more else gr.skip()
 
 
 def prompt_area(studio: Studio) -> None:
@@ -73,6 +73,8 @@ def action_area(studio: Studio) -> None:
         with gr.Column(elem_classes=["beside"]):
             studio.button("paste", "Read parameters out of the prompt, or take the last picture's", "icon", "paste")
             studio.button("clear_prompt", "Clear the prompts", "icon", "bin")
+            studio.button("style_apply", "Write the chosen styles into the prompts", "icon", "apply")
+            studio.button("style_edit", "Edit the styles", "icon", "pencil")
 
 
 def sampling_rows(studio: Studio) -> None:
@@ -92,6 +94,11 @@ def size_row(studio: Studio, *extra: tuple[str, str, str]) -> None:
             studio.button(action, label, "icon", icon)
         studio.add("batch_count")
         studio.add("batch_size")
+    gr.HTML(
+        html_template="<div class='shapes' role='group' aria-label='Shapes of pictures'></div>",
+        js_on_load=f"easel.shapesView(element.querySelector('.shapes'), '{studio.name}')",
+        elem_id=f"{studio.name}_shapes",
+    )
 
 
 def seed_rows(studio: Studio) -> None:
@@ -237,8 +244,10 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
     def on_fill(event: gr.EventData, *values: Any) -> dict[Any, Any]:
         text = str(event._data.get("text", ""))
         updates, problems = actions.fill(service, studio.name, text, dict(zip(names, values, strict=True)))
+        overrides = {name: updates.pop(name) for name in QUICK if name in updates}
+        told = _said(problems, overrides={"tab": studio.name, "values": overrides}) if text.strip() else _said(problems)
         script = {scripted[key]: value for key, value in actions.fill_script(studio.name, text).items() if key in scripted}
-        return {shared[name]: value for name, value in updates.items()} | script | {studio.bridge: _said(problems)}
+        return {shared[name]: value for name, value in updates.items()} | script | {studio.bridge: told}
 
     def on_upscale(event: gr.EventData, *values: Any) -> Any:
         return _said(actions.upscale(service, event._data, dict(zip(names, values, strict=True))))
@@ -247,14 +256,16 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
     sent = [studio.bridge, *widgets, *scripted.values()]
     studio.buttons["generate"].click(on_generate, sent, studio.bridge, js=collected, trigger_mode="multiple", **QUIET)
     studio.bridge.edit(on_edit, None, [*widgets, studio.bridge], **QUIET)
-    studio.bridge.fill(on_fill, widgets, [*widgets, *scripted.values(), studio.bridge], **QUIET)
+    studio.bridge.fill(on_fill, widgets, [*studio.widgets.values(), *scripted.values(), studio.bridge], **QUIET)
     if studio.scripts:
         wire_scripts(studio.scripts, service)
     if "hires.enabled" in studio.widgets:
         studio.bridge.upscale(on_upscale, widgets, studio.bridge, **QUIET)
     for action in ("interrupt", "skip", "paste"):
         press(action, f"() => easel.{action}('{studio.name}')")
-    press("clear_prompt", "(...now) => now.some(Boolean) && confirm('Clear both prompts?') ? ['', ''] : now", "prompt", "negative_prompt")
+    press("clear_prompt", f"() => easel.prompt.clear('{studio.name}')")
+    press("style_edit", f"chosen => [easel.styles.open('{studio.name}', chosen)]", "styles")
+    press("style_apply", f"chosen => [easel.styles.apply('{studio.name}', chosen)]", "styles")
     press("random_seed", "() => '-1'", "seed")
     press("reuse_seed", f"seed => easel.reuseSeed('{studio.name}', seed)", "seed")
     if "width" in studio.widgets:

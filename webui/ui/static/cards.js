@@ -50,7 +50,7 @@ class CardsView {
     for (const each of this.kinds.children) each.setAttribute("aria-selected", String(each.dataset.kind === this.kind));
     const wanted = new URLSearchParams({ kind: this.kind, q: this.search.value.trim(), family: this.family.value, sort: this.sort.value,
       down: CardsView.SORTS[this.sort.value][1], page: this.page, count: CardsView.COUNT,
-      checkpoint: document.querySelector("#setting_checkpoint input")?.value ?? "" });
+      checkpoint: easel.overrides.of(this.tab).checkpoint ?? document.querySelector("#setting_checkpoint input")?.value ?? "" });
     try {
       const found = await (await easel.request(`internal/models?${wanted}`)).json();
       if (asked === this.query) this.show(found);
@@ -82,7 +82,10 @@ class CardsView {
 
   take(model) {
     if (model.problem) return easel.toast(`${model.name} cannot be used: ${model.problem}`);
-    if (model.kind === "checkpoint") return easel.fire("quick", "checkpoint", { name: model.name });
+    if (model.kind === "checkpoint") {
+      easel.overrides.drop("checkpoint");
+      return easel.fire("quick", "checkpoint", { name: model.name });
+    }
     if (model.skipped) easel.toast(`${model.name} does nothing here: it is ${model.skipped}`);
     const area = (field) => document.querySelector(`#${this.tab}_${field} textarea`);
     const field = this.field ?? "prompt";

@@ -71,6 +71,7 @@ easel.told = (value) => {
   if (value?.started) easel.started = true; // the fields show this visit's values, no longer those that the page was built with
   for (const sentence of value?.say ?? []) easel.toast(sentence);
   if (value?.edited) easel.queue.edited();
+  if (value?.overrides) easel.overrides.set(value.overrides.tab, value.overrides.values);
 };
 easel.fire = (name, event, data) => easel.triggers[name]?.(event, data);
 easel.generators = ["txt2img", "img2img", "outpaint"];
@@ -129,7 +130,7 @@ easel.keep = (tab, names, values) => {
 
 // What Generate sends beside the widgets: who asks, and the pictures by hash. It replaces the bridge's own value, the first.
 easel.collect = async (tab, values) => {
-  const sent = { client: easel.client, edits: easel.queue?.takePutBack() };
+  const sent = { client: easel.client, edits: easel.queue?.takePutBack(), overrides: easel.overrides.of(tab) };
   easel.prompt.remember(tab);
   const canvas = easel.canvases[tab];
   try {
@@ -206,7 +207,7 @@ easel.showTitle = () => {
 // --- The corner of the top row: light or dark ---------------------------------------------------------------------------
 
 easel.cornerView = (root) => {
-  root.append(easel.iconButton("theme", "Light or dark", () => easel.setTheme(easel.isDark() ? "light" : "dark")), easel.language.button());
+  root.append(easel.iconButton("theme", "Light or dark", () => easel.setTheme(easel.isDark() ? "light" : "dark")), easel.habits.levelButton(), easel.language.button());
 };
 
 easel.isDark = () => document.body.classList.contains("dark");

@@ -55,6 +55,32 @@ easel.habits.askForNotices = (how) => {
 
 easel.habits.showQuick = (last) => { document.documentElement.dataset.quick = last; };
 
+// A simple page hides what few pictures need; what is hidden keeps its values.
+easel.habits.showLevel = (level) => { document.documentElement.dataset.level = level; };
+easel.habits.levelButton = () => {
+  const button = easel.iconButton("list", "Simple page: hide what few pictures need", () => {
+    const simple = document.documentElement.dataset.level !== "simple";
+    easel.store("level", simple ? "simple" : "full");
+    easel.habits.showLevel(simple ? "simple" : "full");
+    show();
+    if (simple) easel.toast("What few pictures need is hidden; it keeps its values.");
+  });
+  button.id = "simple_page";
+  const show = () => button.setAttribute("aria-pressed", String(document.documentElement.dataset.level === "simple"));
+  show();
+  return button;
+};
+
+// Shapes of pictures: each as large as the checkpoint is made for.
+easel.shapesView = (root, tab) => {
+  for (const [width, height] of [[1, 1], [4, 3], [3, 4], [3, 2], [2, 3], [16, 9], [9, 16]]) {
+    const label = `Shape ${width}:${height}`;
+    const box = easel.make("i", { "aria-hidden": "true", style: `width: ${Math.min(15, (15 * width) / height)}px; aspect-ratio: ${width} / ${height}` });
+    root.append(easel.make("button", { type: "button", class: "tool shape", title: label, "aria-label": label, "data-shape": `${width}:${height}`,
+      onclick: () => easel.fire(tab, "image", { width: width * 1000, height: height * 1000 }) }, box, `${width}:${height}`));
+  }
+};
+
 // The menu of Generate: right click, or the keyboard's menu key.
 easel.habits.menu = (tab, x, y) => {
   document.querySelector(".menu")?.remove();
@@ -81,6 +107,7 @@ easel.habits.menu = (tab, x, y) => {
 
 easel.habits.watch = () => {
   easel.habits.showQuick(easel.stored("quick", "clip_skip"));
+  easel.habits.showLevel(easel.stored("level", "full"));
   document.addEventListener("contextmenu", (event) => {
     const button = event.target.closest?.(easel.generators.map((tab) => `#${tab}_generate`).join());
     if (!button) return;

@@ -10,6 +10,31 @@ easel.prompt.replace = (area, start, end, text, select) => {
   area.setSelectionRange(start + select[0], start + select[1]);
 };
 
+// Puts whole texts into fields of a tab, by the ends of their ids, as if they were typed.
+easel.prompt.put = (tab, texts) => {
+  easel.openTab(tab); // what is hidden cannot be typed into
+  const before = document.activeElement;
+  for (const [kind, text] of Object.entries(texts)) {
+    const area = document.querySelector(`#${tab}_${kind} textarea`);
+    if (area.value === text) continue;
+    area.focus({ preventScroll: true });
+    area.setSelectionRange(0, area.value.length);
+    document.execCommand(text ? "insertText" : "delete", false, text);
+    area.blur(); // no keyboard of a phone stays open
+  }
+  before?.focus?.({ preventScroll: true });
+};
+
+easel.prompt.texts = (tab) => Object.fromEntries(["prompt", "neg_prompt"].map((kind) => [kind, document.querySelector(`#${tab}_${kind} textarea`).value]));
+
+// Both prompts emptied; for a while a click brings them back, and Ctrl+Z always does.
+easel.prompt.clear = (tab) => {
+  const texts = easel.prompt.texts(tab);
+  if (!Object.values(texts).some(Boolean)) return;
+  easel.prompt.put(tab, { neg_prompt: "", prompt: "" }); // Ctrl+Z undoes what was last first
+  easel.toast("The prompts are cleared.", { label: "Undo", act: () => easel.prompt.put(tab, texts) });
+};
+
 // --- Weights: Ctrl+Up and Ctrl+Down on the selection, the brackets around the caret, or the word under it ---------------
 
 easel.prompt.STEP = { "(": 0.1, "<": 0.05 };

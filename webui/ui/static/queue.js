@@ -184,7 +184,8 @@ class QueueView {
 
   async edit(job) {
     if (this.editing) this.leave();
-    this.editing = { job: job.id, tab: job.tab, drafts: structuredClone(easel.drafts()) };
+    this.editing = { job: job.id, tab: job.tab, drafts: structuredClone(easel.drafts()), overrides: easel.overrides.of(job.tab) };
+    easel.overrides.set(job.tab, {}); // the top row shows the job's own
     easel.openTab(job.tab);
     easel.fire(job.tab, "edit", { job: job.id, client: easel.client });
     this.banner(job);
@@ -220,7 +221,8 @@ class QueueView {
   }
 
   leave() { // the tab shows again what it showed before
-    const { tab, drafts } = this.editing;
+    const { tab, drafts, overrides } = this.editing;
+    easel.overrides.set(tab, overrides);
     this.note?.remove();
     this.editing = null;
     easel.fire(tab, "edit", { drafts });

@@ -47,7 +47,12 @@ class ResultView {
     }
     this.save = easel.make("a", { class: "tool download", title: "Save the file", "aria-label": "Save the file", download: "picture.png" },
       easel.make("i", { "aria-hidden": "true" }), "Save");
-    return [...buttons, this.save];
+    const zip = easel.iconButton("download", "Save all pictures of this job as a ZIP", () => this.zip(), "ZIP");
+    zip.id = `${this.tab}_zip`;
+    const folder = easel.iconButton("open", "Open the picture's folder", () => this.openFolder(), "Folder");
+    folder.id = `${this.tab}_open_folder`;
+    folder.classList.add("open-folder");
+    return [folder, this.save, zip, ...buttons];
   }
 
   address(picture) { return easel.url(`internal/pictures/${picture.id}?v=${picture.version}&client=${easel.client}`); }
@@ -194,8 +199,21 @@ class ResultView {
     if (!shown) return;
     const kept = await easel.sendFile("internal/inputs", await (await fetch(this.address(shown))).blob());
     easel.fire(this.tab, "upscale", {
-      client: easel.client, text: shown.infotext, image: kept.input, width: shown.width, height: shown.height,
+      client: easel.client, text: shown.infotext, image: kept.input, width: shown.width, height: shown.height, overrides: easel.overrides.of(this.tab),
     });
+  }
+
+  zip() {
+    const ids = this.pictures.filter((picture) => picture.job === this.shown?.job).map((picture) => picture.id);
+    easel.saveFile(easel.url(`internal/gallery/zip?ids=${ids}&client=${easel.client}`), "easel-pictures.zip");
+  }
+
+  async openFolder() {
+    try {
+      await easel.request(`internal/pictures/${this.shown.id}/folder`, { method: "POST" });
+    } catch (error) {
+      easel.toast(error.message);
+    }
   }
 
   async copyInfo() {

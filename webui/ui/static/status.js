@@ -16,7 +16,7 @@ easel.REACH = {
   locked: "Other machines can reach this Easel with a password",
   open: "Everybody who can reach this machine can use this Easel: it asks for no password",
 };
-easel.setReach = (reach) => { easel.reach = reach; easel.showStatus(); };
+easel.setReach = (reach) => { easel.reach = document.documentElement.dataset.reach = reach; easel.showStatus(); };
 easel.setStatus = (status) => { easel.statusTold = status; easel.showStatus(); };
 
 easel.showStatus = () => {

@@ -1,0 +1,128 @@
+"""What users of other programs do without looking: parameters that leave the top row alone, styles, a bin that gives back."""
+
+import zipfile
+
+from tests.browser.conftest import Person, Server
+
+READ = "a fox\nNegative prompt: green\nSteps: 3, Sampler: Euler, Seed: 5, Size: 64x64, Clip skip: 2"
+
+
+def read_parameters(person: Person, text: str = READ) -> None:
+    person.write("txt2img_prompt", text)
+    person.page.click("#txt2img_paste")
+    person.wait_for_value("txt2img_prompt", "a fox")
+
+
+def test_what_comes_with_parameters_is_a_chip_that_counts_until_it_is_removed(person: Person) -> None:
+    page = person.page
+    read_parameters(person)
+    chip = page.locator("#overrides .override[data-name=clip_skip]")
+    chip.wait_for()
+    assert person.value("setting_clip_skip") == "1"
+    person.make_picture("txt2img")
+    assert "Clip skip: 2" in page.inner_text("#txt2img_infotext")
+    page.reload()
+    person.ready(page)
+    chip.wait_for()
+    person.open("img2img")
+    chip.wait_for(state="detached")  # it is the other tab's
+    person.open("txt2img")
+    chip.locator(".close").click()
+    chip.wait_for(state="detached")
+    person.make_picture("txt2img")
+    assert "Clip skip" not in page.inner_text("#txt2img_infotext")
+
+
+def test_a_chip_goes_into_the_top_row_by_a_click_and_away_where_the_user_chooses_there(person: Person) -> None:
+    page = person.page
+    read_parameters(person)
+    page.click("#overrides .adopt")
+    person.wait_for_value("setting_clip_skip", 2)
+    assert page.locator("#overrides .override").count() == 0
+    person.write("setting_clip_skip", 1)
+    read_parameters(person)
+    page.locator("#overrides .override").wait_for()
+    person.write("setting_clip_skip", 3)
+    page.locator("#overrides .override").wait_for(state="detached")
+
+
+def test_cleared_prompts_come_back_by_undo_and_by_keys(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_prompt", "a red circle")
+    person.write("txt2img_neg_prompt", "green")
+    page.click("#txt2img_clear_prompt")
+    person.wait_for_value("txt2img_prompt", "")
+    page.click("#easel_toasts .act")
+    person.wait_for_value("txt2img_prompt", "a red circle")
+    person.wait_for_value("txt2img_neg_prompt", "green")
+    page.click("#txt2img_clear_prompt")
+    page.locator("#txt2img_prompt textarea").press("Control+z")
+    person.wait_for_value("txt2img_prompt", "a red circle")
+
+
+def test_a_style_is_made_of_the_prompts_chosen_written_into_them_renamed_deleted_and_given_back(person: Person, server: Server) -> None:
+    page = person.page
+    person.write("txt2img_prompt", "ink, {prompt}")
+    person.write("txt2img_neg_prompt", "photo")
+    page.click("#txt2img_style_edit")
+    editor = page.locator("dialog.style-editor")
+    editor.get_by_role("button", name="Take the prompts").click()
+    page.fill("#style_name", "inky")
+    page.click("#style_save")
+    editor.locator("option[value=inky]").first.wait_for(state="attached")
+    page.keyboard.press("Escape")
+    assert 'inky,"ink, {prompt}",photo' in (server.data_dir / "styles.csv").read_text("utf-8-sig")
+    person.write("txt2img_prompt", "a cat")
+    choose_style(person, "inky")
+    page.click("#txt2img_style_apply")
+    person.wait_for_value("txt2img_prompt", "ink, a cat")
+    person.wait_for_value("txt2img_neg_prompt", "photo, photo")
+    choose_style(person, "inky")
+    page.click("#txt2img_style_edit")
+    page.fill("#style_name", "inkier")
+    page.click("#style_save")
+    page.locator("#txt2img_styles .token", has_text="inkier").wait_for(state="attached")
+    editor.get_by_role("button", name="Delete").click()
+    editor.locator("option[value=inkier]").wait_for(state="detached")
+    assert "inkier" not in (server.data_dir / "styles.csv").read_text("utf-8-sig")
+    page.click("#easel_toasts .act")
+    editor.locator("option[value=inkier]").first.wait_for(state="attached")
+    assert 'inkier,"ink, {prompt}",photo' in (server.data_dir / "styles.csv").read_text("utf-8-sig")
+
+
+def choose_style(person: Person, name: str) -> None:
+    box = person.page.locator("#txt2img_styles input")
+    box.click()
+    person.page.locator("#txt2img_styles [role=option]", has_text=name).dispatch_event("mousedown")
+    person.page.locator("#txt2img_styles .token", has_text=name).wait_for()
+    box.blur()
+
+
+def test_a_shape_takes_the_size_that_the_checkpoint_is_made_for(person: Person) -> None:
+    for shape, size in (("16:9", (168, 96)), ("2:3", (104, 160)), ("1:1", (128, 128))):
+        person.page.click(f"#txt2img_shapes [data-shape='{shape}']")
+        person.wait_for_value("txt2img_width", size[0])
+        person.wait_for_value("txt2img_height", size[1])
+
+
+def test_the_simple_page_hides_what_few_pictures_need_and_stays_so(person: Person) -> None:
+    page = person.page
+    page.click("#simple_page")
+    page.wait_for_selector("#txt2img_guidance", state="hidden")
+    assert page.is_visible("#txt2img_steps")
+    page.reload()
+    person.ready(page)
+    assert page.is_hidden("#txt2img_sampler_options")
+    page.click("#simple_page")
+    page.wait_for_selector("#txt2img_sampler_options", state="visible")
+
+
+def test_all_pictures_of_a_job_are_saved_as_a_zip(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_steps", 1)
+    person.write("txt2img_batch_size", 2)
+    person.make_picture("txt2img")
+    with page.expect_download() as download:
+        page.click("#txt2img_zip")
+    assert len(zipfile.ZipFile(download.value.path()).namelist()) == 2
+    assert page.is_visible("#txt2img_open_folder")  # this page's machine is the server's
