@@ -59,12 +59,12 @@ def load_checkpoint(
         if vae_path is not None:
             components["vae"] = load_vae(vae_path, vae_dtype, device, family)
         with Reading(dtype, device) as reading:
+            if vae_path is None:
+                components["vae"] = _build_vae(parts["vae"], family, vae_dtype, reading)
             for layout in family.text_encoders:
                 config = family.read_config(layout.component)
                 components[layout.component] = load_text_encoder(parts[layout.component], config, reading)
                 components[layout.tokenizer] = load_tokenizer(layout.pad_token)
-            if vae_path is None:
-                components["vae"] = _build_vae(parts["vae"], family, vae_dtype, reading)
             components["unet"] = load_unet(parts["unet"], family.read_config("unet"), reading)  # last: its frame takes the longest
     return DiffusionModel(make_pipeline(family, components), family, path, vae_path)
 
