@@ -6,7 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from webui.build import _room
+from webui.core.settings import parse_flags
+from webui.engine.device import Device
+from webui.service.database import Database, DatabaseReader
+from webui.service.preferences import PreferenceReader, PreferenceStore
+
+GIB = 2**30
 ROOT = Path(__file__).resolve().parents[1]
 MINIATURE = ROOT / "models" / "Stable-diffusion" / "easel-miniature.safetensors"
 
@@ -52,3 +60,28 @@ def test_the_workers_memory_is_flat_while_jobs_for_two_checkpoints_take_turns(tm
     assert done.returncode == 0, done.stderr
     sizes = [int(size) for size in done.stdout.split()]
     assert max(sizes[6:]) - max(sizes[:6]) < 40_000_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "automatic", "preferred"),
+    [
+        ("cpu", [], (32 * GIB, 0), (6 * GIB, 0)),
+        ("cpu", ["--workers", "2"], (16 * GIB, 0), (6 * GIB, 0)),
+        ("cuda", ["--device-id", "0"], (12 * GIB, 16 * GIB), (12 * GIB, 6 * GIB)),
+    ],
+)
+def test_models_stay_in_as_much_memory_as_the_server_prefers_from_the_next_job_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, flags: list[str], automatic: tuple[int, int], preferred: tuple[int, int]
+) -> None:
+    """64 GiB of main memory, 24 on the card."""
+    memory = {"ram": {"total": 64 * GIB}, "cuda": {"system": {"total": 24 * GIB}} if kind == "cuda" else {"error": "none"}}
+    monkeypatch.setattr(Device, "memory", lambda device: memory)
+    settings = parse_flags(["--data-dir", str(tmp_path), *flags], {}).each_worker()[0]
+    device = Device(torch.device(kind), torch.float32, torch.float32)
+    room = _room(settings, device, PreferenceReader(DatabaseReader(settings.database)))
+    assert room() == automatic  # without a database, as on another machine
+    database = Database(settings.database)
+    assert room() == automatic
+    PreferenceStore(database).set({"model_cache_gb": 6})
+    assert room() == preferred
+    database.close()

@@ -46,6 +46,7 @@ from webui.service.database import DatabaseReader
 from webui.service.hashing import HashReader
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.model_rows import ModelIndexRows
+from webui.service.preferences import PreferenceReader
 from webui.service.service import Service, open_service
 from webui.service.worker import MemoryQuestion
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from webui.engine.networks import EmbeddingStore, NetworkStore
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of torch, on Linux: memory in pages of 2 MB, which makes loading a third faster
+GIB = 1 << 30
 GRACE = 3  # seconds that open requests get when the server stops
 log = logging.getLogger("easel")
 
@@ -131,6 +133,8 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.generate import generate
     from webui.engine.load_progress import LoadProgress
     from webui.engine.merge import merge
+    from webui.engine.model_cache import ModelCache
+    from webui.engine.placement import placement_rule
     from webui.engine.provenance import environment, recorded
     from webui.engine.saving import save
     from webui.engine.study import NO_STUDY, Study
@@ -146,8 +150,10 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     index = DatabaseReader(settings.database)  # what the server's process has listed and hashed, so that no folder is listed here
     catalog = Catalog(settings, HashReader(index), ModelIndexRows(index))
     progress = LoadProgress()
-    cache = _cache(settings, device, progress.tell)
-    load = _loader(catalog, cache, device)
+    room = _room(settings, device, PreferenceReader(index))
+    (on_device, aside), where = room(), placement_rule(device.torch_device, settings.medvram, settings.lowvram)
+    cache = ModelCache(on_device, where, progress.tell, max_aside=aside)
+    load = _loader(catalog, cache, device, room)
     networks, embeddings = _networks(catalog)
     inputs = InputStore(inputs_folder(settings.data_dir))
     upscalers = UpscalerStore(lambda name: catalog.find_upscaler(name).path, device)
@@ -214,17 +220,25 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     }
 
 
-def _cache(settings: Settings, device: "Device", tell: Callable[[float], None]) -> "ModelCache":
-    """The models in memory: half of their share of the memory that they live in; where parts wait, flags or the card's free memory say."""
-    from webui.engine.model_cache import ModelCache
-    from webui.engine.placement import placement_rule
-
+def _room(settings: Settings, device: "Device", preferences: PreferenceReader) -> Callable[[], tuple[int, int]]:
+    """Bytes of models that one worker keeps where it works, and beside its card, as preferred at the moment; else half of its share of the
+    memory that they live in, and a quarter of main memory."""
     memory = device.memory()
     workers = settings.workers or 1
     cards = workers if settings.ray else len(set(settings.device_ids))  # Ray gives each worker a card of its own, and shows it no other
     total = memory["cuda"].get("system", memory["ram"])["total"] // device.sharers(workers, cards)
-    max_aside = memory["ram"]["total"] // workers // 4 if device.torch_device.type == "cuda" else 0
-    return ModelCache(total // 2, placement_rule(device.torch_device, settings.medvram, settings.lowvram), tell, max_aside=max_aside)
+    on_card = device.torch_device.type == "cuda"
+
+    def room() -> tuple[int, int]:
+        try:
+            preferred = int(preferences.all()["model_cache_gb"] * GIB)
+        except StorageError:  # a worker on another machine than the database
+            preferred = 0
+        if on_card:
+            return total // 2, preferred or memory["ram"]["total"] // workers // 4
+        return preferred or total // 2, 0
+
+    return room
 
 
 def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
@@ -242,7 +256,9 @@ def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":
     )
 
 
-def _loader(catalog: Catalog, cache: "ModelCache", device: "Device") -> "Callable[[GenerationRequest | SaveOrder], DiffusionModel]":
+def _loader(
+    catalog: Catalog, cache: "ModelCache", device: "Device", room: Callable[[], tuple[int, int]]
+) -> "Callable[[GenerationRequest | SaveOrder], DiffusionModel]":
     """request -> the model with the request's checkpoint and VAE."""
     with_xformers = _with_xformers(device)
 
@@ -253,6 +269,7 @@ def _loader(catalog: Catalog, cache: "ModelCache", device: "Device") -> "Callabl
             catalog.refresh()
             checkpoint = catalog.find_checkpoint(request.checkpoint)
         vae = None if request.vae == "None" else catalog.find_vae(request.vae).path
+        cache.resize(*room())
         model = cache.load(checkpoint.path, vae, device.dtype, device.torch_device, vae_dtype=device.vae_dtype)
         if with_xformers:
             model.unet.enable_xformers_memory_efficient_attention()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from webui.core.catalog import Catalog, sha256_of
-from webui.core.diffusers_folder import folder_facts, folder_family, folder_sha256
+from webui.core.diffusers_folder import folder_facts, folder_family, folder_sha256, weight_files
 from webui.core.errors import BadModelFile, MissingModel
 from webui.core.settings import Settings, parse_flags
 
@@ -41,6 +41,20 @@ def test_size_and_time_are_those_of_its_weights(tmp_path: Path) -> None:
     assert folder_facts(folder) == (size, pytest.approx(mtime + 10))
 
 
+def test_weights_in_pieces_count_as_one_and_complete_sets_go_first(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "a")
+    whole = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    whole.unlink()
+    names = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for name in [*names, "diffusion_pytorch_model.fp16-00001-of-00002.safetensors"]:  # of the second set a piece is missing
+        (folder / "unet" / name).write_bytes(b"12345")
+    assert [path.name for path in weight_files(folder / "unet")] == names
+    assert (folder_facts(folder) or (0, 0))[0] == len("vaetext_encoder") * 10 + 10
+    before = folder_sha256(folder)
+    (folder / "unet" / names[1]).write_bytes(b"54321")
+    assert folder_sha256(folder) != before
+
+
 @pytest.mark.parametrize("index", ["missing", "pipe"])
 def test_without_an_index_it_is_no_model(tmp_path: Path, index: str) -> None:
     folder = write_folder(tmp_path / "a")
@@ -61,6 +75,7 @@ def test_without_an_index_it_is_no_model(tmp_path: Path, index: str) -> None:
             ("sd2", "v_prediction", False, 768),
         ),
         ({**UNET, "cross_attention_dim": 1024}, {"prediction_type": "epsilon"}, ("sd2", "epsilon", False, 512)),
+        ({**UNET, "cross_attention_dim": 1024}, {}, ("sd2", "epsilon", False, 512)),  # as diffusers' schedulers take it
         (UNET, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, ("sd1", "v_prediction", True, 512)),
         ({**UNET, "cross_attention_dim": 2048, "sample_size": 10**9}, {}, ("sdxl", "epsilon", False, 1024)),
     ],

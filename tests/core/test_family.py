@@ -40,6 +40,21 @@ def test_metadata_tell_sd2_base_from_sd2():
     assert (family.prediction_type, family.native_size) == ("epsilon", 512)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "channels", "expected"),
+    [
+        ({}, 4, ("v_prediction", 768, True)),
+        ({}, 9, ("epsilon", 512, False)),  # there is none for v
+        ({"modelspec.architecture": "stable-diffusion-v2-512"}, 4, ("epsilon", 512, False)),
+        ({"modelspec.architecture": "stable-diffusion-v2-768-v"}, 4, ("v_prediction", 768, False)),
+        ({"modelspec.prediction_type": "v", "modelspec.architecture": "stable-diffusion-v2-512"}, 4, ("v_prediction", 768, False)),
+    ],
+)
+def test_what_an_sd2_unet_predicts_is_a_guess_unless_something_tells_it(metadata, channels, expected):
+    family = detect_family(unet(1024, channels), metadata, "x")
+    assert (family.prediction_type, family.native_size, family.is_guess) == expected
+
+
 def test_marker_tensors_tell_v_prediction_and_zero_terminal_snr():
     family = detect_family({**unet(2048), "v_pred": (0,), "ztsnr": (0,)}, {}, "x")
     assert (family.prediction_type, family.zero_terminal_snr) == ("v_prediction", True)

@@ -340,8 +340,9 @@ def test_ckpt_files_load_like_safetensors(sd1_file: Path, tmp_path: Path) -> Non
         assert_same_weights(module, parts_of(load(sd1_file))[name])
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
-@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize(
+    ("family", "half"), [("sd1", True), ("sd1", False), ("sd2", True), ("sdxl", True), ("sdxl", False), ("sdxl_refiner", True)]
+)
 def test_diffusers_folders_load_like_single_files(tmp_path: Path, no_network: None, family: str, half: bool) -> None:
     model = load(small_file(tmp_path / "x.safetensors", family))
     model.pipeline.save_pretrained(tmp_path / "folder", variant="fp16" if half else None)
@@ -365,6 +366,37 @@ def test_damaged_diffusers_folders_are_refused(tmp_path: Path) -> None:
     config.unlink()
     with pytest.raises(MissingModel):
         load(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_diffusers_folders_in_pieces_load_like_whole_ones(tmp_path: Path, family: str) -> None:
+    """As diffusers cuts SDXL's UNet in fp32, which is larger than the 10 GB that it puts into one file."""
+    model = load(small_file(tmp_path / "x.safetensors", family))
+    model.pipeline.save_pretrained(tmp_path / "folder", max_shard_size="500KB")
+    unet = tmp_path / "folder" / "unet"
+    pieces = sorted(unet.glob("*-of-*.safetensors"))
+    assert len(pieces) > 1
+    for name, module in parts_of(load(tmp_path / "folder")).items():
+        assert_same_weights(module, parts_of(model)[name])
+    pieces[1].unlink()
+    with pytest.raises(BadModelFile, match=f"holds {len(pieces) - 1} of {len(pieces)} pieces of its weights"):
+        load(tmp_path / "folder")
+
+
+def test_a_diffusers_folder_without_a_part_is_told_by_name_and_takes_another_vae(sd1_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    load(sd1_file).pipeline.save_pretrained(folder)
+    shutil.rmtree(folder / "vae")
+    for use in (lambda: load(folder), lambda: load_vae(folder, torch.float32, CPU)):
+        with pytest.raises(BadModelFile, match="folder has no VAE; choose one for it"):
+            use()
+    assert_same_weights(load(folder, vae_path=sd1_file).vae, load(sd1_file).vae)
+    shutil.rmtree(folder / "text_encoder")
+    with pytest.raises(BadModelFile, match="folder has no text encoder; get the complete checkpoint"):
+        load(folder, vae_path=sd1_file)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(BadModelFile, match="folder has no UNet and no text encoder"):
+        load(folder, vae_path=sd1_file)
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,17 @@ def test_the_recipe_is_told_under_the_fields_keys(folder: Path) -> None:
     assert again[sha256_of(folder / "one.safetensors")]["sd_merge_recipe"] == recipe
 
 
+@pytest.mark.parametrize(("says", "prediction", "resolution"), [("", None, None), ("epsilon", "epsilon", "512x512")])
+def test_what_nobody_knows_of_an_sd2_model_is_not_made_up(folder: Path, says: str, prediction: str | None, resolution: str | None) -> None:
+    """Its weights would tell what it predicts; a merge reads no more than it writes."""
+    for name in "ab":
+        metadata = {"modelspec.prediction_type": says} if says else None
+        save_file(weights(1) | {KEYS: torch.zeros(32, 1024)}, folder / f"{name}.safetensors", metadata=metadata)
+    merged(folder)
+    told = metadata_of(folder / "new.safetensors")
+    assert (told.get("modelspec.prediction_type"), told.get("modelspec.resolution")) == (prediction, resolution)
+
+
 def test_metadata_are_copied_a_before_b_without_sums_of_other_files_or_left_out(folder: Path) -> None:
     merged(folder, name="with")
     told = metadata_of(folder / "with.safetensors")

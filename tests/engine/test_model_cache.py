@@ -82,6 +82,29 @@ def test_as_many_are_kept_as_fit(files: dict[str, Path], size: int) -> None:
         assert load(cache, files["c"]) is models[-1]  # the newest stays, whatever its size
 
 
+def test_a_smaller_cache_lets_go_of_the_oldest_at_once_and_a_larger_one_keeps_more(files: dict[str, Path], size: int) -> None:
+    cache = ModelCache(PLENTY)
+    a, _, c = (load(cache, files[name]) for name in "abc")
+    cache.resize(2 * size)
+    assert len(cache) == 2
+    cache.resize(1)
+    assert (len(cache), cache.held_bytes) == (1, size)
+    assert load(cache, files["c"]) is c
+    cache.resize(PLENTY)
+    assert load(cache, files["a"]) is not a
+    assert load(cache, files["c"]) is c
+
+
+def test_main_memory_beside_a_card_is_resized_too(files: dict[str, Path], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    card, cache = torch.device("cpu", 0), ModelCache(size, max_aside=PLENTY)
+    models = {name: cache.load(files[name], None, torch.float32, card) for name in "abc"}
+    cache.resize(size, size)  # a goes, b stays
+    monkeypatch.setattr(model_cache, "load_checkpoint", None)
+    assert cache.load(files["b"], None, torch.float32, card) is models["b"]
+    with pytest.raises(TypeError):
+        cache.load(files["a"], None, torch.float32, card)
+
+
 def test_room_is_made_before_loading(files: dict[str, Path], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = ModelCache(2 * size - 1000)  # the header tells nearly all of it
     load(cache, files["a"])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 MAX_CONFIG_BYTES = 1_000_000
 WEIGHT_FILES = ("diffusion_pytorch_model", "model", "pytorch_model")
 WEIGHT_ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
+PIECE = re.compile(rf"(?P<stem>({'|'.join(WEIGHT_FILES)})(\.fp16)?)-\d{{5}}(?P<rest>-of-\d{{5}}(\.fp16)?\.(safetensors|bin))", re.ASCII)
 
 
 def folder_facts(folder: Path) -> tuple[int, float] | None:
@@ -41,7 +43,7 @@ def folder_family(folder: Path) -> Family:
         raise BadModelFile(f"{folder.name} is a model of a kind that Easel does not know")
     family = family_of_unet(width, channels, folder.name)
     schedule = read_configuration(folder / "scheduler" / "scheduler_config.json")
-    if (said := schedule.get("prediction_type")) in ("epsilon", "v_prediction"):
+    if (said := schedule.get("prediction_type", "epsilon")) in ("epsilon", "v_prediction"):  # diffusers' default is "epsilon"
         family = replace(family, prediction_type=said)
     family = replace(family, zero_terminal_snr=schedule.get("rescale_betas_zero_snr") is True)
     if isinstance(size, int) and 8 <= size <= 256:
@@ -58,13 +60,33 @@ def folder_sha256(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def weight_file(folder: Path) -> Path:
-    """The file with a part's weights in its folder. Raises MissingModel."""
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The file with a part's weights in its folder, or the pieces that diffusers cuts large ones into. Raises MissingModel where there
+    are none, BadModelFile where pieces are missing."""
     for ending in WEIGHT_ENDINGS:
         for stem in WEIGHT_FILES:
             if (folder / f"{stem}{ending}").is_file():
-                return folder / f"{stem}{ending}"
-    raise MissingModel(f"{folder} holds no weights in one piece ({WEIGHT_FILES[0]}.safetensors or the like)")
+                return (folder / f"{stem}{ending}",)
+    pieces = _pieces(folder)
+    if not pieces:
+        raise MissingModel(f"{folder} holds no weights ({WEIGHT_FILES[0]}.safetensors or the like)")
+    return pieces
+
+
+def _pieces(folder: Path) -> tuple[Path, ...]:
+    """The pieces "model-00001-of-00002.safetensors" and so on in the order of their numbers; none where there are none."""
+    sets: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if (found := PIECE.fullmatch(path.name)) and path.is_file():
+            sets.setdefault(f"{found['stem']}{found['rest']}", []).append(path)
+    counts = {name: int(name.rpartition("-of-")[2][:5]) for name in sets}
+    for name in sorted(sets, key=lambda name: (name.endswith(".bin"), name)):
+        if len(sets[name]) == counts[name]:
+            return tuple(sets[name])
+    if sets:
+        name = next(iter(sets))
+        raise BadModelFile(f"{folder} holds {len(sets[name])} of {counts[name]} pieces of its weights; get the others, too")
+    return ()
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
@@ -85,6 +107,6 @@ def read_configuration(path: Path) -> dict[str, Any]:
 def _weights(folder: Path) -> Iterator[Path]:
     for part in PARTS:
         try:
-            yield weight_file(folder / part)
-        except MissingModel:
+            yield from weight_files(folder / part)
+        except (MissingModel, BadModelFile):  # loading says it
             continue

@@ -18,7 +18,8 @@ class Family:
 
     name: as its folder below webui/engine/configs, with "_inpainting" for UNets that take mask and masked picture (9 channels);
     native_size: pixels of one side it was trained on; prediction_type: what the UNet answers, "epsilon" or "v_prediction";
-    zero_terminal_snr: whether its last training timestep is pure noise (arXiv:2305.08891).
+    zero_terminal_snr: whether its last training timestep is pure noise (arXiv:2305.08891); is_guess: whether nothing in the file tells
+    what the UNet answers: only its weights do (engine/prediction.py).
     """
 
     name: str
@@ -28,6 +29,7 @@ class Family:
     config: str
     inpainting: bool = False
     zero_terminal_snr: bool = False
+    is_guess: bool = False
 
     @property
     def is_sdxl(self) -> bool:
@@ -54,6 +56,8 @@ PREDICTION_TYPES = (
 )  # what a checkpoint can be said to predict, whatever its file says
 TEXT_WIDTHS = {768: "sd1", 1024: "sd2", 1280: "sdxl_refiner", 2048: "sdxl"}
 SD2_BASE_SIZE = 512  # pixels; those of the SD 2.x checkpoints that predict noise
+PREDICTIONS = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}  # as metadata say it
+ARCHITECTURES = {"v2-768-v": "v_prediction", "v2-512": "epsilon"}  # ends of "modelspec.architecture"
 
 # Parts of tensor names, and what a file that has one of them is.
 OTHER_KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -80,7 +84,7 @@ def predicting(family: AnyFamily, prediction_type: str) -> AnyFamily:
 def detect_family(shapes: Shapes, metadata: Mapping[str, str], name: str) -> Family:
     """The family of the single-file checkpoint `name` (only for error texts) by its tensors and its header's metadata.
 
-    Shapes do not show what an SD 2.x UNet predicts: v unless the metadata say "modelspec.prediction_type": "epsilon".
+    Neither names nor shapes show what an SD 2.x UNet predicts: where metadata do not say it either, v is a guess.
     Raises BadModelFile, saying what the file seems to be, for anything but a checkpoint that Easel runs.
     """
     first = shapes.get(FIRST_CONV)
@@ -105,15 +109,28 @@ def family_of_unet(text_width: int | None, in_channels: int, name: str) -> Famil
     return family
 
 
+def answering(family: AnyFamily, prediction_type: str) -> AnyFamily:
+    """`family` now that it is known what its UNet answers, "epsilon" or "v_prediction": it tells two sizes of SD 2.x apart."""
+    is_base = family.config == "sd2" and prediction_type == "epsilon"
+    size = SD2_BASE_SIZE if is_base else family.native_size
+    return replace(family, prediction_type=prediction_type, native_size=size, is_guess=False)
+
+
 def _marked(family: Family, shapes: Shapes, metadata: Mapping[str, str]) -> Family:
     """`family` with what marker tensors ("v_pred", "ztsnr") and metadata say about its prediction type."""
-    said = metadata.get("modelspec.prediction_type", "").lower()
-    if "v_pred" in shapes or said in ("v", "v_prediction"):
-        family = replace(family, prediction_type="v_prediction")
-    elif said in ("epsilon", "eps"):
-        size = SD2_BASE_SIZE if family.config == "sd2" else family.native_size
-        family = replace(family, prediction_type="epsilon", native_size=size)
+    said = _said_prediction(family, shapes, metadata)
+    family = answering(family, said) if said else replace(family, is_guess=family.config == "sd2")
     return replace(family, zero_terminal_snr=True) if "ztsnr" in shapes else family
+
+
+def _said_prediction(family: Family, shapes: Shapes, metadata: Mapping[str, str]) -> str:
+    """ "epsilon" or "v_prediction"; "" where nothing is said. All inpainting UNets of SD 2.x predict noise."""
+    if "v_pred" in shapes:
+        return "v_prediction"
+    architecture = metadata.get("modelspec.architecture", "").lower()
+    by_architecture = next((predicts for end, predicts in ARCHITECTURES.items() if architecture.endswith(end)), "")
+    said = PREDICTIONS.get(metadata.get("modelspec.prediction_type", "").lower(), "") or by_architecture
+    return said or ("epsilon" if family.name == "sd2_inpainting" else "")
 
 
 def _text_width(shapes: Shapes) -> int | None:

@@ -14,7 +14,7 @@ from webui.core.safetensors_header import open_model_file, read_header, refuse_b
 from webui.core.sidecars import MAX_TEXT, Sidecar, bounded, plain_text, read_sidecars, words
 from webui.core.torch_outline import read_outline
 
-READER = "1"  # to be counted up when files would be read differently, so that what is stored of them is read anew
+READER = "2"  # to be counted up when files would be read differently, so that what is stored of them is read anew
 MAX_OUTLINED = 400_000_000  # bytes of a .pt, .bin or .ckpt that is looked into
 MAX_ROWS = 200
 MAX_ROW = 500  # characters of one row of metadata

@@ -65,6 +65,13 @@ def _limits(option: GuidanceOption) -> tuple[float | None, float | None]:
 PREFERENCES: tuple[Preference, ...] = (
     Preference("sd_model_checkpoint", "", "Checkpoint that requests use when they name none; empty: the one of --ckpt, or the miniature."),
     Preference("sd_vae", "Automatic", "VAE: Automatic (one beside the checkpoint), None (the checkpoint's own) or a file's name."),
+    Preference(
+        "model_cache_gb",
+        0.0,
+        "Main memory in GB that each worker keeps checkpoints in, the last used ones; 0: half of all, or a quarter beside a card.",
+        minimum=0,
+        maximum=100_000,
+    ),
     *(Preference(option.name, option.default, option.sentence, option.choices, *_limits(option)) for option in GUIDANCE),
     Preference("enable_prompt_comments", True, "Take what follows a # in prompts, up to the end of the line, for a comment."),
     Preference("CLIP_stop_at_last_layers", 1, "CLIP skip: 1 uses the text encoder's last layer, 2 the one before.", minimum=1, maximum=12),
@@ -102,7 +109,7 @@ PREFERENCES: tuple[Preference, ...] = (
 
 # Where the settings tab shows what.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Models": ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers"),
+    "Models": ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "model_cache_gb"),
     "Prompts and guidance": ("enable_prompt_comments", *(option.name for option in GUIDANCE)),
     "Sampling": ("randn_source", *(option.name for option in OPTIONS)),
     "Saving": (

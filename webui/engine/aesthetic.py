@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from webui.core.aesthetic import Aesthetic
-from webui.core.diffusers_folder import weight_file
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
-from webui.engine.component_places import image_tower_part
+from webui.engine.component_places import image_tower_part, open_weights
 from webui.engine.model import DiffusionModel
-from webui.engine.model_file import open_tensors, read_plain
+from webui.engine.model_file import read_plain
 from webui.engine.module_loading import Reading, load_image_encoder
 from webui.engine.text_encoding import Encode
 
@@ -149,10 +148,10 @@ def read_aesthetic_embedding(path: Path) -> Tensor:
 def read_text_projection(clip_folder: Path) -> Tensor:
     """(n, width) float32: CLIP's way from pooled text states to the space that texts and pictures share."""
     _check_clip_folder(clip_folder)
-    path = weight_file(clip_folder)
-    with open_tensors(path) as file:
+    with ExitStack() as files:
+        file = open_weights(clip_folder, files)
         if len(file.shapes.get(PROJECTION, ())) != 2:
-            raise BadModelFile(f"{path} has no {PROJECTION}; {_advice(clip_folder)}")
+            raise BadModelFile(f"{clip_folder / file.name} has no {PROJECTION}; {_advice(clip_folder)}")
         return file.read(PROJECTION, torch.float32)
 
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from webui.core.diffusers_folder import weight_file
+from webui.core.diffusers_folder import INDEX
 from webui.core.errors import BadModelFile
 from webui.core.family import family_of_unet
-from webui.engine.component_places import folder_parts, single_file_parts, vae_part
+from webui.engine.component_places import folder_parts, open_part, single_file_parts, vae_part
 from webui.engine.device import safe_half
 from webui.engine.diffusers_parts import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler
 from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete, load_family
@@ -21,6 +21,7 @@ from webui.engine.load_progress import Tell, counted
 from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.model_file import open_tensors
 from webui.engine.module_loading import Part, Reading, load_autoencoder, load_text_encoder, load_unet
+from webui.engine.prediction import by_its_answer
 from webui.engine.tensor_writer import Outgoing, new_place, write_tensors
 from webui.engine.tokenizers import load_tokenizer
 
@@ -55,7 +56,7 @@ def load_checkpoint(
         if missing:
             raise BadModelFile(f"{path.name} has no {' and no '.join(missing)}; get the complete checkpoint")
         parts = counted({name: part for name, part in parts.items() if name != "vae" or vae_path is None}, tell)
-        components: dict[str, Any] = {"scheduler": _scheduler(family)}
+        components: dict[str, Any] = {}
         if vae_path is not None:
             components["vae"] = load_vae(vae_path, vae_dtype, device, family)
         with Reading(dtype, device) as reading:
@@ -66,6 +67,8 @@ def load_checkpoint(
                 components[layout.component] = load_text_encoder(parts[layout.component], config, reading)
                 components[layout.tokenizer] = load_tokenizer(layout.pad_token)
             components["unet"] = load_unet(parts["unet"], family.read_config("unet"), reading)  # last: its frame takes the longest
+    family = by_its_answer(family, components["unet"])
+    components["scheduler"] = _scheduler(family)
     return DiffusionModel(make_pipeline(family, components), family, path, vae_path)
 
 
@@ -74,11 +77,12 @@ def load_vae(path: Path, dtype: torch.dtype, device: torch.device, family: Famil
 
     family: the one of the model it is for, whose scaling factor it gets; SD 1.x where None.
     """
-    folder = path / "vae" if (path / "vae").is_dir() else path
-    with open_tensors(weight_file(folder) if folder.is_dir() else path) as file:
+    folder = path / "vae" if (path / INDEX).is_file() else path
+    with ExitStack() as files:
+        file = open_part(folder, files) if path.is_dir() else files.enter_context(open_tensors(path))
         prefix = VAE_PREFIX if any(key.startswith(VAE_PREFIX) for key in file.shapes) else ""
         if f"{prefix}decoder.conv_in.weight" not in file.shapes:
-            if f"{UNET_PREFIX}input_blocks.0.0.weight" in file.shapes:
+            if f"{UNET_PREFIX}input_blocks.0.0.weight" in file.shapes or (path / INDEX).is_file():
                 raise BadModelFile(NO_VAE.format(path.name))
             raise BadModelFile(f"{path.name} is not a VAE (no tensor decoder.conv_in.weight)")
         with Reading(dtype, device) as reading:

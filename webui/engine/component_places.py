@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from webui.core.diffusers_folder import INDEX, folder_family, read_configuration, weight_file
-from webui.core.errors import BadModelFile
+from webui.core.diffusers_folder import INDEX, folder_family, read_configuration, weight_files
+from webui.core.errors import BadModelFile, MissingModel
 from webui.core.family import detect_family
 from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete
 from webui.engine.ldm_keys import OLD_VAE_ATTENTION, Place, text_places, unet_places, vae_places
-from webui.engine.model_file import ModelFile, open_tensors
+from webui.engine.model_file import FilesInPieces, ModelFile, open_tensors
 from webui.engine.module_loading import Part
 
 TOKEN_WEIGHT = "embeddings.token_embedding.weight"
@@ -45,11 +45,11 @@ def folder_parts(folder: Path, files: ExitStack) -> tuple[Family, dict[str, Part
         raise BadModelFile(f"{folder.name} is a folder without {INDEX}; name a checkpoint file or a diffusers folder")
     family = complete(folder_family(folder))
     parts = {
-        "unet": Part(_open_weights(folder / "unet", files), "UNet", "", _same_places),
-        "vae": vae_part(_open_weights(folder / "vae", files), ""),
+        "unet": Part(open_part(folder / "unet", files), "UNet", "", _same_places),
+        "vae": vae_part(open_part(folder / "vae", files), ""),
     }
     for layout in family.text_encoders:
-        file = _open_weights(folder / layout.component, files)
+        file = open_part(folder / layout.component, files)
         level = "text_model." if f"text_model.{TOKEN_WEIGHT}" in file.shapes else ""
         places = partial(_text_places, naming="clip", level=level)
         parts[layout.component] = Part(file, layout.component.replace("_", " "), "", places)
@@ -62,7 +62,7 @@ def image_tower_part(folder: Path, files: ExitStack) -> tuple[Part, dict[str, An
     said = config.get("vision_config", config)
     if not isinstance(said, dict):
         raise BadModelFile(f"{folder / 'config.json'} is not a configuration of CLIP")
-    return Part(_open_weights(folder, files), "image tower", "", _same_places), said
+    return Part(open_weights(folder, files), "image tower", "", _same_places), said
 
 
 def _text_places(keys: Iterable[str], config: Mapping[str, Any], *, naming: str, level: str = "") -> dict[str, Place]:
@@ -86,5 +86,15 @@ def _same_places(keys: Iterable[str], config: Mapping[str, Any]) -> dict[str, Pl
     return {key: Place(key) for key in keys}
 
 
-def _open_weights(folder: Path, files: ExitStack) -> ModelFile:
-    return files.enter_context(open_tensors(weight_file(folder)))
+def open_part(folder: Path, files: ExitStack) -> ModelFile:
+    """The weights of one part of a model, none where there are none: it may come from elsewhere."""
+    try:
+        return open_weights(folder, files)
+    except MissingModel:
+        return FilesInPieces((), folder.name)
+
+
+def open_weights(folder: Path, files: ExitStack) -> ModelFile:
+    """The weights in a folder, in one file or in pieces. Raises MissingModel where there are none."""
+    opened = [files.enter_context(open_tensors(path)) for path in weight_files(folder)]
+    return opened[0] if len(opened) == 1 else FilesInPieces(opened, folder.name)

@@ -196,15 +196,17 @@ def _metadata(recipe: MergeRecipe, ingredients: Ingredients, name: str, is_inpai
         for source in reversed(ingredients.models):
             metadata |= {key: value for key, value in source.file.metadata.items() if key not in OUTDATED}
     family = ingredients.family
-    metadata["modelspec.prediction_type"] = "v" if family.prediction_type == "v_prediction" else "epsilon"
+    if not family.is_guess:
+        metadata["modelspec.prediction_type"] = "v" if family.prediction_type == "v_prediction" else "epsilon"
     if not recipe.add_recipe:
         return metadata
+    size = {} if family.is_guess else {"modelspec.resolution": f"{family.native_size}x{family.native_size}"}
     return metadata | {
         **_told_recipe(recipe, ingredients, is_inpainting),
+        **size,
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.title": name,
         "modelspec.merged_from": ", ".join(file.stem for file in ingredients.listed),
-        "modelspec.resolution": f"{family.native_size}x{family.native_size}",
     }
 
 

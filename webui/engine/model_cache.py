@@ -44,13 +44,21 @@ class ModelCache:
 
         max_aside: bytes of models that have left a card and are kept in main memory, from where they come back without their files.
         """
-        if max_bytes < 1:
-            raise BadRequest(f"a cache of {max_bytes} bytes holds no model; give it as many as two checkpoints have")
-        self._max_bytes, self._place, self._tell = max_bytes, place, tell
+        self._place, self._tell = place, tell
         self._models: OrderedDict[Place, DiffusionModel] = OrderedDict()
         self._aside: OrderedDict[Place, DiffusionModel] = OrderedDict()  # those that have left the card
-        self._max_aside = max_aside
         self._fingerprints: dict[Place, str] = {}
+        self._max_bytes = self._max_aside = 0
+        self.resize(max_bytes, max_aside)
+
+    def resize(self, max_bytes: int, max_aside: int = 0) -> None:
+        """Hold as much as that from now on; what is too much goes at once, but for the newest model."""
+        if max_bytes < 1:
+            raise BadRequest(f"a cache of {max_bytes} bytes holds no model; give it as many as two checkpoints have")
+        if (max_bytes, max_aside) != (self._max_bytes, self._max_aside):
+            self._max_bytes, self._max_aside = max_bytes, max_aside
+            self._shrink()
+            self._shrink_aside()
 
     def load(
         self,
@@ -135,6 +143,9 @@ class ModelCache:
             part.to(CPU)
             _pin_for(model.device, part)
         self._aside[place] = model
+        self._shrink_aside()
+
+    def _shrink_aside(self) -> None:
         while self._aside and bytes_of(self._aside.values()) > self._max_aside:
             dropped, _ = self._aside.popitem(last=False)
             del self._fingerprints[dropped]

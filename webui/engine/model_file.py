@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -137,6 +137,20 @@ class TensorsInMemory:
         wanted = _wanted_rows(self.shapes[key], third, rows)
         tensor = self._tensors[key] if wanted is None else self._tensors[key][wanted]
         return tensor.to(device, dtype if dtype and tensor.is_floating_point() else tensor.dtype, copy=True)
+
+
+class FilesInPieces:
+    """A ModelFile of several open ones, which hold different tensors; of none, an empty one."""
+
+    def __init__(self, pieces: Sequence[ModelFile], name: str) -> None:
+        self.name, self.metadata = name, {key: text for piece in pieces for key, text in piece.metadata.items()}
+        self.shapes = {key: shape for piece in pieces for key, shape in piece.shapes.items()}
+        self._owners = {key: piece for piece in pieces for key in piece.shapes}
+
+    def read(
+        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+    ) -> Tensor:
+        return self._owners[key].read(key, dtype, third, device, rows)
 
 
 @contextmanager

@@ -6,27 +6,35 @@ from typing import Any
 
 from webui.core.errors import BadRequest
 from webui.core.preferences import PREFERENCES
-from webui.service.database import Database
+from webui.service.database import Database, DatabaseReader
 
 KNOWN = {preference.name: preference for preference in PREFERENCES}
 
 
-class PreferenceStore:
-    """Reads and writes the rows."""
+class PreferenceReader:
+    """Reads the rows, also those of another process."""
 
-    def __init__(self, database: Database):
-        self._database = database
+    def __init__(self, database: Database | DatabaseReader):
+        self._readable = database
 
     def all(self) -> dict[str, Any]:
-        """Every preference; its default where nothing, or nothing usable, is stored."""
+        """Every preference; its default where nothing, or nothing usable, is stored. Raises StorageError."""
         values: dict[str, Any] = {preference.name: preference.default for preference in PREFERENCES}
-        for row in self._database.read("SELECT name, value FROM preferences"):
+        for row in self._readable.read("SELECT name, value FROM preferences"):
             if row["name"] in KNOWN:
                 try:
                     values[row["name"]] = KNOWN[row["name"]].check(json.loads(row["value"]))
                 except (ValueError, BadRequest):
                     continue  # of another version, or damaged: the default holds
         return values
+
+
+class PreferenceStore(PreferenceReader):
+    """Reads and writes the rows."""
+
+    def __init__(self, database: Database):
+        super().__init__(database)
+        self._database = database
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Store all values, or none if one is wrong. Raises BadRequest."""
