@@ -192,11 +192,16 @@ class Range:
 
     @property
     def t_high(self) -> float:
-        return self.schedule.t(torch.tensor(self.high))
+        return self._t(self.high)
 
     @property
     def t_low(self) -> float:
-        return self.schedule.t(torch.tensor(self.low))
+        return self._t(self.low)
+
+    def _t(self, sigma: float) -> float:
+        """Consistency models are asked at trained timesteps only, so their ends are."""
+        level = torch.tensor(sigma)
+        return self.schedule.t(level) if self.schedule.stride == 1 else float(self.schedule.nearest_t(level))
 
 
 def uniform(over: Range, steps: int) -> Tensor:
