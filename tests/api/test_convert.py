@@ -547,6 +547,22 @@ def test_the_answer_tells_the_refiner(http: TestClient) -> None:
 # options of img2img
 
 
+@pytest.mark.parametrize(
+    ("overrides", "text", "expected"),
+    [
+        ({"token_merging_ratio_img2img": 0.3}, "", 0.3),
+        ({"token_merging_ratio_img2img": 0.3, "token_merging_ratio": 0.5}, "", 0.5),
+        ({"token_merging_ratio": 0.5}, "", 0.5),
+        ({}, "x\nSteps: 5, Seed: 1, Size: 64x64, Token merging ratio: 0.2", 0.2),
+    ],
+)
+def test_img2img_has_a_ratio_of_token_merging_of_its_own(convert: Any, overrides: Any, text: str, expected: float) -> None:
+    body = Img2Img(init_images=[png()], override_settings=overrides, infotext=text or None)
+    assert convert(body).guidance.token_merging == expected
+    txt2img = convert(Txt2Img(override_settings={"token_merging_ratio_img2img": 0.3}))
+    assert txt2img.guidance is None or not txt2img.guidance.token_merging
+
+
 def test_options_of_img2img_reach_the_request(convert: Any) -> None:
     overrides = {"img2img_extra_noise": 0.2, "img2img_color_correction": True, "img2img_fix_steps": 1, "inpainting_mask_weight": 0.5}
     init = convert(Img2Img(init_images=[png()], override_settings={"initial_noise_multiplier": 0.7, **overrides})).init

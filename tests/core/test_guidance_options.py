@@ -16,6 +16,9 @@ OPTIONS = GuidanceOptions(
     pad_conds=True,
     pad_conds_v0=True,
     old_timelines=True,
+    token_merging=0.5,
+    token_merging_hr=0.25,
+    noise_schedule="Zero Terminal SNR",
 )
 ITEMS = {
     "Emphasis": "No norm",
@@ -27,6 +30,9 @@ ITEMS = {
     "Pad conds": "True",
     "Pad conds v0": "True",
     "Old prompt editing timelines": "True",
+    "Token merging ratio": "0.5",
+    "Token merging ratio hr": "0.25",
+    "Noise Schedule": "Zero Terminal SNR",
 }
 
 

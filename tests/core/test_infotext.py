@@ -271,15 +271,29 @@ def test_the_init_image_stands_before_the_noise_source_as_with_everybody():
     assert keys[keys.index("Init image hash") + 1] == "RNG"
 
 
+def test_token_merging_stands_where_the_field_has_it_and_the_noise_schedule_among_the_options():
+    options = GuidanceOptions(token_merging=0.5, token_merging_hr=0.3, noise_schedule="Zero Terminal SNR")
+    request = GenerationRequest(seed=1, clip_skip=2, rng="NV", guidance=options)
+    params = read(write(request)).params
+    keys = list(params)
+    assert keys[keys.index("Clip skip") : keys.index("RNG")] == ["Clip skip", "Token merging ratio", "Token merging ratio hr"]
+    assert (params["Token merging ratio"], params["Noise Schedule"]) == ("0.5", "Zero Terminal SNR")
+    assert to_request(read(write(request)), GenerationRequest())[0].guidance == options
+
+
 def test_an_interrupted_picture_has_no_problems():
     facts = Facts(extra={"Lora hashes": "a: 0123", "TI hashes": "b: 4567", "Interrupted": "True"})
     assert to_request(read(write(GenerationRequest(seed=1), facts)), GenerationRequest())[1] == []
 
 
 def test_without_notes_only_what_changes_pictures_is_a_problem():
-    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires refiner: x, Token merging ratio: 0.5, Noise Schedule: y"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Civitai resources: [], Hires refiner: x, VAE Encoder: TAESD, Downcast alphas_cumprod: True"
     _, problems = to_request(read(text), GenerationRequest(), notes=False)
-    assert [problem.split(":")[0] for problem in problems] == ["Hires refiner x is not used", "Token merging ratio", "Noise Schedule"]
+    assert [problem.split(":")[0] for problem in problems] == [
+        "Hires refiner x is not used",
+        "VAE Encoder",
+        "Downcast alphas_cumprod",
+    ]
     assert len(to_request(read(text), GenerationRequest())[1]) == 4
 
 

@@ -121,13 +121,13 @@ def test_rescale_equals_diffusers(rescale):
     torch.testing.assert_close(ours, rescale_noise_cfg(raw, answers[0], rescale))
 
 
-def test_where_the_negative_prompt_is_left_out_the_first_parts_answer_takes_its_place():
+def test_where_the_negative_prompt_is_left_out_the_first_parts_answer_takes_its_place_at_scale_1():
     network = Network()
     asked = []
     guidance = Guidance(7.0, alone=lambda call, t: asked.append((call, t)) or call == 1)
     predict = guided(network, [COND, part(4, weight=0.5)], UNCOND, guidance, 2)
     torch.testing.assert_close(predict(X, 9.0, 0), X + 1 + 7 * (2 + 0.5 * 3))
-    torch.testing.assert_close(predict(X, 8.0, 1), X + 3 + 7 * 0.5)
+    torch.testing.assert_close(predict(X, 8.0, 1), X + 3 + 0.5)
     assert [len(context.states) for context in network.contexts] == [6, 4]
     assert asked == [(0, 9.0), (1, 8.0)]
 

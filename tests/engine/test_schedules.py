@@ -10,7 +10,7 @@ from webui.core.choices import SCHEDULE_TYPES
 from webui.core.errors import BadRequest
 from webui.core.sampler_options import SamplerOptions
 from webui.engine.model import alphas_cumprod
-from webui.engine.schedules import LEAST_SIGNAL, NoiseSchedule, make_plan, sigma_schedule
+from webui.engine.schedules import LEAST_SIGNAL, NoiseSchedule, Range, ddim_levels, make_plan, sigma_schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' schedulers with numpy 2
 SCHEDULE = NoiseSchedule.from_alphas(alphas_cumprod())
@@ -183,6 +183,23 @@ def test_samplers_with_levels_of_their_own_go_from_end_to_end_without_0(name):
     plan = make_plan(SCHEDULE, name, "Karras", 8)
     assert (plan.steps, float(plan.sigmas[0])) == (8, pytest.approx(SCHEDULE.sigma_max))
     assert float(plan.sigmas[-1]) == pytest.approx(SCHEDULE.sigma_min)
+
+
+@pytest.mark.parametrize("name", ["DPM fast", "DPM adaptive"])
+def test_samplers_with_levels_of_their_own_begin_at_the_models_top_with_noise_of_the_schedules(name):
+    """As in the field: the schedule type says how strong the first noise is, the checkpoint where the run begins."""
+    plan = make_plan(SCHEDULE, name, "DDIM", 8)
+    top = float(ddim_levels(Range.of(SCHEDULE, "DDIM", SamplerOptions()), 8)[0])
+    assert top < 0.9 * SCHEDULE.sigma_max
+    assert (float(plan.sigmas[0]), float(plan.sigmas[-1]), plan.steps) == (SCHEDULE.sigma_max, SCHEDULE.sigma_min, 8)
+    assert float(plan.start(torch.ones(1), None)) == pytest.approx(top)
+
+
+@pytest.mark.parametrize("name", ["DDIM", "PLMS", "DDIM CFG++", "UniPC"])
+def test_timestep_samplers_lay_one_step_more_where_the_last_but_one_is_to_be_left_out(name):
+    """As in the field, which then leaves none out."""
+    more = make_plan(SCHEDULE, name, "Automatic", 9, None, SamplerOptions(discard_penultimate_sigma=True))
+    assert torch.equal(more.sigmas, make_plan(SCHEDULE, name, "Automatic", 10).sigmas)
 
 
 def test_samplers_with_levels_of_their_own_repaint_from_the_tails_first_level_to_its_last_but_0():

@@ -138,10 +138,6 @@ IDLE: dict[str, Any] = {
 }
 
 FIXED: dict[str, Any] = {
-    "token_merging_ratio": 0.0,
-    "token_merging_ratio_img2img": 0.0,
-    "token_merging_ratio_hr": 0.0,
-    "sd_noise_schedule": "Default",
     "sdxl_crop_top": 0,
     "sdxl_crop_left": 0,
     "sdxl_refiner_low_aesthetic_score": 2.5,

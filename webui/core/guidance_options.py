@@ -1,17 +1,20 @@
-"""The fine settings of prompts and guidance: one table for limits, infotext, API names and preferences."""
+"""The fine settings of prompts, guidance and the network: one table for limits, infotext, API names and preferences."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from webui.core.errors import BadRequest
 from webui.core.key_values import Values
 from webui.core.prompt import EMPHASIS
 
+NOISE_SCHEDULES = ("Default", "Zero Terminal SNR")
+SLOTTED = ("Token merging ratio", "Token merging ratio hr")  # what A1111 writes among the settings, before all options
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceOptions:
-    """How prompts are weighted, and when and how strongly the negative one pushes."""
+    """How prompts are weighted, when and how strongly the negative one pushes, and in what the network differs from its checkpoint's."""
 
     emphasis: str = "Original"
     rescale: float = 0.0
@@ -22,6 +25,13 @@ class GuidanceOptions:
     pad_conds: bool = False
     pad_conds_v0: bool = False
     old_timelines: bool = False
+    token_merging: float = 0.0
+    token_merging_hr: float = 0.0
+    noise_schedule: str = NOISE_SCHEDULES[0]
+
+    def for_second_pass(self) -> "GuidanceOptions":
+        """As hires fix's second pass goes by them."""
+        return replace(self, token_merging=self.token_merging_hr or self.token_merging)
 
     def validate(self) -> None:
         """Raise BadRequest, naming the value, the limit and the way out."""
@@ -90,6 +100,27 @@ GUIDANCE: tuple[GuidanceOption, ...] = (
         "Old prompt editing timelines",
         "use_old_scheduling",
         "[a:b:n] as before hires passes counted on: n below 1 is a share of the steps, in both passes alike.",
+    ),
+    GuidanceOption(
+        "token_merging",
+        "Token merging ratio",
+        "token_merging_ratio",
+        "Part of the pixels that self-attention merges with others like them: faster, another picture.",
+        0.9,
+    ),
+    GuidanceOption(
+        "token_merging_hr",
+        "Token merging ratio hr",
+        "token_merging_ratio_hr",
+        "The same in the second pass of hires fix; 0: as in the first.",
+        0.9,
+    ),
+    GuidanceOption(
+        "noise_schedule",
+        "Noise Schedule",
+        "sd_noise_schedule",
+        "Zero Terminal SNR begins with pure noise, as checkpoints want that were trained so; those that say so have it anyway.",
+        choices=NOISE_SCHEDULES,
     ),
 )
 

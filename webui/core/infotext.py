@@ -18,7 +18,7 @@ from webui.core.aesthetic import aesthetic_items, read_aesthetic
 from webui.core.choices import TILINGS, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
-from webui.core.guidance_options import guidance_items, read_guidance
+from webui.core.guidance_options import SLOTTED, guidance_items, read_guidance
 from webui.core.hires import hires_items, read_hires
 from webui.core.infotext_init import init_items, read_init
 from webui.core.key_values import Values, is_digits, items, joined, short
@@ -77,7 +77,7 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
         *larger,
         *(refiner_items(request.refiner) if request.refiner else ()),
         *options,
-        *guidance_items(request.guidance),
+        *((key, value) for key, value in guidance_items(request.guidance) if key not in SLOTTED),
         *drawn,
         *_templates(request),
         *facts.extra.items(),
@@ -142,6 +142,7 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Batch size", str(request.batch_size)
     if request.batch_count != 1:
         yield "Batch count", str(request.batch_count)
+    yield from ((key, value) for key, value in guidance_items(request.guidance) if key in SLOTTED)
     if request.init is not None:
         yield "Init image hash", request.init.image  # the sha256 under which the input store has it
     yield "RNG", request.rng
@@ -300,8 +301,8 @@ SILENT = (
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
-    *("Image CFG scale", "Face restoration", "Token merging ratio", "First pass size"),
-    *("Downcast alphas_cumprod", "Noise Schedule", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
+    *("Image CFG scale", "Face restoration", "First pass size"),
+    *("Downcast alphas_cumprod", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
     "ControlNet",
 )
 OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing

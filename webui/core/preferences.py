@@ -8,6 +8,8 @@ from webui.core.errors import BadRequest
 from webui.core.guidance_options import GUIDANCE, GuidanceOption
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option
 
+IMG2IMG_MERGING = "token_merging_ratio_img2img"
+
 
 @dataclass(frozen=True)
 class Preference:
@@ -92,6 +94,7 @@ PREFERENCES: tuple[Preference, ...] = (
     Preference("img2img_color_correction", False, "Give results the old picture's colours, for the same."),
     Preference("img2img_fix_steps", False, "As many steps as asked for whatever the denoising strength, for the same."),
     Preference("inpainting_mask_weight", 1.0, "How strongly inpainting checkpoints' view is masked, for the same.", minimum=0, maximum=1),
+    Preference(IMG2IMG_MERGING, 0.0, "Token merging ratio of img2img requests of the API; 0: that of all.", minimum=0, maximum=0.9),
     Preference("jpeg_quality", 80, "Quality of JPEG and WebP pictures.", minimum=1, maximum=100),
     Preference(
         "trash_days", 30, "Days of use that pictures stay in the gallery's trash; 0: until it is emptied by hand.", minimum=0, maximum=3650
@@ -129,6 +132,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "img2img_color_correction",
         "img2img_fix_steps",
         "inpainting_mask_weight",
+        IMG2IMG_MERGING,
     ),
     "Live previews": ("live_previews_enable", "show_progress_every_n_steps"),
 }

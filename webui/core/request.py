@@ -205,6 +205,7 @@ class GenerationRequest:
             sampler=told.sampler or self.sampler,
             schedule_type=told.schedule_type or self.schedule_type,
             cfg_scale=told.cfg_scale or self.cfg_scale,
+            guidance=self.guidance and self.guidance.for_second_pass(),
         )
 
     def passes(self) -> "tuple[GenerationRequest, ...]":

@@ -59,13 +59,15 @@ class Guidance:
     """How an answer is put together.
 
     scale: CFG scale. rescale: 0 .. 1, how far the answer's spread is brought back to that of the prompt's (arXiv:2305.08891, 3.4).
-    alone: when the negative prompt is left out; what the prompt's first part answers then stands in its place. padding: the empty prompt,
-    by which the shorter of both prompts is made longer. last_token: the negative prompt is, by its last token, or it is cut off.
+    alone: when the negative prompt is left out; what the prompt's first part answers then stands in its place. alone_scale: the CFG scale
+    of these calls. padding: the empty prompt, by which the shorter of both prompts is made longer. last_token: the negative prompt is, by
+    its last token, or it is cut off.
     """
 
     scale: float
     rescale: float = 0.0
     alone: Rule = never
+    alone_scale: float = 1.0
     padding: Conditioning | None = None
     last_token: bool = False
 
@@ -95,7 +97,8 @@ def guided(
         asked = contexts(alone, uncond.at(call), *(cond.at(call) for cond in conds))
         answers = [answer for context in asked for answer in _ask(network, x, t, context)]
         without = answers[0 if alone else -1]
-        result = _combined(answers[: len(conds)], without, [cond.weight for cond in conds], guidance)
+        scale = guidance.alone_scale if alone else guidance.scale
+        result = _combined(answers[: len(conds)], without, [cond.weight for cond in conds], scale, guidance.rescale)
         return torch.stack([result, without]) if unguided_too else result
 
     return predict
@@ -107,17 +110,17 @@ def _ask(network: Network, x: Tensor, t: float, context: Context) -> Sequence[Te
     return network(torch.cat([x] * prompts) if prompts > 1 else x, t, context).chunk(prompts)
 
 
-def _combined(parts: Sequence[Tensor], without: Tensor, weights: Sequence[float], guidance: Guidance) -> Tensor:
+def _combined(parts: Sequence[Tensor], without: Tensor, weights: Sequence[float], scale: float, rescale: float) -> Tensor:
     result = without
     for part, weight in zip(parts, weights, strict=True):
-        result = torch.add(result, part - without, alpha=weight * guidance.scale)
-    if not guidance.rescale:
+        result = torch.add(result, part - without, alpha=weight * scale)
+    if not rescale:
         return result
     prompt = without
     for part, weight in zip(parts, weights, strict=True):
         prompt = torch.add(prompt, part - without, alpha=weight)
     spread = prompt.std(dim=(1, 2, 3), keepdim=True) / result.std(dim=(1, 2, 3), keepdim=True)
-    return torch.lerp(result, result * spread, guidance.rescale)
+    return torch.lerp(result, result * spread, rescale)
 
 
 def _of_one_length(parts: Sequence[Conditioning]) -> list[Conditioning]:

@@ -11,13 +11,13 @@ from webui.core import infotext
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import find_sampler
 from webui.core.event import Event, Notice
-from webui.core.guidance_options import GuidanceOptions
+from webui.core.guidance_options import NOISE_SCHEDULES, GuidanceOptions
 from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest
 from webui.core.sampler_options import SamplerOptions
 from webui.engine.conditioning import Encoder, Scheduled
 from webui.engine.guidance import Guidance, always, left_out
-from webui.engine.model import DiffusionModel
+from webui.engine.model import DiffusionModel, with_zero_terminal_snr
 from webui.engine.networks import Networks
 from webui.engine.patient_unet import PatientUnet
 from webui.engine.rng import NewGenerator, noise_source
@@ -56,7 +56,10 @@ class Job:
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
-        return NoiseSchedule.from_alphas(self.model.alphas_cumprod, self.model.family.is_sdxl)
+        alphas, options = self.model.alphas_cumprod, self.request.guidance or GuidanceOptions()
+        if options.noise_schedule == NOISE_SCHEDULES[1]:
+            alphas = with_zero_terminal_snr(alphas)
+        return NoiseSchedule.from_alphas(alphas, self.model.family.is_sdxl)
 
     @cached_property
     def plan(self) -> Plan:
@@ -94,7 +97,7 @@ class Job:
         no_push = no_push and options.skip_uncond and not SAMPLERS[self.sampler].cfgpp  # these need the answer without the prompt
         alone = always if no_push else left_out(options, self.run_calls, low)
         padding = self.encoder.empty() if options.pad_conds else None
-        return Guidance(scale, options.rescale, alone, padding, options.pad_conds_v0)
+        return Guidance(scale, options.rescale, alone, scale if no_push else 1.0, padding, options.pad_conds_v0)
 
     @property
     def run_calls(self) -> int:

@@ -91,7 +91,7 @@ class Plan:
     strong_start: begin from noise of the variance that noised latents have, sigma^2 + 1, not sigma^2 (Stability's generative-models).
 
     sigmas: (steps + 1,), falling, float32 on the CPU.
-    noised_to: the sigma up to which init latents are noised.
+    noised_to: the sigma up to which init latents are noised; that of the first noise, where there is nothing but noise.
     span: smallest (not zero) and largest sigma of the whole schedule.
     """
 
@@ -111,7 +111,8 @@ class Plan:
             return init  # so weak a denoising strength that no call is left: the picture stays
         begin = float(self.sigmas[0])
         if init is None:
-            return noise * (math.hypot(1, begin) if self.unit_variance or self.strong_start else begin)
+            start = begin if self.unit_variance else self.noised_to
+            return noise * (math.hypot(1, start) if self.unit_variance or self.strong_start else start)
         x = init + noise * self.noised_to
         return x * (math.hypot(1, begin) / math.hypot(1, self.noised_to)) if self.unit_variance else x
 
@@ -143,14 +144,15 @@ def make_plan(
     if sampler == "TCD":
         return _tcd_plan(schedule, steps, tail)
     if choice.kind == "timestep":
-        return _timestep_plan(schedule, sampler, steps, tail, options.unipc_skip_type)
+        return _timestep_plan(schedule, sampler, steps + options.discard_penultimate_sigma, tail, options.unipc_skip_type)
     sigmas = sigma_schedule(schedule.for_lcm() if choice.kind == "lcm" else schedule, choice, schedule_type, steps, options)
     span = (float(sigmas[sigmas > 0].min()), float(sigmas[0]))
     if tail is not None:
         sigmas = sigmas[steps - tail - 1 :]
+    noised_to = float(sigmas[0])
     if choice.kind == "own":
-        sigmas = _own_levels(schedule, sigmas, whole=tail is None)
-    return Plan(sigmas, float(sigmas[0]), span, strong_start=options.sgm_noise_multiplier)
+        sigmas = _even_levels(schedule.sigma_max, schedule.sigma_min, steps) if tail is None else _own_tail(schedule, sigmas)
+    return Plan(sigmas, noised_to, span, strong_start=options.sgm_noise_multiplier)
 
 
 def sigma_schedule(
@@ -190,11 +192,16 @@ class Range:
 
     @property
     def t_high(self) -> float:
-        return self.schedule.t(torch.tensor(self.high))
+        return self._t(self.high)
 
     @property
     def t_low(self) -> float:
-        return self.schedule.t(torch.tensor(self.low))
+        return self._t(self.low)
+
+    def _t(self, sigma: float) -> float:
+        """Consistency models are asked at trained timesteps only, so their ends are."""
+        level = torch.tensor(sigma)
+        return self.schedule.t(level) if self.schedule.stride == 1 else float(self.schedule.nearest_t(level))
 
 
 def uniform(over: Range, steps: int) -> Tensor:
@@ -287,16 +294,21 @@ SCHEDULES: dict[str, Callable[[Range, int], Tensor]] = {
 }
 
 
-def _own_levels(schedule: NoiseSchedule, sigmas: Tensor, whole: bool) -> Tensor:
-    """Levels, even in log sigma, for samplers that know the ends only, and whose end is not 0: as many as `sigmas`.
+def _own_tail(schedule: NoiseSchedule, sigmas: Tensor) -> Tensor:
+    """As many levels, for samplers that know the ends only, and whose end is not 0: it is the last of `sigmas` that is not.
 
-    whole: from noise alone, down to the model's lowest level; else to the last of `sigmas` that is not 0.
+    Where that is the only one there is a step to half of it all the same.
     """
     high = float(sigmas[0])
-    low = schedule.sigma_min if whole or len(sigmas) < 3 else float(sigmas[-2])
-    if low > 0.999 * high:
-        low = high / 2  # a tail of the lowest level alone: there is a step all the same
-    return torch.linspace(math.log(high), math.log(low), len(sigmas)).exp()
+    low = schedule.sigma_min if len(sigmas) < 3 else float(sigmas[-2])
+    return _even_levels(high, low if low <= 0.999 * high else high / 2, len(sigmas) - 1)
+
+
+def _even_levels(high: float, low: float, steps: int) -> Tensor:
+    """(steps + 1,) levels, even in log sigma, from the very `high` to the very `low`: a sampler with a tolerance tells the last digits."""
+    levels = torch.linspace(math.log(high), math.log(low), steps + 1).exp()
+    levels[0], levels[-1] = high, low
+    return levels
 
 
 def _tcd_plan(schedule: NoiseSchedule, steps: int, tail: int | None) -> Plan:

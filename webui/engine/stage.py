@@ -10,6 +10,7 @@ from webui.core.request import GenerationRequest
 from webui.engine.model import DiffusionModel
 from webui.engine.networks import Networks, applied, fitting
 from webui.engine.patches.seamless import seamless
+from webui.engine.patches.token_merging import merged_tokens
 
 Load = Callable[[GenerationRequest], DiffusionModel]
 Follow = Callable[[Callable[[], DiffusionModel], str], Generator[Event, None, DiffusionModel]]
@@ -38,12 +39,14 @@ class Stage:
         only_fitting: LoRAs for another family are left out, where else they are refused.
         """
         tags = [use.tag for use in extract_networks(request.prompt)[1]]
-        wanted = (request.checkpoint, request.prediction_type, request.vae, tags)  # tiling is the same in all passes
+        merging = request.guidance.token_merging if request.guidance else 0.0
+        wanted = (request.checkpoint, request.prediction_type, request.vae, tags, merging)  # tiling is the same in all passes
         if self.model is None or self._wanted != wanted:
             self.close()
             self.model = yield from self._follow(partial(self._load, request), f"loading {request.checkpoint or 'the checkpoint'}")
             for part in (self.model.unet, self.model.vae):
                 self._exits.enter_context(seamless(part, **AXES[request.tiling]))
+            self._exits.enter_context(merged_tokens(self.model.unet, merging))
             networks = fitting(networks, self.model) if only_fitting else networks
             notices = self._exits.enter_context(applied(networks, self.model))
             yield from (Notice(text) for text in notices if text not in self._told)

@@ -14,7 +14,7 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.choices import MASKED_CONTENT, OUTPAINT_WAYS, PIXEL_UPSCALERS, RESIZE_MODES, SAMPLERS, SCHEDULE_TYPES, TILINGS, UPSCALERS
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
-from webui.core.guidance_options import GuidanceOptions
+from webui.core.guidance_options import NOISE_SCHEDULES, GuidanceOptions
 from webui.core.hires import SAME_CHECKPOINT, HiresFix
 from webui.core.prompt import EMPHASIS
 from webui.core.refiner import HIRES_PASSES, Refiner
@@ -222,6 +222,9 @@ FIELDS: dict[str, Field] = {
         _switch("guidance.pad_conds_v0", "pad_cond_uncond_v0", "Pad as old versions did"),
         _switch("guidance.old_timelines", "use_old_scheduling", "[a:b:n] as old versions did"),
         _switch("guidance.skip_uncond", "skip_uncond", "At CFG scale 1: no negative prompt, twice as fast"),
+        _slider("guidance.token_merging", "token_merging_ratio", "Token merging: part of the pixels", 0.0, 0, 0.9, 0.05),
+        _slider("guidance.token_merging_hr", "token_merging_ratio_hr", "Token merging of the second pass (0: the same)", 0.0, 0, 0.9, 0.05),
+        _choice("guidance.noise_schedule", "sd_noise_schedule", "Noise schedule", NOISE_SCHEDULES[0], list(NOISE_SCHEDULES)),
         _seed("seed", "seed", "Seed"),
         _seed("variation_seed", "subseed", "Variation seed"),
         _slider("variation_strength", "subseed_strength", "Variation strength", 0.0, 0, 1, 0.01),

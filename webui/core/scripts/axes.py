@@ -221,6 +221,8 @@ AXES: dict[str, Axis] = {
         _field("Aesthetic steps", "aesthetic.steps", values.wholes),
         _field("Aesthetic LR", "aesthetic.learning_rate", values.decimals),
         _field("Aesthetic slerp angle", "aesthetic.slerp_angle", values.decimals),
+        _field("Token merging ratio", "guidance.token_merging", values.decimals),
+        _field("Token merging ratio high-res", "guidance.token_merging_hr", values.decimals, tab="txt2img"),
     )
 }
 # A1111's axes in the order by which its API counts them, whether or not they exist here; "": in both tabs.
