@@ -29,6 +29,7 @@ from webui.core.extras import ExtrasRequest
 from webui.core.image_metadata import RECIPE
 from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
+from webui.service.fidelity import report
 from webui.service.job import Job
 from webui.service.service import Service
 from webui.service.status import Status
@@ -159,7 +160,7 @@ def told_by(service: Service, data: bytes) -> dict[str, Any]:
         "text": found.text,
         "items": found.items,
         "source": found.source,
-        "notes": [(note.kind, note.name, note.sentence) for note in found.notes],
+        "notes": [(note.kind, note.name, note.sentence) for note in report(found, service.catalog, service.models)],
         "recipe": RECIPE in found.items and read_recipe(found.items[RECIPE]) is not None,
         "fields": _fields(found.text),
         "width": image.width,
