@@ -12,7 +12,8 @@ def named(text: str, files: dict[str, str] | None = None) -> list[tuple[str, str
 def test_every_kind_of_model_is_found_with_its_hash() -> None:
     text = (
         f"a <lora:ink:1> fox <hypernet:anime:0.5>\nNegative prompt: blurry\n{SETTINGS}, Model hash: 0123456789, Model: base, "
-        'VAE hash: abcdef0123, VAE: soft.pt, Denoising strength: 0.4, Hires upscale: 2, Hires checkpoint: "large [9876543210]", Hires upscaler: 4x-Sharp, '
+        'VAE hash: abcdef0123, VAE: soft.pt, Denoising strength: 0.4, Hires upscale: 2, Hires checkpoint: "large [9876543210]", '
+        "Hires upscaler: 4x-Sharp, "
         'Lora hashes: "ink: 0123456789ab, unsaid: ba9876543210", TI hashes: "bad: ffffffffffff, bad: ffffffffffff"'
     )
     assert named(text) == [

@@ -291,7 +291,7 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
             if field in fields:
                 chosen = start[tab].get(field, without)
                 start[tab][field] = gr.Dropdown(choices=[(without, without), *checkpoints], value=chosen if chosen in names else without)
-        start[f"{tab}_script"] = scripts.still_good(tab, kept.get(f"{tab}_script"))
+        start[f"{tab}_script"] = scripts.start_values(tab, kept.get(f"{tab}_script"), upscaler_choices(service))
         if "aesthetic.embedding" in fields:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
             start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)
