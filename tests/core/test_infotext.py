@@ -209,7 +209,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(REQUESTS)
 def test_what_is_written_is_read_back_whole(request):
     back, problems = to_request(read(write(request)), GenerationRequest())
@@ -224,7 +224,7 @@ def test_a_text_of_easel_replaces_every_field_of_the_base(request, base):
     assert back == request
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(TEXTS, TEXTS)
 @example("", '"quoted"')
 @example("", "[1, 2]")
@@ -420,7 +420,7 @@ def test_a_checkpoint_known_by_its_hash_alone_is_asked_for_by_hash():
     assert (request.checkpoint, request.checkpoint_hash) == ("6ce0161689", "6ce0161689")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(st.one_of(st.text(max_size=200), TEXTS, st.lists(st.sampled_from([*TRICKS, *' ,:"[]{}\\x0']), max_size=30).map("".join)))
 def test_no_text_makes_the_reader_fail(text):
     told = read(text)

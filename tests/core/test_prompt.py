@@ -51,7 +51,7 @@ def test_pieces_and_weights(text, pieces):
     assert [weight for _, weight in found] == pytest.approx([weight for _, weight in pieces])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(st.text(max_size=100))
 def test_escaped_text_comes_back_whole(text):
     text = text.replace("BREAK", "")
@@ -59,7 +59,7 @@ def test_escaped_text_comes_back_whole(text):
     assert parse_attention(escaped) == [(text, 1.0)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(st.text(st.sampled_from("ab ():[]\\1.2-,") | st.characters(), max_size=60))
 def test_neighbours_differ_in_weight_and_nothing_fails(text):
     pieces = parse_attention(text)

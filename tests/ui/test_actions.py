@@ -207,7 +207,7 @@ def test_loras_that_are_missing_or_other_files_are_told(service: Service) -> Non
     service.models.start()
     until(lambda: service.models.search("lora").cards)
     service.catalog.lora_hash(service.catalog.find_lora("ink"))
-    assert problems(f"gone: {here}") == ["the LoRA gone is not here under this name; write <lora:ink:1>, which is the picture's"]
+    assert problems(f"gone: {here}") == ["LoRA gone is not here under this name; write <lora:ink:1>, which is the picture's"]
 
 
 def test_fill_finds_the_checkpoint_of_hires_fix_or_says_that_it_is_missing(service: Service) -> None:

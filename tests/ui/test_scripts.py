@@ -7,7 +7,7 @@ from webui.core.infotext import read
 from webui.core.scripts.request import ScriptRequest
 from webui.service.service import Service
 from webui.ui import actions
-from webui.ui.scripts import chosen_script, filled, still_good
+from webui.ui.scripts import chosen_script, filled, start_values, still_good
 
 XYZ = "X/Y/Z plot"
 
@@ -92,3 +92,22 @@ def test_a_sheets_infotext_brings_no_complaints(service: Service) -> None:
     text = "a fox\nSteps: 5, Sampler: Euler, Seed: 7, Script: X/Y/Z plot, X Type: Seed, X Values: 4, Fixed X Values: 4, Version: Easel 0"
     assert actions.fill(service, "txt2img", text, shown("txt2img"))[1] == []
     assert actions.fill_script("txt2img", text)["script"] == XYZ
+
+
+@pytest.mark.parametrize(("kept", "shown_first"), [(None, "None"), ("easel-world-x2", "easel-world-x2"), ("gone", "None")])
+def test_sd_upscale_lists_the_upscalers_that_are_here(kept: str | None, shown_first: str) -> None:
+    key, here = "SD upscale/upscaler_index", ["None", "Lanczos", "Nearest", "easel-world-x2"]
+    shown = start_values("img2img", {key: kept}, here)[key]
+    assert ([value for _, value in shown.choices], shown.value) == (here, shown_first)
+    assert key not in start_values("txt2img", None, here)
+
+
+def test_a_models_name_reaches_sd_upscales_request(service: Service) -> None:
+    values = {"script": "SD upscale", "SD upscale/upscaler_index": "easel-world-x2", "SD upscale/scale_factor": 2}
+    assert actions.generate(service, "img2img", {"client": "c", "image": picture(service)}, shown("img2img"), values) == []
+    (job,) = service.jobs("c")
+    assert isinstance(job.request, ScriptRequest)
+    (step,) = job.request.plan.steps
+    assert step.request.init is not None
+    assert step.request.init.upscale is not None
+    assert step.request.init.upscale.upscaler == "easel-world-x2"

@@ -10,6 +10,7 @@ from webui.core import image_metadata, infotext
 from webui.core.errors import BadRequest
 from webui.core.image_metadata import RECIPE
 from webui.core.recipe import read_recipe
+from webui.service.fidelity import report
 from webui.service.service import Service
 
 MAX_UPLOAD = 200 * 2**20  # bytes
@@ -48,7 +49,7 @@ def _told(service: Service, data: bytes) -> dict[str, Any]:
         "text": found.text,
         "items": found.items,
         "source": found.source,
-        "notes": [(note.kind, note.name, note.sentence) for note in found.notes],
+        "notes": [(note.kind, note.name, note.sentence) for note in report(found, service.catalog, service.models)],
         "recipe": RECIPE in found.items and read_recipe(found.items[RECIPE]) is not None,
         "fields": _fields(found.text),
         "width": image.width,

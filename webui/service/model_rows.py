@@ -151,9 +151,10 @@ class ModelRows(ModelIndexRows):
         where = f"kind IN ({kinds}) AND problem = '' AND reader != '' AND NOT EXISTS ({HASH})"
         return [(row["kind"], model_file(row)) for row in self._database.read(f"SELECT kind, {LISTED} FROM models WHERE {where}")]
 
-    def with_lora_hash(self, digits: str) -> list[str]:
-        """The names of the LoRAs with these 12 digits."""
-        rows = self._database.read(f"SELECT name FROM models WHERE kind = 'lora' AND ({HASH}) = ? ORDER BY sorted", (digits,))
+    def with_hash(self, kind: str, digits: str) -> list[str]:
+        """The names of the models whose hash begins with these digits."""
+        same = f"SELECT name FROM models WHERE kind = ? AND substr(({HASH}), 1, ?) = ? ORDER BY sorted"
+        rows = self._database.read(same, (kind, len(digits), digits))
         return [row["name"] for row in rows]
 
     def stamps(self, kind: str) -> dict[str, str]:

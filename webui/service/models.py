@@ -96,9 +96,9 @@ class Models:
         """(kind, file) of LoRAs, embeddings and hypernetworks whose sum is still to be worked out; each is told once after a scan."""
         return self._scan.take_unhashed()
 
-    def loras_with_hash(self, digits: str) -> list[str]:
-        """The names of the LoRAs that infotexts mean by these 12 digits; those that were not worked out yet are missing."""
-        return self._rows.with_lora_hash(digits)
+    def with_hash(self, kind: str, digits: str) -> list[str]:
+        """The names of the models that infotexts mean by these digits; those that were not worked out yet are missing."""
+        return self._rows.with_hash(kind, digits)
 
     def card(self, kind: str, name: str) -> Card:
         """Raises BadRequest, MissingModel."""

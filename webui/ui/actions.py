@@ -9,12 +9,14 @@ import gradio as gr
 from webui.core import image_metadata, infotext
 from webui.core.catalog import USUAL_SIZE, ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
+from webui.core.foreign.translation import APPLIED
 from webui.core.hires import SAME_CHECKPOINT
-from webui.core.lora_hash import DIGITS, read_lora_hashes
-from webui.core.model_listing import without_ending
+from webui.core.named_models import named_models
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.upscalers import settled_upscaler
+from webui.service.fidelity import note_on
+from webui.service.model_rows import MENTIONED
 from webui.service.service import Service
 from webui.ui import queue, scripts
 from webui.ui.extras import upscaler_choices
@@ -114,7 +116,7 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
     problems += _settle_hires(service, request, updates)
     problems += _settle_refiner(service, request, updates)
     problems += _settle_upscalers(service, updates)
-    problems += _other_loras(service, told)
+    problems += _other_networks(service, told)
     drawn = updates.get("aesthetic.embedding", NO_AESTHETIC)
     if drawn not in aesthetic_choices(service):
         updates["aesthetic.embedding"] = NO_AESTHETIC
@@ -199,22 +201,11 @@ def _settle_upscalers(service: Service, updates: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _other_loras(service: Service, read: infotext.Infotext) -> list[str]:
-    """A sentence for each LoRA of an infotext that is not here, or whose file of that name is another one than the picture's."""
-    problems = []
-    for name, digest in read_lora_hashes(read.params.get("Lora hashes", "")).items():
-        other = next((found for found in service.models.loras_with_hash(digest[:DIGITS])), "")
-        advice = f"; write <lora:{without_ending(other)}:1>, which is the picture's" if other else ""
-        try:
-            here = service.catalog.lora_hash(service.catalog.find_lora(name))
-        except EaselError as error:
-            problems.append(f"the LoRA {name} is not here under this name{advice}" if other else str(error))
-            continue
-        if here and here != digest[:DIGITS]:
-            problems.append(
-                f"the LoRA {name} here is another file than the picture's: its hash is {here}, the picture's is {digest}{advice}"
-            )
-    return problems
+def _other_networks(service: Service, told: infotext.Infotext) -> list[str]:
+    """A sentence for each LoRA, hypernetwork and embedding of an infotext that is not here, or is another file than the picture's."""
+    named = [each for each in named_models(told) if each.kind in MENTIONED]
+    notes = [note_on(each, service.catalog, service.models) for each in named]
+    return [f"{note.name} {note.sentence}" for note in notes if note.kind != APPLIED]
 
 
 def _brings_no_vae(service: Service, request: GenerationRequest) -> bool:
@@ -307,7 +298,7 @@ def start_values(service: Service, drafts: Any) -> dict[str, dict[str, Any]]:
             if field in fields:
                 chosen = start[tab].get(field, without)
                 start[tab][field] = gr.Dropdown(choices=[(without, without), *checkpoints], value=chosen if chosen in names else without)
-        start[f"{tab}_script"] = scripts.still_good(tab, kept.get(f"{tab}_script"))
+        start[f"{tab}_script"] = scripts.start_values(tab, kept.get(f"{tab}_script"), upscaler_choices(service))
         if "aesthetic.embedding" in fields:
             chosen = start[tab].get("aesthetic.embedding", NO_AESTHETIC)
             start[tab]["aesthetic.embedding"] = gr.Dropdown(choices=drawn, value=chosen if chosen in drawn else NO_AESTHETIC)

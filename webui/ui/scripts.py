@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from webui.core.choices import PIXEL_UPSCALERS
 from webui.core.errors import BadRequest
 from webui.core.infotext import Infotext
 from webui.core.scripts import xyz_plot
@@ -171,15 +172,26 @@ def filled(told: Infotext, tab: str) -> dict[str, Any]:
     return values
 
 
+def start_values(tab: str, draft: Any, upscalers: list[str]) -> dict[str, Any]:
+    """What the widgets show when the page opens. draft: what the browser kept; upscalers: those that are here."""
+    start = still_good(tab, draft)
+    for key, argument in _arguments(tab).items():
+        if argument.choices == PIXEL_UPSCALERS:
+            chosen = start.get(key, argument.default)
+            start[key] = gr.Dropdown(choices=upscalers, value=chosen if chosen in upscalers else argument.default)
+    return start
+
+
+def _arguments(tab: str) -> dict[str, Argument]:
+    """Those of a tab's scripts by the keys of their widgets."""
+    scripts = (script for script in SCRIPTS.values() if tab in script.tabs)
+    return {f"{script.title}/{argument.name}": argument for script in scripts for argument in script.arguments(tab)}
+
+
 def still_good(tab: str, draft: Any) -> dict[str, Any]:
     """The values of a draft that the widgets can still take."""
     good = {}
-    arguments = {
-        f"{script.title}/{argument.name}": argument
-        for script in SCRIPTS.values()
-        if tab in script.tabs
-        for argument in script.arguments(tab)
-    }
+    arguments = _arguments(tab)
     for key, value in (draft if isinstance(draft, dict) else {}).items():
         if key == "script" and value in [NONE, *(script.title for script in SCRIPTS.values() if tab in script.tabs)]:
             good[key] = value

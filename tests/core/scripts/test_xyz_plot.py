@@ -70,6 +70,9 @@ def test_nothing_on_all_axes_is_one_picture() -> None:
         ("Hires steps", "3, 4", [{"hires": HiresFix(steps=3)}, {"hires": HiresFix(steps=4)}]),
         ("Denoising", "0.3", [{"hires": HiresFix(denoising_strength=0.3)}]),
         ("Hires upscaler", "Lanczos", [{"hires": HiresFix(upscaler="Lanczos")}]),
+        ("Hires schedule type", "Karras", [{"hires": HiresFix(schedule_type="Karras")}]),
+        ("Hires CFG Scale", "3", [{"hires": HiresFix(cfg_scale=3.0)}]),
+        ("Hires checkpoint", "a.ckpt", [{"hires": HiresFix(checkpoint="a.ckpt")}]),
         ("Refiner checkpoint", "fine, None", [{"refiner": Refiner(checkpoint="fine")}, {"refiner": Refiner(checkpoint="None")}]),
         ("Refiner switch at", "0.5", [{"refiner": Refiner(checkpoint="", switch_at=0.5)}]),
         ("Negative Guidance minimum sigma", "1.5", [{"guidance": GuidanceOptions(ngms=1.5)}]),
@@ -156,6 +159,12 @@ def test_each_checkpoint_and_vae_is_loaded_once() -> None:
     switches = sum(before != after for before, after in pairwise(loaded))
     assert switches == 3 * 2 - 1
     assert [pair for i, pair in enumerate(loaded) if i == 0 or pair[0] != loaded[i - 1][0]] == [("b", "v"), ("a", "v"), ("c", "v")]
+
+
+def test_pictures_with_the_same_checkpoint_of_hires_fix_follow_one_another() -> None:
+    plan = plot(x_type="Hires checkpoint", x_values="b,a", y_type="Steps", y_values="1-3")
+    made = [requests(plan)[i].hires for i in making_order(requests(plan))]
+    assert [hires.checkpoint for hires in made if hires] == ["b"] * 3 + ["a"] * 3
 
 
 @pytest.mark.parametrize("order", ["xy", "yx"])

@@ -8,14 +8,14 @@ from typing import Any
 
 from webui.core.key_values import joined
 
-APPLIED, APPROXIMATED, NOT_UNDERSTOOD = "applied", "approximated", "not understood"
+APPLIED, APPROXIMATED, MISSING, NOT_UNDERSTOOD = "applied", "approximated", "missing", "not understood"
 MOST_NOTES = 40
 MAX_JSON = 4_000_000  # characters
 
 
 @dataclass(frozen=True)
 class Note:
-    """One line of the report on how faithfully a recipe was taken over. kind: APPLIED, APPROXIMATED or NOT_UNDERSTOOD."""
+    """One line of the report on how faithfully a recipe was taken over. kind: one of the four words above."""
 
     kind: str
     name: str  # of the setting, as the other program or the infotext has it

@@ -83,6 +83,12 @@ def _checkpoint(request: GenerationRequest, value: str, every: Sequence[Any]) ->
     return replace(request, checkpoint=value, checkpoint_hash="")
 
 
+def _hires_checkpoint(request: GenerationRequest, value: str, every: Sequence[Any]) -> GenerationRequest:
+    if request.hires is None:
+        raise BadRequest("the axis Hires checkpoint changes hires fix, which is off: switch it on, or choose another axis")
+    return replace(request, hires=replace(request.hires, checkpoint=value, checkpoint_hash="", prediction_type=""))
+
+
 def _refiner(request: GenerationRequest, value: str, every: Sequence[Any]) -> GenerationRequest:
     refiner = request.refiner or Refiner(checkpoint=value)
     return replace(request, refiner=replace(refiner, checkpoint=value, checkpoint_hash="", prediction_type=""))
@@ -223,6 +229,9 @@ AXES: dict[str, Axis] = {
         _field("Aesthetic slerp angle", "aesthetic.slerp_angle", values.decimals),
         _field("Token merging ratio", "guidance.token_merging", values.decimals),
         _field("Token merging ratio high-res", "guidance.token_merging_hr", values.decimals, tab="txt2img"),
+        _field("Hires schedule type", "hires.schedule_type", values.texts, choices=_of(list(SCHEDULE_TYPES)), tab="txt2img"),
+        _field("Hires CFG Scale", "hires.cfg_scale", values.decimals, tab="txt2img"),
+        Axis(label="Hires checkpoint", read=values.texts, apply=_hires_checkpoint, choices=_checkpoints, tab="txt2img"),
     )
 }
 # A1111's axes in the order by which its API counts them, whether or not they exist here; "": in both tabs.

@@ -71,7 +71,7 @@ class Plan:
 
 def making_order(requests: Sequence[GenerationRequest]) -> list[int]:
     """Indices in the order of making: each checkpoint is loaded once, each VAE once per checkpoint, and pictures with the same refiner
-    follow one another; otherwise as they come."""
+    or the same checkpoint of hires fix follow one another; otherwise as they come."""
     first: dict[tuple[str, ...], int] = {}
     for index, request in enumerate(requests):
         for models in _models(request):
@@ -86,4 +86,6 @@ def making_order(requests: Sequence[GenerationRequest]) -> list[int]:
 def _models(request: GenerationRequest) -> tuple[tuple[str, ...], ...]:
     """What has to be loaded for a request, the dearest first."""
     refiner = request.refiner.checkpoint if request.refiner else ""
-    return (request.checkpoint,), (request.checkpoint, request.vae), (request.checkpoint, request.vae, refiner)
+    again = request.hires.checkpoint if request.hires else ""
+    names = request.checkpoint, request.vae, refiner, again
+    return tuple(names[:count] for count in range(1, len(names) + 1))

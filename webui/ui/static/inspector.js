@@ -9,7 +9,7 @@ class InspectorView {
       make("p", { class: "small" }, "Pictures pasted from the clipboard carry no parameters."));
     this.drop = make("label", { class: "dropzone" }, this.input, this.hint, this.image);
     this.source = make("div", { class: "source", id: "pnginfo_source", role: "status" });
-    this.notes = make("table", { class: "fields notes", id: "pnginfo_notes", "aria-label": "What another program's recipe loses here" });
+    this.notes = make("table", { class: "fields notes", id: "pnginfo_notes", "aria-label": "How its recipe fares here" });
     this.replayed = make("p", { class: "verdict", id: "pnginfo_verdict", role: "status", hidden: true });
     this.table = make("table", { class: "fields", id: "pnginfo_table" });
     this.text = make("pre", { class: "infotext", id: "pnginfo_text", tabindex: "0", "aria-label": "Raw text" });

@@ -1,0 +1,138 @@
+"""How faithfully a picture's recipe can be carried out here: which of its models are here, by hash or by name, and what comes nearest."""
+
+from difflib import get_close_matches
+
+from webui.core import infotext
+from webui.core.catalog import HASHED_AT_ONCE, Catalog, ModelFile
+from webui.core.errors import EaselError, MissingModel
+from webui.core.foreign.translation import APPLIED, APPROXIMATED, MISSING, NOT_UNDERSTOOD, Note
+from webui.core.image_metadata import RECIPE, FoundText
+from webui.core.lora_hash import DIGITS
+from webui.core.model_listing import KIND_TITLES, without_ending
+from webui.core.named_models import NamedModel, named_models
+from webui.core.recipe import read_recipe
+from webui.core.request import GenerationRequest
+from webui.service.models import Models
+
+TITLES = {**KIND_TITLES, "upscaler": "upscaler"}
+TAGS = {"lora": "lora", "hypernetwork": "hypernet"}  # kind -> word of its tag in a prompt
+BY_HASH = ("checkpoint", "vae")  # are taken by their hash, whatever they are called here
+ALIKE = 0.4  # how alike names must be at least, 0 .. 1, to be offered
+SETTINGS_TOLD = 40  # names of settings in one line
+
+
+def report(found: FoundText, catalog: Catalog, models: Models) -> tuple[Note, ...]:
+    """All that is known of how a picture's recipe fares here, with what its reader said; () where it has none."""
+    told = infotext.read(found.text)
+    if not told.params:
+        return found.notes
+    recipe = read_recipe(found.items.get(RECIPE, ""))
+    named = named_models(told, recipe.files if recipe else None)
+    return (*_settings(told), *(note_on(each, catalog, models) for each in named), *found.notes)
+
+
+def note_on(wanted: NamedModel, catalog: Catalog, models: Models) -> Note:
+    """What there is here of a model that a recipe names."""
+    title = f"{TITLES[wanted.kind]} {wanted.name or wanted.digits}"
+    here, twin = _by_name(wanted, catalog), _by_hash(wanted, catalog, models)
+    digits = _digits(wanted.kind, here, catalog) if here else ""
+    same = digits[: len(wanted.digits)] == wanted.digits[: len(digits)] if digits and wanted.digits else None
+    if here and same:
+        return Note(APPLIED, title, f"is here as {here.name}, the same file by its hash")
+    if twin and wanted.kind in BY_HASH:
+        return Note(APPLIED, title, f"is here as {twin}, the same file by its hash")
+    if here and same is None:
+        return Note(APPLIED, title, f"is here by its name, as {here.name}; there is no hash to compare")
+    if here:
+        return Note(
+            APPROXIMATED,
+            title,
+            f"is another file here: its hash is {digits[:DIGITS]}, the picture's {wanted.digits[:DIGITS]}{_advice(wanted, twin)}",
+        )
+    if twin:
+        return Note(MISSING, title, f"is not here under this name{_advice(wanted, twin)}")
+    nearest = _nearest(wanted, catalog)
+    return Note(
+        MISSING, title, f"is not here; the nearest name here is {nearest}" if nearest else "is not here, nor anything of a like name"
+    )
+
+
+def _settings(told: infotext.Infotext) -> list[Note]:
+    """A line of all settings that were taken over, and one for each that was not."""
+    problems = infotext.to_request(told, GenerationRequest())[1]
+    wrong = {problem: _key_of(problem, told) for problem in problems}
+    keys = dict.fromkeys(key.removesuffix("-1").removesuffix("-2") for key in told.params if key not in wrong.values())
+    applied = [Note(APPLIED, "settings", ", ".join(list(keys)[:SETTINGS_TOLD]))] if keys else []
+    return applied + [Note(NOT_UNDERSTOOD, key[:60], problem) for problem, key in wrong.items()]
+
+
+def _key_of(problem: str, told: infotext.Infotext) -> str:
+    """The setting that a sentence is about, "text" where it does not begin with one."""
+    keys = [key for key in told.params if problem.casefold().startswith(key.removesuffix("-1").casefold())]
+    return max(keys, key=len, default="text")
+
+
+def _by_name(wanted: NamedModel, catalog: Catalog) -> ModelFile | None:
+    find = {
+        "checkpoint": catalog.find_checkpoint,
+        "vae": catalog.find_vae,
+        "lora": catalog.find_lora,
+        "hypernetwork": catalog.find_hypernetwork,
+        "embedding": catalog.find_embedding,
+        "aesthetic": catalog.find_aesthetic,
+        "upscaler": catalog.find_upscaler,
+    }[wanted.kind]
+    try:
+        return find(wanted.name) if wanted.name.strip() else None
+    except EaselError:
+        return None
+
+
+def _by_hash(wanted: NamedModel, catalog: Catalog, models: Models) -> str:
+    """The name of the one file here with the model's hash, "" where there is none, or several."""
+    if not wanted.digits:
+        return ""
+    if wanted.kind in BY_HASH:
+        try:
+            return (catalog.find_checkpoint if wanted.kind == "checkpoint" else catalog.find_vae)(wanted.digits[:64]).name
+        except MissingModel:
+            return ""
+    if wanted.kind == "upscaler":
+        found = [file.name for file in catalog.upscalers() if _digits("upscaler", file, catalog).startswith(wanted.digits)]
+    else:
+        found = models.with_hash(wanted.kind, wanted.digits[:DIGITS])
+    return found[0] if len(found) == 1 else ""
+
+
+def _digits(kind: str, file: ModelFile, catalog: Catalog) -> str:
+    """The hash of a file as recipes have it, "" where it is not worked out and would take long."""
+    try:
+        if kind == "lora":
+            return catalog.lora_hash(file)
+        return (catalog.with_hash(file) if file.size <= HASHED_AT_ONCE else file).sha256 or ""
+    except EaselError:
+        return ""
+
+
+def _advice(wanted: NamedModel, twin: str) -> str:
+    if not twin:
+        return ""
+    plain = without_ending(twin)
+    mention = f"<{TAGS[wanted.kind]}:{plain}:1>" if wanted.kind in TAGS else plain
+    return f"; write {mention}, which is the picture's" if wanted.kind != "upscaler" else f"; choose {plain}, which is the picture's"
+
+
+def _nearest(wanted: NamedModel, catalog: Catalog) -> str:
+    """The file of the kind whose name is most like the model's; "" where none is at all."""
+    files = {
+        "checkpoint": catalog.checkpoints,
+        "vae": catalog.vaes,
+        "lora": catalog.loras,
+        "hypernetwork": catalog.hypernetworks,
+        "embedding": catalog.embeddings,
+        "aesthetic": catalog.aesthetic_embeddings,
+        "upscaler": catalog.upscalers,
+    }[wanted.kind]()
+    names = {name: file.name for file in files for name in (file.name.casefold(), file.stem.casefold())}
+    close = get_close_matches(wanted.name.strip()[:200].casefold(), names, n=1, cutoff=ALIKE)
+    return names[close[0]] if close else ""
