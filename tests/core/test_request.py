@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from tests.core.test_infotext import REQUESTS
 from webui.core.errors import BadRequest
-from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
+from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint, TiledUpscale
 from webui.core.sampler_options import SamplerOptions
 
 GOOD = GenerationRequest(prompt="a cat", width=64, height=128, seed=0, variation_seed=0)
@@ -53,6 +53,7 @@ def test_a_complete_request_is_carried_out():
         ({"init": replace(INIT, inpaint=Inpaint(mask="b", content="nothing"))}, "masked content 'nothing'"),
         ({"init": replace(INIT, outpaint=Outpaint())}, "at least one side"),
         ({"init": replace(INIT, outpaint=Outpaint(left=12))}, "left 12 is not a multiple of 8"),
+        ({"width": 64, "init": replace(INIT, upscale=TiledUpscale(overlap=64))}, "overlap 64 is out of range: use 0 to 48"),
         ({"init": replace(INIT, outpaint=Outpaint(left=8), inpaint=Inpaint(mask="b"))}, "inpaint and outpaint at once"),
     ],
 )

@@ -78,7 +78,7 @@ class TiledUpscale:
 
     scale: float = 2.0  # 1 .. 8
     upscaler: str = "None"  # one of PIXEL_UPSCALERS, or the name of an upscaler's model
-    overlap: int = 64  # pixels, 0 .. 512
+    overlap: int = 64  # pixels, 0 .. 512, and at most three quarters of a tile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ class GenerationRequest:
             self.guidance.validate()
         self._check_tiles()
         if self.init is not None:
-            _check_init(self.init)
+            _check_init(self.init, min(self.width, self.height))
         if self.hires is not None:
             if self.init is not None:
                 raise BadRequest("hires fix belongs to txt2img: leave it off, or leave the init image out")
@@ -309,7 +309,8 @@ def _check_multiple_of_8(name: str, value: int) -> None:
         raise BadRequest(f"{name} {value} is not a multiple of 8; try {value // 8 * 8}")
 
 
-def _check_init(init: InitImage) -> None:
+def _check_init(init: InitImage, tile: int) -> None:
+    """tile: the shorter side of the request, in pixels."""
     _check_range("denoising_strength", init.denoising_strength, 0, 1)
     for name, least, most in INIT_LIMITS:
         _check_range(name, getattr(init, name), least, most)
@@ -324,7 +325,7 @@ def _check_init(init: InitImage) -> None:
     if init.upscale is not None:
         if init.inpaint is not None or init.outpaint is not None:
             raise BadRequest("a request cannot upscale in tiles and inpaint or outpaint at once; send two")
-        _check_upscale(init.upscale)
+        _check_upscale(init.upscale, tile)
 
 
 def _check_inpaint(inpaint: Inpaint) -> None:
@@ -355,9 +356,9 @@ def _check_outpaint(outpaint: Outpaint) -> None:
             raise BadRequest(f"{name} {value!r} of outpainting is not known; choose one of: {', '.join(known)}")
 
 
-def _check_upscale(upscale: TiledUpscale) -> None:
+def _check_upscale(upscale: TiledUpscale, tile: int) -> None:
     _check_range("scale", upscale.scale, 1, 8)
-    _check_range("overlap", upscale.overlap, 0, 512)
+    _check_range("overlap", upscale.overlap, 0, min(512, tile * 3 // 4))  # beyond it, tiles would come by the thousand
     check_upscaler("upscaler", upscale.upscaler)
     if upscale.upscaler in LATENT_UPSCALERS:
         raise BadRequest(
