@@ -17,7 +17,11 @@ def plot(*arguments: Any) -> dict[str, Any]:
 def test_scripts_are_listed_by_their_titles_in_lower_case(http: TestClient) -> None:
     both, pictures = ["x/y/z plot", "prompt matrix", "prompts from file or textbox"], ["loopback", "sd upscale"]
     ways = ["outpainting mk2", "poor man's outpainting"]
-    assert http.get("/sdapi/v1/scripts").json() == {"txt2img": both, "img2img": [*both, *pictures, *ways, "soft inpainting"]}
+    always = ["comments", "extra options", "hypertile", "refiner", "sampler", "seed"]
+    listed = {"txt2img": [*always, *both], "img2img": [*always, "soft inpainting", *both, *pictures, *ways]}
+    assert http.get("/sdapi/v1/scripts").json() == listed
+    told = http.post("/sdapi/v1/txt2img", json={"width": 64, "height": 64, "alwayson_scripts": {name: {"args": []} for name in always}})
+    assert told.status_code == 200
 
 
 def test_script_info_has_every_argument_in_its_place(http: TestClient) -> None:

@@ -152,3 +152,35 @@ def test_a_damaged_picture_is_passed_over_when_the_others_are_found_again(sound:
         (folder / "easel.sqlite3").write_bytes(b"noise" * 1000)
 
     assert check_start(sound, tmp_path / "data", spoil)
+
+
+def test_what_a_damaged_log_loses_is_told_and_its_pictures_are_found_again_once(sound: Path, tmp_path: Path) -> None:
+    """A job whose end is lost with the log runs again: it takes its own picture over."""
+    folder = tmp_path / "data"
+    shutil.copytree(sound, folder)
+    service = start_after(folder, settings_for(folder))
+    service._database.read("PRAGMA wal_checkpoint(TRUNCATE)")
+    job_id = service.submit(small(seed=40))
+    row = service._queue.take()
+    while row is not None and row.id != job_id:
+        row = service._queue.take()
+    assert row is not None
+    service._database.read("PRAGMA wal_checkpoint(TRUNCATE)")
+    service._gallery.save(row, [picture(small(seed=40), 0)], "png", 80)
+    shutil.copytree(folder, tmp_path / "killed")
+    service.stop()
+    log = tmp_path / "killed" / "easel.sqlite3-wal"
+    data = bytearray(log.read_bytes())
+    data[1000] ^= 1
+    log.write_bytes(data)
+
+    service = start_after(tmp_path / "killed", settings_for(tmp_path / "killed"))
+    try:
+        assert ["log was damaged; it is kept as easel.sqlite3-wal.bak-" in loss for loss in service.losses] == [True]
+        assert sorted(each.seed for each in service.recent_pictures()) == [*SEEDS, 40]
+        again = service._queue.get(job_id)
+        service._gallery.save(again, [picture(small(seed=40), 0)], "png", 80, again=True)
+        assert sorted(each.seed for each in service.recent_pictures()) == [*SEEDS, 40]
+        assert [each.seed for each in service.job(job_id).pictures] == [40]
+    finally:
+        service.stop()

@@ -16,6 +16,7 @@ from tests.service.handlers import ran, small
 from tests.service.test_service import done, go
 from tests.test_app import BLOCKER
 from webui.core.errors import EngineError
+from webui.core.model_orders import WeightsOrder
 from webui.core.settings import Settings
 from webui.service.service import Service, open_service
 from webui.service.workers import worker_openers
@@ -79,6 +80,11 @@ def test_pictures_previews_and_memory_come_from_the_actor(service: Service) -> N
     assert (job.status, [picture.seed for picture in job.pictures]) == ("done", [5, 6])
     assert max(previews) == 8  # of each step of both batches, 0 to 3
     assert [each["device"] for each in service.status.memory()["cuda"]["workers"]] == ["Abacus", "Abacus"]
+
+
+def test_every_actor_follows_orders_about_weights(service: Service) -> None:
+    service.weights.keep(WeightsOrder(action="unload"))
+    assert sorted(ran(service.settings.data_dir)) == ["unload |0", "unload |1"]
 
 
 def test_a_job_whose_actor_is_killed_runs_again_and_the_other_is_untouched(service: Service) -> None:

@@ -189,7 +189,8 @@ class _PageChannel:
         past = await run_in_threadpool(self._past)
         self.active = {job.id for job in await run_in_threadpool(self.service.jobs, self.client)}
         state, reach = self.service.worker_state(), self.service.settings.reach
-        await self._send({"hello": True, "worker": state, "reach": reach, "jobs": past, "active": sorted(self.active)})
+        hello = {"hello": True, "worker": state, "reach": reach, "losses": self.service.losses}
+        await self._send({**hello, "jobs": past, "active": sorted(self.active)})
         while True:
             self.changed.clear()
             touched, self.touched = self.touched, set()

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from webui.api.convert import BUILT_IN
+from webui.api.refiner import TITLE
 from webui.api.repainting import SOFT
 from webui.api.schemas import Generation, Img2Img, ScriptArgument, ScriptInfo, Scripts
 from webui.core.errors import BadRequest
@@ -26,9 +28,10 @@ def to_script(body: Generation, requests: Sequence[GenerationRequest]) -> Script
 
 
 def script_lists() -> Scripts:
-    """The titles in lower case, for each tab; soft inpainting is one that is always on."""
+    """The titles in lower case, for each tab; first those that are always on, by which clients see what they may send."""
     titles = {tab: [script.title.lower() for script in SCRIPTS.values() if tab in script.tabs] for tab in TABS}
-    return Scripts(txt2img=titles["txt2img"], img2img=[*titles["img2img"], SOFT])
+    always = sorted((*BUILT_IN, TITLE))
+    return Scripts(txt2img=[*always, *titles["txt2img"]], img2img=[*always, SOFT, *titles["img2img"]])
 
 
 def script_infos() -> list[ScriptInfo]:

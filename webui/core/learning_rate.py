@@ -7,14 +7,13 @@ from webui.core.errors import BadRequest
 Plan = tuple[tuple[float, int], ...]  # (rate, last step that has it) in the order of the steps, which begin at 1
 TO_THE_END = -1  # in the place of the last step
 MOST_RATES = 100
-HOW = 'write it like "0.005:100, 1e-3:1000, 1e-5"'
 
 
 def read_plan(text: str) -> Plan:
     """The plan that `text` tells; of a number alone one rate to the end. Raises BadRequest."""
     told = [each.strip() for each in text.split(",") if each.strip()]
     if not 1 <= len(told) <= MOST_RATES:
-        raise BadRequest(f"the learning rate has {len(told)} parts; {HOW}")
+        raise BadRequest(f"the learning rate has {len(told)} parts; write 1 to {MOST_RATES}, like 0.005:100, 1e-5")
     plan = tuple(_part(each) for each in told)
     check_plan(plan)
     return plan
@@ -25,7 +24,7 @@ def _part(text: str) -> tuple[float, int]:
     try:
         return float(rate), int(step) if colon else TO_THE_END
     except ValueError:
-        raise BadRequest(f"{text[:50]!r} in the learning rate is no number, and no number and step; {HOW}") from None
+        raise BadRequest(f"{text[:50]!r} in the learning rate is no number; write it like 0.005:100, 1e-5") from None
 
 
 def check_plan(plan: Plan) -> None:
@@ -35,7 +34,7 @@ def check_plan(plan: Plan) -> None:
         if not 0 <= rate <= 100:  # NaN fails too
             raise BadRequest(f"learning rate {rate} is out of range: use 0 to 100")
         if last == TO_THE_END or (step <= last and step != TO_THE_END):
-            raise BadRequest(f"in the learning rate, {rate:g} comes too late: steps have to rise; {HOW}")
+            raise BadRequest(f"learning rate {rate:g} comes too late: steps have to rise, like in 0.005:100, 1e-5")
         last = step
 
 

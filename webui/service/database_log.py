@@ -30,11 +30,15 @@ def keep_damaged_log(connection: sqlite3.Connection, database: Path) -> str:
     kept = backup_name(log)
     try:
         shutil.copyfile(log, kept)
-        where = f"it is kept as {kept.name}"
     except OSError as error:
-        where = f"it could not be kept ({error.strerror})"
-    lost = "the latest changes of queue and settings may be lost; pictures are looked for in the outputs"
-    return f"the database's log was damaged: {lost}; {where}"
+        return (
+            f"the database's log was damaged, and no copy of it could be kept ({error.strerror}): the latest changes of queue and settings "
+            "may be lost; pictures are looked for in the outputs"
+        )
+    return (
+        f"the database's log was damaged; it is kept as {kept.name}: the latest changes of queue and settings may be lost; pictures are "
+        "looked for in the outputs"
+    )
 
 
 def last_commit(log: Path) -> int:

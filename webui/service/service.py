@@ -83,6 +83,7 @@ class Service:
         self.models = Models(database, settings)
         self.phrases = Phrases(settings.data_dir)
         self.xrays = Xrays(settings.data_dir / "cache" / "xray")
+        self.losses = warnings
         self.warnings = settings.warnings + warnings
         self._database = database
         self._rows_are_lost = bool(warnings)

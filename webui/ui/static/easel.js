@@ -188,6 +188,7 @@ easel.connect = () => {
     if (told.status) easel.setStatus(told.status);
     for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
     if (told.reach) easel.setReach(told.reach);
+    for (const loss of told.losses ?? []) easel.tellOnce(loss);
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
     easel.showTitle();
     easel.queue?.hear(told);
@@ -197,6 +198,14 @@ easel.connect = () => {
     easel.retry = Math.min((easel.retry ?? 250) * 2, 4000);
     setTimeout(easel.connect, easel.retry);
   };
+};
+
+// A sentence about something that was lost, which a tab shows once however often it connects.
+easel.tellOnce = (sentence) => {
+  const key = `easel-told-${sentence}`;
+  if (sessionStorage.getItem(key)) return;
+  sessionStorage.setItem(key, "1");
+  easel.toast(sentence);
 };
 
 easel.showTitle = () => {
