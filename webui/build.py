@@ -231,7 +231,7 @@ def _room(settings: Settings, device: "Device", preferences: PreferenceReader) -
 
     def room() -> tuple[int, int]:
         try:
-            preferred = int(preferences.all()["model_cache_gb"] * GIB)
+            preferred = int(preferences.all()["model_cache_gb"]) * GIB
         except StorageError:  # a worker on another machine than the database
             preferred = 0
         if on_card:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.hostile import safetensors
 from webui.core.model_details import metadata_picture, read_details, top_tags
@@ -59,3 +60,26 @@ def test_the_commonest_tags_stand_in_for_trigger_words() -> None:
 @pytest.mark.parametrize("text", ["", "[", "[]", '{"a": 1}', '{"a": {"b": "c"}}', "[" * 100_000, '{"a": {"b": 1e400}}'])
 def test_odd_tag_tables_say_nothing(text: str) -> None:
     assert top_tags(text) == ""
+
+
+def test_the_family_of_a_torch_checkpoint_is_told_without_unpickling_it(tmp_path: Path) -> None:
+    unet = "model.diffusion_model."
+    tensors = {
+        f"{unet}input_blocks.0.0.weight": torch.zeros(2, 9, 3, 3),
+        f"{unet}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(2, 2048),
+    }
+    torch.save({"state_dict": tensors, "global_step": 3}, tmp_path / "x.ckpt")
+    found = details(tmp_path, "checkpoint")
+    assert found.family is not None
+    assert (found.family.name, found.family.native_size, found.problem) == ("sdxl_inpainting", 1024, "")
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {"other.names": torch.zeros(2)}}, [1, 2], b"PK\x03\x04 and nothing more"])
+def test_a_torch_checkpoint_that_is_not_understood_is_left_to_the_door(tmp_path: Path, content: object) -> None:
+    """It is the engine's door that refuses files, or converts them."""
+    if isinstance(content, bytes):
+        (tmp_path / "x.ckpt").write_bytes(content)
+    else:
+        torch.save(content, tmp_path / "x.ckpt")
+    found = details(tmp_path, "checkpoint")
+    assert (found.family, found.problem) == (None, "")

@@ -1,13 +1,14 @@
 """What one model file and its sidecars say: family, trigger words, description, training facts. Opens the file, never trusts it."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from webui.core.diffusers_folder import folder_family
-from webui.core.errors import EaselError
-from webui.core.family import Family, Shapes, detect_family
+from webui.core.errors import BadModelFile, EaselError
+from webui.core.family import FIRST_CONV, Family, Shapes, detect_family
 from webui.core.model_listing import PICTURES, ModelFile
 from webui.core.network_family import aesthetic_family, base_in_words, embedding_family, embedding_shape, hypernetwork_family, lora_family
 from webui.core.safetensors_header import open_model_file, read_header, refuse_by_its_start
@@ -99,21 +100,33 @@ def metadata_picture(model: ModelFile) -> str:
 
 
 def _outline(kind: str, model: ModelFile) -> tuple[Shapes, Mapping[str, str]] | None:
-    """Shapes and metadata; None for files that are not looked into: large torch files, and all of those that hold checkpoints or VAEs."""
-    large = kind in ("checkpoint", "vae")
-    if large and not model.name.lower().endswith(".safetensors"):
-        return None
+    """Shapes and metadata; None for files that are not looked into, or whose verdict is left to the door of the engine: large torch files
+    of small kinds, those of VAEs, and those in which no checkpoint's UNet is seen."""
     with open_model_file(model.path) as file:
         start = file.read(512)
         file.seek(0)
-        if start[:4] == b"PK\x03\x04" and not large:
-            if model.size > MAX_OUTLINED:
-                return None
-            outline = read_outline(file, model.path.name)
-            return outline.shapes, {key: str(value) for key, value in outline.values.items()}
+        large, named_so = kind in ("checkpoint", "vae"), model.name.lower().endswith(".safetensors")
+        if start[:4] == b"PK\x03\x04" and not (large and named_so):
+            return _torch_outline(kind, model, file)
+        if large and not named_so:
+            return None
         refuse_by_its_start(start, model.path.name)
         header = read_header(file, model.path.name)
     return {key: entry.shape for key, entry in header.tensors.items()}, header.metadata
+
+
+def _torch_outline(kind: str, model: ModelFile, file: io.FileIO) -> tuple[Shapes, Mapping[str, str]] | None:
+    if kind == "vae" or (kind != "checkpoint" and model.size > MAX_OUTLINED):
+        return None
+    try:
+        outline = read_outline(file, model.path.name)
+    except BadModelFile:
+        if kind == "checkpoint":
+            return None
+        raise
+    if kind == "checkpoint" and FIRST_CONV not in outline.shapes:
+        return None
+    return outline.shapes, {key: str(value) for key, value in outline.values.items()}
 
 
 def _joined(model: ModelFile, sidecar: Sidecar, shapes: Shapes, metadata: Mapping[str, str], found: Family | None, problem: str) -> Details:

@@ -69,7 +69,7 @@ PREFERENCES: tuple[Preference, ...] = (
     Preference("sd_vae", "Automatic", "VAE: Automatic (one beside the checkpoint), None (the checkpoint's own) or a file's name."),
     Preference(
         "model_cache_gb",
-        0.0,
+        0,
         "Main memory in GB that each worker keeps checkpoints in, the last used ones; 0: half of all, or a quarter beside a card.",
         minimum=0,
         maximum=100_000,
