@@ -49,6 +49,27 @@ def test_what_a_user_writes_about_a_file_and_the_last_picture_stay_beside_it(per
     assert "black ink" in (server.data_dir / "loras" / "ink.json").read_text("utf-8")
 
 
+def test_a_card_brings_its_words_to_both_prompts_and_takes_the_triggers_out_again(person: Person, server: Server) -> None:
+    page, sidecar = person.page, server.data_dir / "loras" / "ink.json"
+    words = {"triggers": "inky lines", "negative": "colour, blurry"}
+    assert page.request.post(f"{server.address}internal/models/lora/ink.safetensors/sidecar", data=words).ok
+    try:
+        person.write("txt2img_prompt", "a red circle")
+        person.write("txt2img_neg_prompt", "text")
+        open_cards(person)
+        card = page.locator("#txt2img_extra_tabs .card[data-name='ink.safetensors'] .take")
+        card.click()
+        assert person.value("txt2img_prompt") == f"a red circle, {TAG}, inky lines"
+        assert person.value("txt2img_neg_prompt") == "text, colour, blurry"
+        card.click()
+        assert person.value("txt2img_prompt") == "a red circle"
+        card.click()
+        assert person.value("txt2img_prompt") == f"a red circle, {TAG}, inky lines"
+        assert person.value("txt2img_neg_prompt") == "text, colour, blurry"
+    finally:
+        sidecar.unlink()
+
+
 def test_names_are_offered_while_one_types_and_taken_by_keyboard(person: Person) -> None:
     page = person.page
     area = page.locator("#txt2img_prompt textarea")

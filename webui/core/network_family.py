@@ -15,7 +15,7 @@ from webui.core.family import FAMILIES, TEXT_WIDTHS, Family, Shapes, other_kind
 LORA_PARTS = (
     *("lora_unet_", "lora_te", ".lora_mid", ".alpha", "_lora.up", "_lora.down"),
     *("lora_up", "lora_down", "lora_A.", "lora_B.", ".lora.up.", ".lora.down.", "lora_linear_layer", "dora_scale"),
-    *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
+    *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".ia3_l", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
     *(".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
 )
 LORA_ENDS = (".diff", ".diff_b")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from webui.engine.patches.lora_keys import split_key
+from webui.engine.patches.lora import _deltas
+from webui.engine.patches.lora_keys import AdapterScales, split_key
 from webui.engine.patches.lora_kinds import delta_of
 
 with warnings.catch_warnings():
@@ -101,11 +102,9 @@ def check_change(layer, parts, strength, x, expected):
     """That the layer, with its weight and bias changed as the parts say, answers as expected."""
     with torch.no_grad():
         before = layer(x)
-        delta = delta_of(parts)
-        layer.weight.copy_(delta.added(layer.weight, layer.weight, strength))
-        for part in ("diff_b", "b_norm"):
-            if part in parts:
-                layer.bias.add_(parts[part], alpha=strength)
+        for kind, delta in _deltas("x", dict(parts), AdapterScales({}), "x").items():
+            changed = getattr(layer, kind)
+            changed.copy_(delta.added(changed, changed, strength))
         made = layer(x)
     assert (expected - before).norm() > 1e-3 * before.norm()
     assert (made - expected).norm() <= 1e-5 * (expected - before).norm() + 1e-6 * before.norm()
@@ -148,6 +147,15 @@ def test_loha_and_lokr_of_pefts_own_are_read(method, kind):
 
     common = {"r": 2, "alpha": 2, "target_modules": ["0"], "init_weights": False}
     config = LoHaConfig(**common) if method == "LoHa" else LoKrConfig(**common, decompose_factor=4, decompose_both="parts" in method)
+    check_peft(config, LAYERS[kind](), inputs(kind))
+
+
+@pytest.mark.parametrize(("kind", "on_input"), [*((kind, False) for kind in MATRICES), ("linear", True)])
+def test_ia3_of_pefts_own_is_read(kind, on_input):
+    """Of a convolution the file does not tell on which side its factors are: what comes out is peft's default."""
+    from peft import IA3Config
+
+    config = IA3Config(target_modules=["0"], feedforward_modules=["0"] if on_input else [], init_ia3_weights=False)
     check_peft(config, LAYERS[kind](), inputs(kind))
 
 

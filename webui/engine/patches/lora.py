@@ -21,7 +21,7 @@ from webui.core.network_family import lora_family
 from webui.engine.model import DiffusionModel
 from webui.engine.model_file import ModelFile, open_tensors
 from webui.engine.patches.lora_keys import EMBEDDING, AdapterScales, Site, layer, sites, split_key
-from webui.engine.patches.lora_kinds import Delta, Full, delta_of
+from webui.engine.patches.lora_kinds import Channels, Delta, Full, delta_of
 
 NAMED = 3  # names in a warning, at most
 SWAPPED = ("cpu",)  # devices where changed weights are new tensors
@@ -166,8 +166,10 @@ def _deltas(name: str, parts: dict[str, Tensor], scales: AdapterScales, file_nam
         weight = delta_of(parts)
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError):
         raise BadModelFile(f"{file_name}: the tensors of layer {name[:80]!r} do not belong together; the file is damaged") from None
-    bias = next((parts[part] for part in ("diff_b", "b_norm") if part in parts), None)
-    return ({} if weight is None else {"weight": weight}) | ({} if bias is None else {"bias": Full(bias)})
+    bias: Delta | None = next((Full(parts[part]) for part in ("diff_b", "b_norm") if part in parts), None)
+    if "ia3_l" in parts and isinstance(weight, Channels) and not weight.on_input:
+        bias = weight
+    return ({} if weight is None else {"weight": weight}) | ({} if bias is None else {"bias": bias})
 
 
 def _plan(model: DiffusionModel, uses: Sequence[LoraUse]) -> tuple[Plan, tuple[str, ...]]:
@@ -197,6 +199,8 @@ def _fit(lora: Lora, model: DiffusionModel) -> Fit:
         owner = layer(model, site) if site else None
         for kind, delta in deltas.items():
             weight = getattr(owner, kind, None)
+            if owner is not None and weight is None and delta is deltas.get("weight"):
+                continue  # what is multiplied with its layer's weight; this layer has no bias
             if site is None or weight is None:
                 missing.append(name)
             else:

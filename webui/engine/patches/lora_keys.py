@@ -25,7 +25,7 @@ PARTS: dict[str, str] = {  # ending of a key -> the part's name in lora_kinds
     **{f".lokr_{part}": f"lokr_{part}" for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
     **{f".{part}.weight": part for part in ("a1", "a2", "b1", "b2")},
     **{f".{part}": part for part in ("alpha", "dora_scale", "diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag", "rescale")},
-    **{f".{part}": part for part in ("on_input", "weight")},  # IA3; every longer ending comes before this ".weight"
+    **{f".{part}": part for part in ("ia3_l", "on_input", "weight")},  # IA3; every longer ending comes before this ".weight"
 }
 UNET_PREFIXES = ("lora_unet_", "unet_", "lycoris_", "oft_unet_", "base_model_model_", "")
 LDM_PREFIXES = ("lora_unet_", "oft_unet_", "lycoris_", "diffusion_model_", "model_diffusion_model_")

@@ -106,7 +106,10 @@ class Full(Delta):
 
 @dataclass(frozen=True)
 class Channels(Delta):
-    """IA3 (arXiv:2205.05638): each channel that comes out, or goes in, is multiplied by 1 + factor. factors: (channels) in any shape."""
+    """IA3 (arXiv:2205.05638): each channel that comes out, or goes in, is multiplied by 1 + factor. factors: (channels) in any shape.
+
+    peft's, where the factors are for what comes out, multiply a bias, too.
+    """
 
     factors: Tensor
     on_input: bool
@@ -248,6 +251,12 @@ def _channels(parts: Parts) -> Delta:
     return Channels(parts["weight"], bool(parts["on_input"].any()))
 
 
+def _peft_channels(parts: Parts) -> Channels:
+    """peft stores the whole factors: (out, 1) or (1, in) of a matrix, (1, channels, 1, 1) of a convolution, where out is the default."""
+    factors = parts["ia3_l"].float() - 1
+    return Channels(factors, on_input=factors.ndim == 2 and factors.shape[0] == 1)
+
+
 def _rotation(parts: Parts) -> Delta:
     blocks, constraint = parts["oft_blocks"], _number(parts.get("alpha")) or 0.0
     return (Butterfly if blocks.ndim == 4 else Rotation)(blocks, parts.get("rescale"), constraint)
@@ -272,6 +281,7 @@ KINDS: tuple[Callable[[Parts], Delta], ...] = (
     _old_rotation,
     _generalized,
     _channels,
+    _peft_channels,
 )
 
 
