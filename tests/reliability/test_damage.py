@@ -69,8 +69,7 @@ def start_after(folder: Path, settings: Settings) -> Service:
     service = open_service(settings, "tests.service.handlers:make")
     service._queue.recover()
     service._gallery.sweep()
-    if service._rows_are_lost:
-        service._gallery.adopt(service._gallery.strangers())
+    service._gallery.adopt(service._lost_pictures())
     return service
 
 
@@ -152,6 +151,19 @@ def test_a_damaged_picture_is_passed_over_when_the_others_are_found_again(sound:
         (folder / "easel.sqlite3").write_bytes(b"noise" * 1000)
 
     assert check_start(sound, tmp_path / "data", spoil)
+
+
+def test_a_deleted_database_is_made_anew_from_the_pictures(sound: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(sound, folder)
+    for path in folder.glob("easel.sqlite3*"):
+        path.unlink()
+    service = start_after(folder, settings_for(folder))
+    try:
+        assert sorted(each.seed for each in service.recent_pictures()) == list(SEEDS)
+        assert service.losses == ()
+    finally:
+        service.stop()
 
 
 def test_what_a_damaged_log_loses_is_told_and_its_pictures_are_found_again_once(sound: Path, tmp_path: Path) -> None:

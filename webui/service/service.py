@@ -137,7 +137,7 @@ class Service:
             log.warning(warning)
         self._queue.recover()
         self._gallery.sweep()
-        self.collection.start(self._gallery.strangers() if self._rows_are_lost else ())
+        self.collection.start(self._lost_pictures())
         for supervisor in self._supervisors:
             supervisor.start()
         self.models.start()
@@ -302,6 +302,10 @@ class Service:
         return "ready" if "ready" in states else states[0]
 
     # inside
+
+    def _lost_pictures(self) -> Sequence[Path]:
+        """Files to take in: where the database was damaged, and where it knows no picture, as after it was deleted."""
+        return self._gallery.strangers() if self._rows_are_lost or not self._gallery.recent(1, 0, None) else ()
 
     def _lives(self) -> dict[str, LiveJob]:
         """The jobs in workers' hands. To be asked before the rows are read: a job that ends meanwhile is then found ended."""
