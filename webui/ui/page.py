@@ -26,6 +26,7 @@ SCRIPTS = (
     "prompt.js",
     "keys.js",
     "habits.js",
+    "touch.js",
     "language.js",
     "settings.js",
     "orders.js",
