@@ -22,6 +22,8 @@ BEGAN = 1_704_200_000  # unix seconds, of the first picture
 HOSTILE = "<img src=x onerror=document.title='hurt'>"
 PAINT = 4.0  # seconds until the first pictures are seen
 MOST_NODES = 260  # squares in the page at once
+MOST_HEAP = 30.0  # megabytes that scrolling through all may add
+FRAME = 16.0  # milliseconds: a drawing that takes no longer is seen as smooth
 
 
 def fill(outputs: Path, count: int) -> None:
@@ -121,6 +123,39 @@ def test_a_thousand_pictures_are_seen_soon_scroll_and_leave_the_page_small(galle
     assert page.locator(shot(999)).is_visible()
     assert words(page, 999).startswith("a cat number 0")
     page.close()
+
+
+def test_scrolling_through_a_thousand_pictures_costs_little_memory_and_time(filled: Server, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-US")
+    person = Person(context, filled.address)
+    page = person.page
+    session = context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def used() -> tuple[float, int]:
+        session.send("HeapProfiler.collectGarbage")
+        told = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        return told["JSHeapUsedSize"] / 1e6, int(told["Nodes"])
+
+    person.open("gallery")
+    find(page, "number")
+    seen(page)
+    heap, nodes = used()
+    page.evaluate(
+        """() => { window.took = []; const draw = easel.gallery.draw.bind(easel.gallery);
+            easel.gallery.draw = (anew) => { const began = performance.now(); draw(anew); took.push(performance.now() - began); }; }"""
+    )
+    for way in (900, -900):
+        for _ in range(40):
+            page.mouse.wheel(0, way)
+            page.wait_for_timeout(30)
+    page.wait_for_function("easel.gallery.cards.length === 1000")
+    later_heap, later_nodes = used()
+    took = sorted(page.evaluate("took"))
+    context.close()
+    assert later_heap - heap < MOST_HEAP
+    assert later_nodes - nodes < 4 * MOST_NODES
+    assert took[len(took) // 2] < FRAME
 
 
 def test_words_and_filters_narrow_the_grid(gallery: Page) -> None:

@@ -44,6 +44,21 @@ def test_alt_enter_skips_the_picture_in_the_making_and_the_next_is_finished(pers
     assert page.evaluate("easel.results.txt2img.pictures.map((picture) => picture.seed)") == ["41"]
 
 
+def test_an_interrupt_keeps_the_pictures_that_are_finished(person: Person) -> None:
+    person.write("txt2img_prompt", PROMPT)
+    person.write("txt2img_steps", 40)
+    person.write("txt2img_batch_count", 4)
+    person.write("txt2img_seed", 70)
+    person.generate("txt2img")
+    person.page.wait_for_function("easel.results.txt2img.current()?.batch === 2 && easel.results.txt2img.current().step > 2")
+    person.page.click("#txt2img_interrupt")
+    person.wait_for_end("txt2img")
+    assert person.status("txt2img") == "interrupted"
+    seeds = person.page.evaluate("easel.results.txt2img.pictures.map((picture) => picture.seed)")
+    assert "70" in seeds
+    assert not {"72", "73"} & set(seeds)
+
+
 def test_a_page_outlives_a_killed_server_and_gets_the_picture_of_the_job_that_ran(browser: Browser, tmp_path: Path) -> None:
     port = free_port()
     context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-US")
@@ -66,6 +81,9 @@ def test_a_page_outlives_a_killed_server_and_gets_the_picture_of_the_job_that_ra
         assert "Seed: 7" in opened(person.picture_file("txt2img")).info["parameters"]
         assert page.evaluate("easel.results.txt2img.jobs.size") == 1
         assert person.value("txt2img_prompt") == PROMPT
+        page.reload()
+        person.ready(page)
+        assert [person.value(f"txt2img_{name}") for name in ("prompt", "steps", "seed")] == [PROMPT, "120", "7"]
         context.close()
     assert [each for each in person.complaints if "WebSocket" not in each and "ERR_CONNECTION" not in each] == []
 

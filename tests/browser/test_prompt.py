@@ -96,3 +96,29 @@ def test_an_infotext_that_is_pasted_is_offered_to_be_read(person: Person) -> Non
     page.click("#txt2img_prompt .found button:has-text('Apply')")
     page.wait_for_function("document.querySelector('#txt2img_prompt textarea').value === 'a green star'")
     assert person.value("txt2img_steps") == "7"
+
+
+def test_keys_belong_to_the_input_method_while_it_composes(person: Person) -> None:
+    """As Chinese is typed: the list of names, Enter and the arrows are the input method's until the words are there."""
+    page = person.page
+    typed(person, "a (red) circle, ", 4)
+    page.locator(FIELD).evaluate("area => area.setSelectionRange(area.value.length, area.value.length)")
+    session = page.context.new_cdp_session(page)
+    for so_far in ("x", "xi", "xing"):
+        session.send("Input.imeSetComposition", {"text": so_far, "selectionStart": len(so_far), "selectionEnd": len(so_far)})
+        page.wait_for_timeout(250)  # longer than the list of names waits
+    jobs = page.evaluate("easel.results.txt2img.jobs.size")
+    page.locator(FIELD).evaluate(
+        """area => { for (const [key, held] of [["Enter", false], ["Enter", true], ["ArrowUp", true], ["Escape", false]]) {
+            area.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey: held, bubbles: true, cancelable: true, isComposing: true }));
+        } }"""
+    )
+    assert text(person) == "a (red) circle, xing"
+    assert page.locator("[role=listbox]:visible").count() == 0
+    session.send("Input.insertText", {"text": "星"})
+    assert text(person) == "a (red) circle, 星"
+    page.wait_for_timeout(300)
+    assert page.evaluate("easel.results.txt2img.jobs.size") == jobs
+    page.wait_for_function("document.querySelector('#txt2img_prompt .tokens').textContent.includes('/75')")
+    page.keyboard.press("Control+z")
+    assert "星" not in text(person)

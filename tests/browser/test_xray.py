@@ -81,7 +81,7 @@ def test_the_finished_picture_is_the_same_and_no_second_one_is_kept(looked_into:
 
 def test_a_word_that_is_pointed_at_shows_where_it_acts(looked_into: Person) -> None:
     person, page = looked_into, looked_into.page
-    star = page.locator("#xray_words .chip", has_text="star")
+    star = page.locator("#xray_chips .chip", has_text="star")
     heat = page.locator("#xray_heat")
     assert heat.is_hidden()
     for point in (star.hover, star.focus):
@@ -191,5 +191,5 @@ def test_words_are_shown_as_text_whatever_they_are(person: Person) -> None:
     person.make_picture("txt2img")
     person.page.click("#txt2img_xray")
     finished(person, "recording")
-    assert person.page.locator("#xray_words b, #xray_words img, #xray_tokens img").count() == 0
+    assert person.page.locator("#xray_chips b, #xray_chips img, #xray_tokens img").count() == 0
     assert "broken" not in person.page.title()

@@ -18,7 +18,9 @@ def build() -> Studio:
         parts.prompt_area(studio)
         parts.action_area(studio)
         with gr.Column(elem_classes=["area-canvas"]):
-            mode = gr.Radio(MODES, value=MODES[0], show_label=False, container=False, elem_id="img2img_mode", interactive=True)
+            mode = gr.Radio(
+                MODES, value=MODES[0], label="Way of working", show_label=False, container=False, elem_id="img2img_mode", interactive=True
+            )
             parts.canvas(studio, "mask")
             _inpaint_rows(studio)
         parts.result_area(studio)
@@ -62,7 +64,7 @@ def _inpaint_rows(studio: Studio) -> None:
 
 
 def _repaint_rows(studio: Studio) -> None:
-    with gr.Accordion("Noise, colours, steps", open=False, elem_id="img2img_more"):
+    with gr.Accordion("Noise, colours, steps", open=False, elem_id="img2img_changes"):
         with gr.Row():
             studio.add("init.noise_multiplier")
             studio.add("init.extra_noise")

@@ -28,6 +28,7 @@ SCRIPTS = (
     "habits.js",
     "overrides.js",
     "styles.js",
+    "touch.js",
     "language.js",
     "settings.js",
     "orders.js",

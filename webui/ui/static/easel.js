@@ -104,9 +104,13 @@ easel.stepTab = (step) => {
 
 easel.tabsView = (root) => {
   root.setAttribute("role", "tablist");
+  root.setAttribute("aria-label", "Tabs");
   for (const tab of Object.keys(easel.tabNames)) {
     root.append(easel.make("button", { type: "button", role: "tab", id: `open_${tab}`, "data-tab": tab, "aria-controls": `tab_${tab}`,
       onclick: () => easel.openTab(tab) }, easel.tabNames[tab]));
+    const panel = document.getElementById(`tab_${tab}`);
+    panel?.setAttribute("role", "tabpanel");
+    panel?.setAttribute("aria-labelledby", `open_${tab}`);
   }
   root.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -376,6 +380,7 @@ easel.start = (flagTheme) => {
   easel.prompt.watch();
   easel.language.watch();
   easel.habits.watch();
+  easel.watchTouches();
   easel.watchPrompts();
   const usual = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const wait = setInterval(() => {

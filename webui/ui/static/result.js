@@ -8,7 +8,8 @@ class ResultView {
     this.pictures = []; // newest job first
     this.spoken = -1;
     const make = easel.make;
-    this.image = make("img", { class: "view", alt: "", hidden: true, onclick: () => this.openLarge() });
+    this.image = make("img", { class: "view", alt: "", hidden: true, tabindex: 0, onclick: () => this.openLarge() });
+    this.image.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.ctrlKey && !event.altKey) this.openLarge(); });
     this.preview = make("img", { class: "preview", alt: "Preview of the picture in the making", hidden: true });
     this.empty = make("div", { class: "empty" }, make("i", { "aria-hidden": "true" }), make("p", {}, "Your pictures appear here."));
     this.bar = make("div", { class: "bar", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 },

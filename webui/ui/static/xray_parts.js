@@ -98,7 +98,7 @@ class HeatMaps {
     this.steps = steps;
     this.maps = new Map(); // name -> promise of {told, bytes}
     this.overlay = make("canvas", { class: "heat", id: "xray_heat", "aria-hidden": "true" });
-    this.chips = make("div", { class: "chips", id: "xray_words", role: "group", "aria-label": "Words of the prompt: point at one to see where it acts, press it to keep it" });
+    this.chips = make("div", { class: "chips", id: "xray_chips", role: "group", "aria-label": "Words of the prompt: point at one to see where it acts, press it to keep it" });
     this.layer = make("select", { id: "xray_layer", "aria-label": "Layer", onchange: () => this.draw() });
     this.all = make("input", { type: "checkbox", id: "xray_all_steps", onchange: () => { this.layer.disabled = this.all.checked; this.draw(); } });
     this.scale = make("span", { class: "small", role: "status" });

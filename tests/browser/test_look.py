@@ -1,0 +1,211 @@
+"""How every tab looks: contrast in light and dark, nothing cut off in either language, phones, and the layout against its reference."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.browser.conftest import Person, Server
+from tests.browser.look import CONTRAST, CUT_OFF
+
+DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+REFERENCE = Path(__file__).parent / "layout.json"  # written anew where EASEL_NEW_LAYOUT is set
+NEAR = 24  # pixels by which places may differ: fonts do
+
+
+@pytest.fixture(scope="module")
+def at_work(server: Server, browser: Browser) -> Iterator[Person]:
+    """Somebody at a desk who has made a picture, so that every tab has something to show."""
+    context = browser.new_context(viewport=DESKTOP, locale="en-US")
+    person = Person(context, server.address)
+    person.write("txt2img_prompt", "a red circle on a blue background")
+    person.write("txt2img_steps", 3)
+    person.make_picture("txt2img")
+    person.page.click("#txt2img_xray")
+    person.page.wait_for_selector("#xray_recording .xray-body[data-drawn]")
+    yield person
+    context.close()
+    assert person.complaints == []
+
+
+@pytest.fixture(scope="module")
+def on_a_phone(at_work: Person, browser: Browser) -> Iterator[Page]:
+    """The same person's phone."""
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True, locale="en-US")
+    context.add_init_script(f"localStorage.setItem('easel_client', JSON.stringify('{at_work.page.evaluate('easel.client')}'))")
+    person = Person(context, at_work.address)
+    person.page.locator("#txt2img_gallery .thumb").first.wait_for(state="attached")
+    yield person.page
+    context.close()
+    assert person.complaints == []
+
+
+@pytest.fixture
+def desk(at_work: Person) -> Iterator[Page]:
+    page = at_work.page
+    page.bring_to_front()
+    yield page
+    page.evaluate("easel.setTheme('light'), easel.language.set('en'), easel.openTab('txt2img')")
+
+
+@pytest.fixture
+def phone(on_a_phone: Page) -> Iterator[Page]:
+    on_a_phone.bring_to_front()
+    on_a_phone.evaluate("easel.openTab('txt2img')")
+    yield on_a_phone
+    on_a_phone.evaluate("easel.setTheme('light'), easel.language.set('en')")
+
+
+def on_each_tab(page: Page, script: str) -> dict[str, list[str]]:
+    """What `script` finds, tab by tab, with all that can be unfolded open; only where it finds something."""
+    found = {}
+    for tab in page.evaluate("Object.keys(easel.tabNames)"):
+        page.evaluate("tab => easel.openTab(tab)", tab)
+        page.evaluate("tab => document.querySelectorAll(`#tab_${tab} .label-wrap:not(.open)`).forEach((each) => each.click())", tab)
+        page.evaluate("tab => document.querySelectorAll(`#tab_${tab} details`).forEach((each) => { each.open = true; })", tab)
+        page.wait_for_timeout(700)
+        found[tab] = page.evaluate(script)
+    return {tab: what for tab, what in found.items() if what}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_has_the_contrast_that_people_need_to_read_it(desk: Page, theme: str) -> None:
+    desk.evaluate("theme => easel.setTheme(theme)", theme)
+    assert on_each_tab(desk, CONTRAST) == {}
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_no_word_is_cut_off_and_nothing_is_beyond_the_page(desk: Page, language: str) -> None:
+    desk.evaluate("language => easel.language.set(language)", language)
+    assert on_each_tab(desk, CUT_OFF) == {}
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_no_word_is_cut_off_on_a_phone(phone: Page, language: str) -> None:
+    phone.evaluate("language => easel.language.set(language)", language)
+    assert on_each_tab(phone, CUT_OFF) == {}
+
+
+def test_the_chosen_look_and_language_are_remembered(desk: Page, at_work: Person) -> None:
+    desk.evaluate("easel.setTheme('light')")
+    desk.click("#corner .theme")
+    desk.click("#corner .language")
+    desk.reload()
+    at_work.ready(desk)
+    assert desk.evaluate("easel.isDark() && document.documentElement.lang === 'zh-CN'")
+    assert "__i18n__" not in desk.content()
+
+
+# Phones
+
+
+def test_no_tab_of_a_phone_scrolls_sideways(phone: Page) -> None:
+    wide = on_each_tab(phone, "() => document.documentElement.scrollWidth > 390 ? [String(document.documentElement.scrollWidth)] : []")
+    assert wide == {}
+
+
+def test_a_phone_has_generate_and_picture_before_the_settings(phone: Page) -> None:
+    go = phone.locator("#txt2img_generate").bounding_box()
+    stage = phone.locator("#txt2img_results .stage").bounding_box()
+    settings = phone.locator("#tab_txt2img .area-settings").bounding_box()
+    assert go
+    assert stage
+    assert settings
+    assert go["y"] + go["height"] <= PHONE["height"]
+    assert stage["y"] + stage["height"] <= settings["y"]
+
+
+def swipe(page: Page, x: float, y: float) -> None:
+    """A finger that moves up by 300 pixels, and a little aside, as fingers do."""
+    session = page.context.new_cdp_session(page)
+    for step in range(16):
+        kind = "touchMove" if step else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x + 2 * step, "y": y - 20 * step}]})
+        page.wait_for_timeout(16)
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    session.detach()
+
+
+def test_a_swipe_over_sliders_scrolls_and_moves_none_of_them(phone: Page) -> None:
+    values = "() => Array.from(document.querySelectorAll('#tab_txt2img input[type=range]'), (each) => each.value)"
+    before = phone.evaluate(values)
+    for element in ("steps", "cfg_scale"):
+        slider = phone.locator(f"#txt2img_{element} input[type=range]")
+        slider.evaluate("node => node.scrollIntoView({ block: 'center' })")
+        box, scrolled = slider.bounding_box(), phone.evaluate("scrollY")
+        assert box
+        swipe(phone, box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2)
+        phone.wait_for_function("scrolled => scrollY > scrolled + 100", arg=scrolled)
+    assert phone.evaluate(values) == before
+
+
+# The layout
+
+BOXES = """() => {
+    const parts = "#quicksettings, #tabs, #statusline, .area-prompt, .area-actions, .area-canvas, .area-settings, .area-result, "
+        + ".stage, .extras .forms, .dropzone, .gallery .head, #gallery_grid, .queue-panel, .xray-head, .xray-tabs, .panels, "
+        + ".merger .forms, .settings .list";
+    const boxes = {};
+    for (const node of document.querySelectorAll(parts)) {
+        const box = node.getBoundingClientRect();
+        if (!node.checkVisibility() || !box.width) continue;
+        const name = node.id || String(node.className).split(" ").filter((each) => !/^(svelte|column|row|hide|gap|block)/.test(each))[0];
+        boxes[`${name}`] ??= [box.x, box.y + scrollY, box.width].map(Math.round);
+    }
+    return boxes;
+}"""
+
+
+def boxes(page: Page) -> dict[str, dict[str, list[int]]]:
+    """x, y and width of the parts of each tab."""
+    told = {}
+    for tab in page.evaluate("Object.keys(easel.tabNames)"):
+        page.evaluate("tab => easel.openTab(tab)", tab)
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_timeout(500)
+        told[tab] = page.evaluate(BOXES)
+    return told
+
+
+@pytest.mark.parametrize("device", ["desk", "phone"])
+def test_the_parts_of_every_tab_stand_where_they_stood(request: pytest.FixtureRequest, device: str) -> None:
+    now = boxes(request.getfixturevalue(device))
+    known = json.loads(REFERENCE.read_text("utf-8")) if REFERENCE.exists() else {}
+    if os.environ.get("EASEL_NEW_LAYOUT"):
+        known[device] = now
+        REFERENCE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
+    moved = {}
+    for tab, parts in known[device].items():
+        for name, place in parts.items():
+            here = now[tab].get(name)
+            if here is None or max(abs(a - b) for a, b in zip(here, place, strict=True)) > NEAR:
+                moved[f"{tab} {name}"] = (place, here)
+    assert moved == {}
+
+
+def settled(page: Page) -> bytes:
+    """The page's picture once it no longer changes; without pictures, memory and the cursor, which do as they like."""
+    masked = [page.locator("#statusline"), page.locator("img")]
+    before = b""
+    for _ in range(20):
+        page.wait_for_timeout(300)
+        now = page.screenshot(mask=masked, animations="disabled")
+        if now == before:
+            break
+        before = now
+    return before
+
+
+def test_a_tab_looks_the_same_when_one_comes_back_to_it(desk: Page) -> None:
+    desk.add_style_tag(content="* { caret-color: transparent !important; transition: none !important; }")
+    tabs = desk.evaluate("Object.keys(easel.tabNames)")
+    rounds: list[dict[str, bytes]] = []
+    for _ in range(3):  # the first loads what tabs load when they are first seen
+        rounds.append({})
+        for tab in tabs:
+            desk.evaluate("tab => easel.openTab(tab)", tab)
+            rounds[-1][tab] = settled(desk)
+    assert [tab for tab in tabs if rounds[1][tab] != rounds[2][tab]] == []
