@@ -80,7 +80,7 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 
 easel.tabNames = {
   txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", extras: "Extras", png_info: "PNG info", gallery: "Gallery", queue: "Queue",
-  xray: "X-ray", train: "Train", merger: "Checkpoint merger", settings: "Settings",
+  xray: "X-ray", train: "Train", merger: "Models", settings: "Settings",
 };
 easel.currentTab = () => document.documentElement.dataset.tab;
 
