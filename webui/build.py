@@ -189,7 +189,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         return recorded(cache.checked(events), facts)
 
     folder = settings.checkpoint_dirs[0]
-    finders = {"embedding": catalog.find_embedding, "hypernetwork": catalog.find_hypernetwork}
+    finders = {"embedding": catalog.find_embedding, "hypernetwork": catalog.find_hypernetwork, "lora": catalog.find_lora}
     return {
         GenerationRequest: make,
         ScriptRequest: lambda request, control: run_script(request, control, make=make, add_input=inputs.add),
@@ -212,7 +212,11 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             control,
             load=load_alone,
             find=lambda kind, name: finders[kind](name).path,
-            folders={"embedding": settings.embeddings_dirs[0], "hypernetwork": settings.hypernetwork_dirs[0]},
+            folders={
+                "embedding": settings.embeddings_dirs[0],
+                "hypernetwork": settings.hypernetwork_dirs[0],
+                "lora": settings.lora_dirs[0],
+            },
             data_dir=settings.data_dir,
         ),
         WeightsOrder: lambda order, control: keep_weights(order, forget=cache.forget, load=load_alone),

@@ -90,3 +90,26 @@ def test_a_checkpoints_card_is_chosen_as_in_the_top_row(person: Person) -> None:
     page.locator("#txt2img_extra_tabs .card[data-name='zz-large.safetensors'] .take").click()
     person.wait_for_value("txt2img_width", 512)
     assert "zz-large" in page.locator("#setting_checkpoint input").input_value()
+
+
+def test_the_models_tab_tells_how_many_pictures_used_a_file_and_shows_them(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_prompt", f"a red circle, {TAG}")
+    person.write("txt2img_steps", 1)
+    person.make_picture("txt2img")
+    person.open("merger")
+    page.locator("#models_cards .card[data-name='ink.safetensors'] .info").click()
+    used = page.locator("dialog.about button", has_text="Used by")
+    used.wait_for()
+    many = int("".join(filter(str.isdigit, used.inner_text())))
+    assert many >= 1
+    used.click()
+    page.wait_for_function("many => easel.gallery.cards.length === many", arg=many)
+    assert page.locator("#gallery_panel select[aria-label=LoRA]").input_value() == "ink"
+
+
+def test_a_card_of_the_models_tab_goes_into_the_prompt_of_txt2img(person: Person) -> None:
+    person.open("merger")
+    person.page.locator("#models_cards .card[data-name='ink.safetensors'] .take").click()
+    person.wait_for_value("txt2img_prompt", TAG)
+    assert person.page.is_visible("#txt2img_generate")

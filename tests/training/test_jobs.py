@@ -1,18 +1,23 @@
 """Training as a job: the file is what was learnt, whole or not at all."""
 
+import io
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
-from tests.training.conftest import unchanged, weights_of
+from tests.training.conftest import noise_prediction, unchanged, weights_of
 from webui.core.errors import BadRequest, MissingModel
-from webui.core.event import Finished, Notice, Progress
+from webui.core.event import Finished, Notice, Progress, Record
 from webui.core.training_request import TrainingRequest
 from webui.engine.embeddings import read_embedding
 from webui.engine.model import DiffusionModel
 from webui.engine.patches.hypernetwork import read_hypernetwork
+from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
+from webui.engine.text_encoding import encode_prompt
 from webui.training import jobs
 from webui.training.jobs import train_file
 
@@ -45,7 +50,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(data: Path, model: DiffusionModel):
-    folders = {"embedding": data / "embeddings", "hypernetwork": data / "models" / "hypernetworks"}
+    folders = {"embedding": data / "embeddings", "hypernetwork": data / "models" / "hypernetworks", "lora": data / "loras"}
 
     def find(kind: str, name: str) -> Path:
         for ending in (".safetensors", ".pt"):
@@ -166,3 +171,44 @@ def test_nets_that_cannot_be_built_or_do_not_fit_are_refused(run, data: Path, mo
             run("hypernetwork", create=True, widths=(width,), **fields)
     with pytest.raises(BadRequest, match=f"choose among .*{width}"):
         run("hypernetwork", create=True, widths=(7,))
+
+
+def test_a_lora_is_made_trained_and_read_as_others_are(run, data: Path, model: DiffusionModel) -> None:
+    before = weights_of(model)
+    told = run("lora", create=True, rank=2, **TRAIN)
+    assert isinstance(told[-1], Finished)
+    made = read_lora(data / "loras" / "sks.safetensors")
+    states = encode_prompt(model, "red", 1).states
+    plain = noise_prediction(model, states)
+    with applied_loras(model, [LoraUse(made, 1.0, 1.0, None)]) as warnings:
+        assert not torch.equal(noise_prediction(model, states), plain)
+    assert warnings == ()
+    assert unchanged(model, before)
+    with safe_open(data / "loras" / "sks.safetensors", "pt") as file:
+        assert file.metadata()["ss_network_dim"] == "2"
+    with pytest.raises(BadRequest, match="exists already"):
+        run("lora", create=True, **TRAIN)
+    run("lora", create=True, overwrite=True, **TRAIN)
+
+
+def test_losses_and_samples_are_told_on_the_way(run) -> None:
+    told = run("lora", create=True, sample_every=4, sample_prompt="red", **TRAIN)
+    records = [event for event in told if isinstance(event, Record)]
+    losses = json.loads([each for each in records if each.name == "losses.json"][-1].data)["losses"]
+    assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6]
+    shown = [event.text for event in told if isinstance(event, Progress)]
+    assert shown[0].endswith(f"loss {losses[0][1]:.4f}")
+    samples = [each for each in records if each.name.startswith("sample")]
+    assert [each.name for each in samples] == ["sample-4.webp", "sample-6.webp"]
+    assert Image.open(io.BytesIO(samples[0].data)).size == (64, 64)
+
+
+def test_the_curve_of_a_long_training_has_few_points() -> None:
+    curve = jobs._Curve(5)
+    points = [json.loads(record.data)["losses"] for step in range(1, 21) for record in curve.added(step, step / 10)]
+    assert points[-1] == [[5, 0.3], [10, 0.8], [15, 1.3], [20, 1.8]]
+
+
+def test_a_hypernetwork_without_sizes_is_for_the_texts(run, data: Path, model: DiffusionModel) -> None:
+    run("hypernetwork", create=True, widths=())
+    assert set(read_hypernetwork(data / "models/hypernetworks/sks.pt").nets) == {model.family.text_width}

@@ -24,6 +24,7 @@ from webui.api.prompts import add_prompt_routes
 from webui.api.queue import add_queue_routes, tab_of
 from webui.api.roles import is_guest
 from webui.api.styles import add_style_routes
+from webui.api.training_page import add_training_page_routes
 from webui.api.uploads import add_upload_routes
 from webui.api.xray import add_xray_routes
 from webui.core.errors import MissingModel, NotAllowed
@@ -48,6 +49,7 @@ def internal_router(service: Service) -> APIRouter:
     add_model_routes(router, service)
     add_prompt_routes(router, service)
     add_style_routes(router, service)
+    add_training_page_routes(router, service)
     add_desktop_routes(router, service)
     add_preference_routes(router, service)
     add_gallery_routes(router, service)

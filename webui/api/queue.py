@@ -17,6 +17,7 @@ from webui.api.asker import Asker, asker_of
 from webui.core.extras import ExtrasRequest
 from webui.core.job_request import shown_request
 from webui.core.request import GenerationRequest
+from webui.core.training_request import TrainingRequest
 from webui.core.xray import XrayRequest
 from webui.service.job import Job
 from webui.service.service import Service
@@ -100,6 +101,8 @@ def tab_of(job: Job) -> str:
         return "xray"
     if isinstance(job.request, ExtrasRequest):
         return "extras"
+    if isinstance(job.request, TrainingRequest):
+        return "train"
     request = shown_request(job.request)
     if request is None:
         return "merger"

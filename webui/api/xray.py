@@ -97,10 +97,12 @@ def _add_file_routes(router: APIRouter, service: Service) -> None:
 
 
 def _kept(service: Service) -> Iterator[Job]:
-    """The jobs whose findings are kept; those that the database has forgotten are left out."""
+    """The jobs whose findings are kept; trainings, and those that the database has forgotten, are left out."""
     for job_id in service.xrays.jobs():
         with suppress(MissingModel):
-            yield service.job(job_id)
+            job = service.job(job_id)
+            if isinstance(job.request, XrayRequest):
+                yield job
 
 
 def _own(service: Service, job_id: str, client: str) -> tuple[Job, XrayRequest]:

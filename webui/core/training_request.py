@@ -1,4 +1,4 @@
-"""What a training job is asked: to make an embedding or a hypernetwork, to train it on a folder of pictures, or both."""
+"""What a training job is asked: to make an embedding, a hypernetwork or a LoRA, to train it on a folder of pictures, or both."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from webui.core.limits import MAX_SIDE
 from webui.core.model_orders import check_file_name
 from webui.core.request import known_fields
 
-KINDS = ("embedding", "hypernetwork")
+KINDS = ("embedding", "hypernetwork", "lora")
 WEIGHT_INITS = ("Normal", "KaimingNormal", "KaimingUniform", "XavierNormal", "XavierUniform")
 MAX_VECTORS = 75
 MAX_TEXT = 1000  # characters
@@ -23,6 +23,8 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("vectors", 1, MAX_VECTORS),
     ("tag_drop_out", 0, 1),
     ("learning_rate", 0, 100),
+    ("rank", 1, 256),
+    ("sample_every", 0, 1_000_000),
 )
 
 
@@ -37,10 +39,11 @@ class TrainingRequest:
     overwrite: bool = False  # whether `create` may take the place of a file
     vectors: int = 1  # of a new embedding
     init_text: str = "*"  # words with whose vectors a new embedding begins
-    widths: tuple[int, ...] = (768, 320, 640, 1280)  # of the contexts for which a new hypernetwork has nets
+    widths: tuple[int, ...] = (768, 320, 640, 1280)  # of the contexts for which a new hypernetwork has nets; (): of the texts
     layer_structure: tuple[float, ...] = (1, 2, 1)
     activation: str = "linear"
     weight_init: str = "Normal"  # one of WEIGHT_INITS
+    rank: int = 16  # of a LoRA's matrices
     layer_norm: bool = False
     dropout: tuple[float, ...] = ()  # after each layer; (): none
     data_root: str = ""  # folder with pictures, below the data folder
@@ -54,6 +57,8 @@ class TrainingRequest:
     shuffle_tags: bool = False
     tag_drop_out: float = 0.0  # share of a caption's tags that is left out at random
     max_norm: float = 0.0  # of the gradients; 0: the loop's own
+    sample_every: int = 0  # steps after which a picture shows what was learnt; 0: never
+    sample_prompt: str = ""  # of that picture
     seed: int = 1
 
     @property
@@ -79,6 +84,10 @@ class TrainingRequest:
             raise BadRequest(f"weight init {self.weight_init[:50]!r} is not known; choose one of: {', '.join(WEIGHT_INITS)}")
         if len(self.init_text) > MAX_TEXT or not math.isfinite(self.max_norm) or self.max_norm < 0:
             raise BadRequest(f"the initialisation text is longer than {MAX_TEXT} characters, or the limit of gradients is no number")
+        if self.kind == "lora" and not (self.create and self.steps):
+            raise BadRequest("a LoRA is made and trained in one go; ask for steps, and for a new file")
+        if len(self.sample_prompt) > MAX_TEXT:
+            raise BadRequest(f"the prompt of samples is longer than {MAX_TEXT} characters; shorten it")
         if self.steps and not self.data_root:
             raise BadRequest("training needs data_root: a folder with pictures below the data folder")
 

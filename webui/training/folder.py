@@ -28,7 +28,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {  # [name]: what is trained; [filewords
     "style_filewords": ("[filewords], in the style of [name]", "a picture of [filewords], in the style of [name]"),
     "hypernetwork": ("[filewords]", "a picture of [filewords]"),
 }
-USUAL = {"embedding": "subject_filewords", "hypernetwork": "hypernetwork"}
+USUAL = {"embedding": "subject_filewords", "hypernetwork": "hypernetwork", "lora": "hypernetwork"}
 
 
 def read_examples(folder: Path, request: TrainingRequest, data_dir: Path) -> Iterator[tuple[Image.Image, Sequence[str]]]:

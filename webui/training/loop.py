@@ -54,7 +54,7 @@ def train(
     Raises BadRequest where captions do not call the embedding that is trained.
     """
     optimizer = torch.optim.AdamW(addition.parameters(), lr=learning_rate, weight_decay=0.0)
-    texts = _Texts(model, addition)
+    texts = Texts(model, addition)
     rng = Random(seed)
     generator = torch.Generator().manual_seed(seed)
     alphas = model.alphas_cumprod.float()
@@ -93,7 +93,7 @@ def _loss(model: DiffusionModel, clean: Tensor, states: Tensor, alphas: Tensor, 
     return F.mse_loss(predicted, v if model.family.prediction_type == "v_prediction" else noise)
 
 
-class _Texts:
+class Texts:
     """The captions' text states; those that do not change in training are worked out once."""
 
     def __init__(self, model: DiffusionModel, addition: Addition) -> None:

@@ -37,14 +37,14 @@ class LoraTraining:
     def encode(self, caption: str) -> None:
         """The text encoder is not trained."""
 
-    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the file, fp16. Raises BadRequest where there is one already, StorageError."""
+    def save(self, path: Path, metadata: Mapping[str, str], *, replace: bool = False) -> None:
+        """Write the file, fp16. Raises BadRequest where there is one already (unless `replace`), StorageError."""
         tensors: dict[str, Tensor] = {}
         for name, (down, up) in self._pairs.items():
             layer = f"lora_unet_{name.replace('.', '_')}"
             tensors |= {f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up, f"{layer}.alpha": torch.tensor(self.alpha)}
         facts = {"ss_network_module": "networks.lora", "ss_network_dim": str(self.rank), "ss_network_alpha": str(self.alpha), **metadata}
-        save_tensors(path, {name: tensor.detach().half() for name, tensor in tensors.items()}, facts)
+        save_tensors(path, {name: tensor.detach().half() for name, tensor in tensors.items()}, facts, replace=replace)
 
     def _beside(self, name: str, layer: nn.Module) -> Callable[[Tensor], Any]:
         compute, (down, up) = layer.forward, self._pairs[name]

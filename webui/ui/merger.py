@@ -1,4 +1,4 @@
-"""The checkpoint merger's tab: two or three checkpoints into one, and one checkpoint in another number type or layout."""
+"""The Models tab: what lies in the folders as cards; two or three checkpoints merged into one, or one saved in another number type or layout."""
 
 import json
 from collections.abc import Mapping
@@ -38,6 +38,11 @@ class Merger:
 
 def build() -> Merger:
     tab = Merger()
+    gr.HTML(
+        html_template="<section class='cards' aria-label='Model files'></section>",
+        js_on_load="easel.cardsView(element.querySelector('.cards'), 'merger')",
+        elem_id="models_cards",
+    )
     with gr.Column(elem_classes=["merger"]):
         with gr.Column(elem_classes=["forms"]):
             _merge_form(tab)

@@ -9,7 +9,22 @@ from gradio.components import Component
 
 from webui.core.settings import Settings
 from webui.service.service import Service
-from webui.ui import actions, extras, gallery, img2img, merger, outpaint, png_info, preferences, queue, quick_row, studio, txt2img, xray
+from webui.ui import (
+    actions,
+    extras,
+    gallery,
+    img2img,
+    merger,
+    outpaint,
+    png_info,
+    preferences,
+    queue,
+    quick_row,
+    studio,
+    train,
+    txt2img,
+    xray,
+)
 from webui.ui.fields import FIELDS
 from webui.ui.studio import QUIET, Studio
 
@@ -40,9 +55,21 @@ SCRIPTS = (
     "xray_parts.js",
     "xray_studies.js",
     "xray.js",
+    "train.js",
     "status.js",
 )
-STYLES = ("icons.css", "easel.css", "parts.css", "habits.css", "extras.css", "gallery.css", "queue.css", "settings.css", "xray.css")
+STYLES = (
+    "icons.css",
+    "easel.css",
+    "parts.css",
+    "habits.css",
+    "extras.css",
+    "gallery.css",
+    "queue.css",
+    "settings.css",
+    "xray.css",
+    "train.css",
+)
 HEAD_STYLES = ("status.css",)  # untouched by Gradio, which keeps rules within @media from all that lies outside its own blocks
 ICON = STATIC / "easel.svg"
 QUEUE_PAUSE = 1.0  # seconds between Gradio's looks at its own queue, which no event of ours uses; its 0.001 slowed every step down
@@ -71,6 +98,8 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             queue.build()
         with gr.Column(elem_id="tab_xray", elem_classes=["tab-panel"]):
             xray.build()
+        with gr.Column(elem_id="tab_train", elem_classes=["tab-panel"]):
+            train.build()
         with gr.Column(elem_id="tab_merger", elem_classes=["tab-panel"]):
             merging = merger.build()
         with gr.Column(elem_id="tab_settings", elem_classes=["tab-panel"]):

@@ -87,7 +87,9 @@ class CardsView {
       return easel.fire("quick", "checkpoint", { name: model.name });
     }
     if (model.skipped) easel.toast(`${model.name} does nothing here: it is ${model.skipped}`);
-    const area = (field) => document.querySelector(`#${this.tab}_${field} textarea`);
+    if (this.tab === "merger") easel.openTab("txt2img"); // the Models tab has no prompt of its own
+    const tab = this.tab === "merger" ? "txt2img" : this.tab;
+    const area = (field) => document.querySelector(`#${tab}_${field} textarea`);
     const field = this.field ?? "prompt";
     if (!easel.togglePrompt(area(field), model) || !model.negative || field !== "prompt") return;
     easel.addWords(area("neg_prompt"), model.negative);
@@ -176,15 +178,40 @@ easel.modelDialog = async (model, changed) => {
     if (!shown) return easel.toast("There is no picture yet; make one first.");
     return send("thumbnail", { picture: shown.id }, "The picture is its thumbnail now.");
   };
+  const used = make("button", { type: "button", class: "tool", hidden: true, onclick: () => { dialog.close(); easel.showUses(model); } });
+  easel.countUses(model).then((many) => { used.hidden = many === null; used.textContent = many === 1 ? "Used by 1 picture" : `Used by ${many} pictures`; }).catch(() => {});
   const dialog = make("dialog", { class: "about", "aria-label": `About ${model.name}` },
     make("header", {}, make("h2", {}, easel.stem(model.name)), easel.iconButton("close", "Close", () => dialog.close())),
     make("form", { onsubmit: (event) => { event.preventDefault(); save(); } }, ...labels,
       make("div", { class: "buttons" }, make("button", { type: "submit", class: "tool" }, "Save"),
-        make("button", { type: "button", class: "tool", onclick: picture }, "Use the picture shown as thumbnail"))),
+        make("button", { type: "button", class: "tool", onclick: picture }, "Use the picture shown as thumbnail"), used)),
     make("table", { class: "fields" }, ...rows));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
 };
 
-easel.cardsView = (root, tab) => new CardsView(root, tab);
+// How the gallery finds a model's pictures: [filter, what it is there]; null for kinds that it knows nothing of.
+easel.useOf = (model) => {
+  if (model.kind === "checkpoint") return ["checkpoint", easel.stem(model.name.split("/").at(-1))];
+  const name = /^<lora:(.+):[^:]*>$/.exec(model.insert)?.[1];
+  return name ? ["lora", name] : null;
+};
+easel.countUses = async (model) => {
+  const use = easel.useOf(model);
+  if (!use) return null;
+  return (await (await easel.request(`internal/gallery/count?${new URLSearchParams([use, ["client", easel.client]])}`)).json()).total;
+};
+easel.showUses = (model) => {
+  const [filter, name] = easel.useOf(model);
+  easel.openTab("gallery");
+  easel.gallery.filters.only(filter, name);
+};
+
+easel.cardsView = (root, tab) => {
+  const view = new CardsView(root, tab);
+  if (tab !== "merger") return;
+  const open = () => { if (easel.currentTab() === "merger") view.box.open = true; }; // nothing is fetched before somebody looks
+  document.addEventListener("easel:tab", open);
+  open();
+};

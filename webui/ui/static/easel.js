@@ -80,7 +80,7 @@ easel.generators = ["txt2img", "img2img", "outpaint"];
 
 easel.tabNames = {
   txt2img: "txt2img", img2img: "img2img", outpaint: "Outpaint", extras: "Extras", png_info: "PNG info", gallery: "Gallery", queue: "Queue",
-  xray: "X-ray", merger: "Checkpoint merger", settings: "Settings",
+  xray: "X-ray", train: "Train", merger: "Models", settings: "Settings",
 };
 easel.currentTab = () => document.documentElement.dataset.tab;
 
@@ -295,6 +295,7 @@ easel.dropTarget = (event) => {
   if (inspector) return { node: inspector, take: (file) => easel.inspector.load(file) };
   const tab = easel.currentTab();
   if (tab === "extras") return { node: easel.extras.drop, take: (file) => easel.extras.load(file), takeAll: (files) => easel.extras.addAll(files) };
+  if (tab === "train") return { node: document.getElementById("train_drop"), take: (file) => easel.results.train.add([file]), takeAll: (files) => easel.results.train.add(files) };
   if (tab === "png_info") return { node: document.getElementById("pnginfo_panel"), take: (file) => easel.inspector.load(file) };
   if (tab === "xray") return { node: document.getElementById("xray_panel"), take: (file) => easel.xray.take(file) };
   if (!easel.generators.includes(tab)) return null;

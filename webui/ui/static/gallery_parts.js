@@ -37,6 +37,15 @@ class GalleryFilters {
     this.timer = setTimeout(this.changed, 200);
   }
 
+  // Only the pictures that have this: `filter` is checkpoint or lora.
+  only(filter, name) {
+    for (const each of [this.search, this.checkpoint, this.lora, this.sampler, this.size, this.tag, this.since, this.until]) each.value = "";
+    for (const each of [this.favourites, this.mine, this.missing, this.trash]) each.setAttribute("aria-pressed", "false");
+    this[filter].append(easel.make("option", { value: name }, name));
+    this[filter].value = name;
+    this.changed();
+  }
+
   select(label, options, any) {
     const made = easel.make("select", { "aria-label": label, onchange: this.changed });
     made.any = any;

@@ -131,7 +131,7 @@ class QueueView {
     row.edit.hidden = !(waits && job.editable);
     row.retry.hidden = !["failed", "interrupted"].includes(job.status);
     row.cancel.hidden = ended;
-    row.dice.hidden = job.tab === "merger";
+    row.dice.hidden = ["merger", "train"].includes(job.tab);
     if (document.activeElement !== row.priority) row.priority.value = job.priority;
     const source = job.picture ? `internal/pictures/${job.picture.id}?v=${job.picture.version}` : job.inputs.image ? `internal/inputs/${job.inputs.image}` : "";
     if (source && row.source !== source) { row.source = source; row.image.src = easel.url(source); }

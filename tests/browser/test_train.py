@@ -1,0 +1,63 @@
+"""The Train tab: pictures with captions become a LoRA that is tried at once."""
+
+import io
+
+from PIL import Image
+
+from tests.browser.conftest import Person, Server
+
+
+def picture(colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_dropped_pictures_with_captions_become_a_lora_that_is_tried_in_txt2img(person: Person, server: Server) -> None:
+    page = person.page
+    person.open("train")
+    page.click("#train_new_set")
+    page.fill("#dialog_text", "colours")
+    page.keyboard.press("Enter")
+    page.locator("#train_sets option[value=colours]").wait_for(state="attached")
+    for colour in ("red", "blue"):
+        person.drop("#train_drop", picture(colour), f"{colour}.png")
+        page.locator(f".train-picture[data-file='{colour}.png']").wait_for()
+    caption = page.locator(".train-picture[data-file='red.png'] textarea")
+    caption.fill("a red square")
+    caption.blur()
+    fields = {"name": "squares", "steps": 4, "rank": 2, "side": 64, "sample_every": 2, "sample_prompt": "a red square", "batch_size": 1}
+    for name, value in fields.items():
+        page.fill(f"#train_{name}", str(value))
+    page.wait_for_function("document.getElementById('train_estimate').textContent === '2 pictures, each seen about 2.0 times'")
+    page.click("#train_start")
+    run = page.locator(".train-run[data-status=done]").first
+    run.wait_for()
+    run.locator(".train-curve polyline").wait_for(state="attached")
+    assert [figure.inner_text() for figure in run.locator("figcaption").all()] == ["2", "4"]
+    assert (server.data_dir / "training/colours/red.txt").read_text("utf-8") == "a red square"
+    assert (server.data_dir / "loras/squares.safetensors").exists()
+    page.reload()
+    person.ready(page)
+    page.locator(".train-run[data-status=done] .send").first.click()
+    person.wait_for_value("txt2img_prompt", "<lora:squares:1>")
+    person.write("txt2img_steps", 1)
+    person.make_picture("txt2img")
+    assert 'Lora hashes: "squares: ' in page.inner_text("#txt2img_infotext")
+
+
+def test_a_training_that_is_stopped_keeps_what_it_learnt(person: Person, server: Server) -> None:
+    page = person.page
+    person.open("train")
+    page.locator("#train_sets option").first.wait_for(state="attached")
+    person.drop("#train_drop", picture("green"), "green.png")
+    page.locator(".train-picture").first.wait_for()
+    page.select_option("#train_kind", "embedding")
+    for name, value in {"name": "greenish", "steps": 100000, "side": 64}.items():
+        page.fill(f"#train_{name}", str(value))
+    page.click("#train_start")
+    run = page.locator(".train-run").first
+    run.locator(".words", has_text="loss").wait_for()
+    run.get_by_role("button", name="Stop and save").click()
+    page.locator(".train-run[data-status=interrupted]").first.wait_for()
+    assert (server.data_dir / "embeddings/greenish.safetensors").exists()
