@@ -19,8 +19,9 @@ from webui.core.model_listing import ModelFile, model_in
 from webui.engine.conditioning import ConditioningCache
 from webui.engine.generate import generate
 from webui.engine.model import DiffusionModel
-from webui.engine.networks import EmbeddingStore, NetworkStore
+from webui.engine.networks import READERS, EmbeddingStore, NetworkStore
 from webui.engine.patches.hypernetwork import Hypernetwork, HypernetworkModule, Layout, save_hypernetwork
+from webui.engine.patches.lora import read_lora
 
 LORA_SITES = ("lora_unet_mid_block_attentions_0_proj_in", "lora_te_text_model_encoder_layers_0_mlp_fc1")
 
@@ -135,6 +136,20 @@ def test_a_changed_file_is_read_anew(make, folder):
         save_file(tensors, path)
         changed = difference(make("a red circle<lora:other:1>"), make("a red circle")) > 0.5
         assert changed == (value > 0)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(6, 6), (1, 4)])
+def test_networks_stay_in_memory_however_many_a_prompt_calls(folder, monkeypatch, count, kept):
+    names = [f"ink{i}" for i in range(6)]
+    monkeypatch.setattr("webui.engine.networks._state", lambda path: (0, 0))
+    read = []
+    monkeypatch.setitem(READERS, "lora", lambda path: read.append(path) or read_lora(folder / "ink.safetensors"))
+    store = NetworkStore(lambda kind, name: Path(name), lambda path: "")
+    for _ in range(2):
+        store.of(" ".join(f"<lora:{name}:1>" for name in names))
+    assert len(read) == 6
+    store.of("".join(f"<lora:{name}:1>" for name in names[:count]))
+    assert len(store._kept) == kept
 
 
 def test_what_cannot_be_used_is_said(make):

@@ -17,7 +17,7 @@ from webui.engine.model import DiffusionModel
 from webui.engine.patches.hypernetwork import HypernetworkUse, applied_hypernetworks, read_hypernetwork
 from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
 
-KEPT = 4  # files that stay in memory between jobs
+KEPT = 4  # files that stay in memory between jobs; where a prompt calls more, all of those
 READERS: dict[str, Callable[[Path], Any]] = {"lora": read_lora, "hypernet": read_hypernetwork}
 
 
@@ -58,7 +58,7 @@ def fitting(networks: Networks, model: DiffusionModel) -> Networks:
 
 
 class NetworkStore:
-    """Reads the networks of prompts, and keeps the last KEPT files in memory, so that another strength costs no reading."""
+    """Reads the networks of prompts, and keeps the last files in memory, so that another strength costs no reading."""
 
     def __init__(self, find: Callable[[str, str], Path], hash_of: Callable[[Path], str]) -> None:
         """find: (one of READERS, name) -> its file; raises MissingModel. hash_of: a LoRA file -> the hash by which infotexts name it."""
@@ -71,7 +71,8 @@ class NetworkStore:
         loras: list[LoraUse] = []
         hypernetworks: list[HypernetworkUse] = []
         hashes: list[tuple[str, str]] = []
-        for use in (use for use in uses if use.kind in READERS):
+        known = [use for use in uses if use.kind in READERS]
+        for use in known:
             network, digest = self._read(use.kind, self._find(use.kind, use.name))
             if use.kind == "lora":
                 strengths = lora_strengths(use)
@@ -79,6 +80,8 @@ class NetworkStore:
                 hashes.append((use.name, digest))
             else:
                 hypernetworks.append(HypernetworkUse(network, hypernetwork_strength(use)))
+        while len(self._kept) > max(KEPT, len(known)):
+            self._kept.popitem(last=False)
         facts = {"Lora hashes": write_lora_hashes(hashes)} if any(digest for _, digest in hashes) else {}
         return Networks(text, tuple(loras), tuple(hypernetworks), facts, tuple(_unknown(use) for use in uses if use.kind not in READERS))
 
@@ -87,8 +90,6 @@ class NetworkStore:
         if key not in self._kept:
             self._kept[key] = READERS[kind](path), self._hash_of(path) if kind == "lora" else ""
         self._kept.move_to_end(key)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
         return self._kept[key]
 
 

@@ -1,5 +1,6 @@
 """LoRAs on whole models: against diffusers' own loader, bit-identity afterwards, refusals, warnings."""
 
+import gc
 import json
 
 import pytest
@@ -113,6 +114,29 @@ def test_files_that_diffusers_writes_do_here_what_they_do_there(dora, tmp_path, 
             torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("algorithm", ["lora", "loha", "lokr", "ia3", "full", "diag-oft", "boft", "glora"])
+def test_files_that_lycoris_writes_do_here_what_they_do_there(algorithm, tmp_path, model):
+    from lycoris import LycorisNetwork, create_lycoris
+
+    theirs, path = weights_model("sd1").unet, tmp_path / "x.safetensors"
+    LycorisNetwork.apply_preset({"target_module": ["Attention", "Downsample2D"]})
+    torch.manual_seed(0)
+    network = create_lycoris(theirs, 1.0, linear_dim=4, linear_alpha=2.0, algo=algorithm)
+    network.apply_to()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        network.save_weights(path, torch.float32, {})
+        x, text = torch.randn(1, 4, 8, 8), torch.randn(1, 77, 768)
+        plain, expected = model.unet(x, 500, text).sample, theirs(x, 500, text).sample
+        with applied_loras(model, [LoraUse(read_lora(path))]) as warnings:
+            made = model.unet(x, 500, text).sample
+    assert warnings == ()
+    assert (expected - plain).norm() > 1e-3 * plain.norm()
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_names_of_old_diffusers_files_change_the_same_layers(tmp_path, model, write):
     kohya = write(only="attn")
     path = write_lora(tmp_path / "old.safetensors", model, diffusers_name, only="attn")
@@ -158,6 +182,34 @@ def test_text_encoder_and_unet_have_their_own_strengths(model, write):
     before, file = weights(model), write()
     assert {name for name, _ in changed(before, weights_with(model, LoraUse(file, te=0.0)))} == {"unet"}
     assert {name for name, _ in changed(before, weights_with(model, LoraUse(file, unet=0.0)))} == {"text_encoder"}
+
+
+def test_another_strength_looks_for_no_layer_again(model, write, monkeypatch):
+    file, again = write(only=ATTN), write(only=ATTN)
+    expected = weights_with(model, LoraUse(again, te=0.25, unet=0.5))
+    with applied_loras(model, [LoraUse(file)]):
+        pass
+    monkeypatch.setattr(lora, "_fit", None)
+    assert_same_bits(weights_with(model, LoraUse(file, te=0.25, unet=0.5)), expected)
+
+
+def test_what_is_known_of_one_model_is_not_taken_for_another_and_goes_with_it(model, write, monkeypatch):
+    file, other = write(only=ATTN), weights_model("sd1")
+    for each in (model, other):
+        before = weights(each)
+        assert changed(weights_with(each, LoraUse(file)), before)
+    assert len(file.fits) == 2
+    del each, other
+    gc.collect()
+    assert len(file.fits) == 1
+
+
+def test_warnings_are_told_for_every_use(tmp_path, model, write):
+    write("some", only="mid_block.attentions")
+    file = read_lora(tensors_file(tmp_path, load_file(tmp_path / "some.safetensors") | {"strange": torch.ones(1)}))
+    for _ in range(2):
+        with applied_loras(model, [LoraUse(file)]) as warnings:
+            assert "1 of the 13 layers" in warnings[0]
 
 
 def test_dyn_limits_the_rank(tmp_path, model, write):

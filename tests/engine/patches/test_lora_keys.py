@@ -46,6 +46,7 @@ def full_size_model(family):
         (f"unet.{DOTTED}.lora_magnitude_vector", f"unet_{ATTENTION}", "magnitude"),
         (f"{DOTTED.replace('to_k', 'processor.to_k_lora')}.down.weight", ATTENTION, "down"),
         (f"base_model.model.{DOTTED}.lora_A.weight", f"base_model_model_{ATTENTION}", "down"),
+        (f"base_model.model.{DOTTED}.ia3_l", f"base_model_model_{ATTENTION}", "ia3_l"),
         ("lora_te_text_model_encoder_layers_0_mlp_fc1.weight", "lora_te_text_model_encoder_layers_0_mlp_fc1", "weight"),
     ],
 )
