@@ -18,6 +18,7 @@ from webui.api.routes import sdapi_router
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import Busy
 from webui.core.image_metadata import read_infotext
+from webui.core.infotext import read
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
 from webui.service.service import Service
@@ -36,6 +37,18 @@ clip_skip is_using_inpainting_conditioning version comments"""
 def test_what_the_user_should_know_is_told_beside_the_pictures(post: Post) -> None:
     assert json.loads(post(prompt="notice")["info"])["comments"] == ["there is something to know"]
     assert json.loads(post(prompt="nothing to tell")["info"])["comments"] == []
+
+
+def test_each_picture_tells_the_prompt_that_chance_gave_it(post: Post) -> None:
+    answer = post(prompt="{red|blue|green|white} cat", negative_prompt="{dog|cow}", seed=7, batch_size=2, n_iter=4)
+    info = json.loads(answer["info"])
+    told = [read(text) for text in info["infotexts"]]
+    assert info["all_prompts"] == [each.prompt for each in told]
+    assert info["all_negative_prompts"] == [each.negative_prompt for each in told]
+    assert info["all_seeds"] == [*range(7, 15)]
+    assert len(set(info["all_prompts"])) > 1
+    alone = json.loads(post(prompt="{red|blue|green|white} cat", negative_prompt="{dog|cow}", seed=9)["info"])
+    assert alone["infotexts"][0] == info["infotexts"][2]
 
 
 def test_txt2img_answers_with_pictures_that_carry_their_infotext(post: Post) -> None:

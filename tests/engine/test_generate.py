@@ -16,6 +16,7 @@ from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.errors import BadRequest, EngineError, OutOfMemory
 from webui.core.event import Finished, Loading, Pictures, Preview, Progress
 from webui.core.guidance_options import GuidanceOptions
+from webui.core.hires import HiresFix
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.engine import masking
@@ -331,6 +332,23 @@ def test_cfgpp_asks_without_the_prompt_at_scale_one_too(model, monkeypatch):
     usual = decoded_latents(model, at_one, monkeypatch)
     skipped = decoded_latents(model, replace(at_one, guidance=GuidanceOptions(skip_uncond=True)), monkeypatch)
     assert torch.equal(skipped, usual)
+
+
+@pytest.mark.parametrize("hires", [None, HiresFix(scale=1.5, upscaler="Latent")])
+def test_pictures_with_prompts_of_their_own_are_those_of_single_requests(listener, hires):
+    words = (("a red circle", "blurry", "", ""), ("a blue square", "dark", "", ""))
+    job = replace(REQUEST, steps=2, hires=hires, batch_count=2, each=words, template="{a red circle|a blue square}")
+    events = run(listener, job)
+    made = [picture for event in events if isinstance(event, Pictures) for picture in event.pictures]
+    told = [(event.batch, event.batches) for event in events if isinstance(event, Progress)]
+    assert told == sorted(told)
+    assert set(told) == {(1, 2), (2, 2)}
+    for i, picture in enumerate(made):
+        (alone,) = pictures(listener, job.single(i))
+        assert (alone.request, alone.infotext) == (picture.request, picture.infotext)
+        assert alone.image.tobytes() == picture.image.tobytes()
+        assert picture.infotext.startswith(f"{words[i][0]}\nNegative prompt: {words[i][1]}\nSteps: 2,")
+        assert 'Template: "{a red circle|a blue square}"' in picture.infotext
 
 
 def test_single_requests_of_a_batch_are_told_with_its_pictures(model):

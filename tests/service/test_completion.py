@@ -236,6 +236,29 @@ def test_what_is_left_to_chance_is_decided_by_the_seed_and_told_beside_the_promp
     assert completed(**vars(made[3])) == made[3]
 
 
+def test_each_picture_of_a_job_is_decided_by_its_own_seed(completed: Complete) -> None:
+    asked = {"prompt": "{a|b|c|d} cat", "negative_prompt": "{x|y}", "hires": HiresFix(prompt="{big|huge} cat"), "seed": 5}
+    job = completed(**asked, batch_size=2, batch_count=4)
+    assert (job.batch_size, job.batch_count, job.template) == (1, 8, "{a|b|c|d} cat")
+    assert len({job.single(i).prompt for i in range(8)}) > 1
+    for i in range(8):
+        assert job.single(i) == completed(**asked | {"seed": 5 + i})
+    assert GenerationRequest.from_json(json.loads(json.dumps(job.to_json()))) == job
+    assert completed(**vars(job)) == job
+
+
+def test_a_batch_stays_one_where_chance_gives_all_pictures_the_same(completed: Complete) -> None:
+    job = completed(prompt="{a|a} cat", seed=5, batch_size=2, batch_count=2)
+    assert (job.prompt, job.template, job.each, job.batch_size) == ("a cat", "{a|a} cat", (), 2)
+
+
+def test_chance_is_not_asked_for_more_pictures_than_can_be_told(completed: Complete) -> None:
+    with pytest.raises(BadRequest, match="at most 1000 pictures"):
+        completed(prompt="{a|b}", batch_size=64, batch_count=20)
+    with pytest.raises(BadRequest, match="5000000 characters"):
+        completed(prompt="{a|b}" + "x" * 50_000, batch_count=200)
+
+
 def test_a_drawn_seed_is_the_one_that_decided(completed: Complete) -> None:
     done = completed(prompt="{a|b|c|d|e|f|g|h}")
     assert completed(prompt=done.template, seed=done.seed) == done

@@ -27,7 +27,7 @@ NOT_SHOWN = {
     "refiner",
     "aesthetic",
 }
-NOT_SHOWN |= {"guidance", "sampler_options", "template", "negative_template"}
+NOT_SHOWN |= {"guidance", "sampler_options", "template", "negative_template", "each"}
 
 
 def shown(tab: str) -> dict[str, object]:

@@ -101,10 +101,11 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
 
 
 def _told_at_once(pictures: Sequence[SavedPicture], request: GenerationRequest) -> dict[str, Any]:
-    """The lists of a job whose pictures differ in their seeds alone."""
+    """The lists of a job whose pictures differ in their seeds, and in what chance made of their prompts."""
+    told = [infotext.read(picture.infotext) for picture in pictures] if request.each else [request] * len(pictures)
     return {
-        "all_prompts": [request.prompt] * len(pictures),
-        "all_negative_prompts": [request.negative_prompt] * len(pictures),
+        "all_prompts": [each.prompt for each in told],
+        "all_negative_prompts": [each.negative_prompt for each in told],
         "all_subseeds": [request.variation_seed + _place(picture, i, request) for i, picture in enumerate(pictures)],
     }
 

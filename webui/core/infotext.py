@@ -262,6 +262,7 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         styles=(),  # they are in the prompts
         template="",
         negative_template="",
+        each=(),
         steps=values.whole("Steps", base.steps, 1, MAX_STEPS),
         sampler=sampler,
         schedule_type=schedule_type,

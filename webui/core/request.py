@@ -108,6 +108,7 @@ class GenerationRequest:
     styles: tuple[str, ...] = ()  # before completion, which puts them into the prompts
     template: str = ""  # what the prompt was before chance decided what it leaves open; "": the same
     negative_template: str = ""
+    each: tuple[tuple[str, str, str, str], ...] = ()  # where chance gave each picture prompts of its own: those of `with_words`
     checkpoint: str = ""  # name in the catalog; "" before completion: the preferred one
     checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256, "" while unknown
     vae: str = "Automatic"  # "Automatic" (before completion only), "None" (the checkpoint's own) or a name in the catalog
@@ -144,6 +145,7 @@ class GenerationRequest:
         _check_prompt("negative prompt", self.negative_prompt)
         for name, least, most in LIMITS:
             _check_range(name, getattr(self, name), least, most)
+        self._check_each()
         last = self.single(self.batch_size * self.batch_count - 1)
         if max(last.seed, last.variation_seed) > MAX_SEED:
             raise BadRequest(f"the last picture's seed would lie above {MAX_SEED}; use a lower seed or fewer pictures")
@@ -170,6 +172,12 @@ class GenerationRequest:
         if self.aesthetic is not None:
             self.aesthetic.validate()
 
+    def _check_each(self) -> None:
+        if self.each and (self.batch_size != 1 or self.batch_count != len(self.each)):
+            raise BadRequest("a prompt for each picture needs as many batches of one picture: send the template, not its outcome")
+        for text in {text for words in self.each for text in words}:
+            _check_prompt("prompt", text)
+
     def _check_tiles(self) -> None:
         if self.tile:
             _check_range("tile", self.tile, 64, MAX_SIDE)
@@ -183,9 +191,18 @@ class GenerationRequest:
 
     def single(self, index: int) -> "GenerationRequest":
         """The request that makes picture `index` of this job alone (0 <= index < batch_size * batch_count)."""
+        told = self.with_words(index)
         if self.variation_strength > 0:
-            return replace(self, variation_seed=self.variation_seed + index, batch_size=1, batch_count=1)
-        return replace(self, seed=self.seed + index, batch_size=1, batch_count=1)
+            return replace(told, variation_seed=self.variation_seed + index, batch_size=1, batch_count=1)
+        return replace(told, seed=self.seed + index, batch_size=1, batch_count=1)
+
+    def with_words(self, index: int) -> "GenerationRequest":
+        """With picture `index`'s own prompt, negative prompt and those of hires fix, where it has any."""
+        if not self.each:
+            return self
+        prompt, negative_prompt, second, second_negative = self.each[index]
+        hires = replace(self.hires, prompt=second, negative_prompt=second_negative) if self.hires else None
+        return replace(self, prompt=prompt, negative_prompt=negative_prompt, hires=hires, each=())
 
     def second_pass(self) -> "GenerationRequest":
         """What hires fix's second pass is asked for, beside the picture that it starts from; only where there is `hires`."""
@@ -246,6 +263,7 @@ class GenerationRequest:
         options = values.get("sampler_options", {})  # missing: written when there were none to choose
         values["sampler_options"] = None if options is None else SamplerOptions(**known_fields(SamplerOptions, options))
         values["styles"] = tuple(values.get("styles", ()))
+        values["each"] = tuple(map(tuple, values.get("each", ())))
         told = values.get("guidance", {})  # missing: written when there was nothing to choose
         values["guidance"] = None if told is None else GuidanceOptions(**known_fields(GuidanceOptions, told))
         if values.get("hires"):

@@ -59,11 +59,9 @@ def generate(
     Raises BadRequest where the request cannot be carried out, OutOfMemory where the pictures are too large for the machine.
     """
     request.validate()
-    asked = request.passes()
-    called = [networks(one.prompt) for one in asked]
     options, cache = request.guidance or GuidanceOptions(), ConditioningCache() if conditionings is None else conditionings
 
-    def make_job(number: int, one: GenerationRequest, model: DiffusionModel) -> Job:
+    def make_job(called: Sequence[Networks], number: int, one: GenerationRequest, model: DiffusionModel) -> Job:
         words = ChainMap(called[number].embeddings, embeddings())  # type: ignore[arg-type]
         draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
         patches = called[number].text_patches
@@ -73,19 +71,26 @@ def generate(
         first_pass = full_calls(request) if number else None
         return Job(one, model, source, called[number], encoder, free_caches, study, again, first_pass)
 
+    def passes_of(told: GenerationRequest) -> Passes:
+        asked = told.passes()
+        called = [networks(one.prompt) for one in asked]
+        return Passes(request, asked, called, stage, partial(make_job, called), open_input, enlarge, study)
+
     with closing(Stage(load, follow)) as stage:
         try:
-            yield from _batches(Passes(request, asked, called, stage, make_job, open_input, enlarge, study), control)
+            yield from _batches(passes_of, request, control)
         except (MemoryError, RuntimeError) as error:
             if stage.model is None or not is_out_of_memory(error):
                 raise
-            raise OutOfMemory(_memory_advice(asked[-1], stage.model)) from error
+            raise OutOfMemory(_memory_advice(request.passes()[-1], stage.model)) from error
 
 
-def _batches(passes: Passes, control: Control) -> Iterator[Event]:
-    request = passes.request
-    stopped = False
+def _batches(passes_of: Callable[[GenerationRequest], Passes], request: GenerationRequest, control: Control) -> Iterator[Event]:
+    """passes_of: a request, with the words of a batch -> what is the same for all batches with these words."""
+    stopped, passes = False, passes_of(request.with_words(0))
     for batch in range(request.batch_count):
+        if batch and request.each:
+            passes = passes_of(request.with_words(batch))
         first = batch * request.batch_size
         singles = passes.study.singles(request, range(first, first + request.batch_size))
         stopped = control.interrupted

@@ -1,7 +1,7 @@
 """Fills in what a request leaves open, from preferences, catalog and input pictures, so that it says all that the picture depends on."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from random import Random
@@ -21,18 +21,20 @@ from webui.core.networks import extract_networks, hypernetwork_strength, lora_st
 from webui.core.prompt import pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
 from webui.core.refiner import NONE, Refiner
-from webui.core.request import MAX_SIDE, GenerationRequest, InitImage
+from webui.core.request import MAX_BATCH_COUNT, MAX_SIDE, GenerationRequest, InitImage
 from webui.core.sampler_options import preferred_options
 from webui.core.scripts.plan import PREVIOUS, Step
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.table import find_script
-from webui.core.styles import with_styles
+from webui.core.styles import Style, with_styles
 from webui.core.training_request import TrainingRequest
 from webui.core.upscalers import settled_upscaler
 from webui.core.xray import Interpolation, Noising, XrayRequest
 from webui.service.phrases import Phrases
 
 SMALLEST_SIDE = 64  # pixels
+MAX_DRAWN = 5_000_000  # characters of the prompts that chance gives to the pictures of a job
+Words = tuple[str, str, str, str]  # a picture's prompt, negative prompt, and those of hires fix
 SEEDS = 2**32  # drawn seeds lie below
 
 
@@ -45,7 +47,8 @@ def complete(
 ) -> GenerationRequest:
     """The request with nothing left open; what is set already stays. Raises BadRequest, MissingModel."""
     request = _decided(request, phrases, bool(preferences["enable_prompt_comments"]))
-    _check_networks(request.prompt, catalog)
+    for prompt in dict.fromkeys([request.prompt, *(prompt for prompt, *_ in request.each)]):
+        _check_networks(prompt, catalog)
     if request.aesthetic is not None:
         catalog.find_aesthetic(request.aesthetic.embedding)
     checkpoint = _usable(catalog.find_checkpoint(request.checkpoint or preferences["sd_model_checkpoint"]))
@@ -57,6 +60,7 @@ def complete(
         request,
         prompt=_storable(request.prompt),
         negative_prompt=_storable(request.negative_prompt),
+        each=tuple((_storable(a), _storable(b), _storable(c), _storable(d)) for a, b, c, d in request.each),
         checkpoint=checkpoint.name,
         checkpoint_hash=checkpoint.short_hash,
         vae=vae.name if vae else "None",
@@ -72,9 +76,10 @@ def complete(
         refiner=_refiner(request.refiner, checkpoint, catalog) if request.refiner and request.refiner.checkpoint != NONE else None,
     )
     done.validate()
-    _check_prompts(done)
-    if done.hires is not None:
-        _check_prompts(done.second_pass(), first_pass=_calls(done))
+    for told in dict.fromkeys(done.with_words(number) for number in range(len(done.each) or 1)):
+        _check_prompts(told)
+        if told.hires is not None:
+            _check_prompts(told.second_pass(), first_pass=_calls(told))
     return done
 
 
@@ -208,22 +213,51 @@ def _decided(request: GenerationRequest, phrases: Phrases, comments: bool) -> Ge
     request = replace(request, prompt=texts[0], negative_prompt=texts[1], styles=(), seed=_seed(request.seed))
     if request.template or request.negative_template:
         return request  # has been decided before
-    chance = Random(request.seed)
-    prompt, negative_prompt = (clean(resolve(text, chance, phrases.lines)) for text in texts)
-    hires = request.hires
-    if hires is not None:  # styles are for its own prompts, too, where it has some
-        own = with_styles(hires.prompt, [style.prompt for style in chosen]) if hires.prompt else ""
-        negative = with_styles(hires.negative_prompt, [style.negative_prompt for style in chosen]) if hires.negative_prompt else ""
-        own, negative = (clean(resolve(clean(text), chance, phrases.lines)) for text in (own, negative))
-        hires = replace(hires, prompt=own, negative_prompt=negative)
+    second = _second_words(request.hires, chosen)
+
+    def decided(seed: int) -> Words:
+        chance = Random(seed)
+        first, negative, again, again_negative = (clean(resolve(clean(text), chance, phrases.lines)) for text in (*texts, *second))
+        return first, negative, again, again_negative
+
+    words = decided(request.seed)
+    if words != (*texts, *second):
+        request = _each_with_its_own(request, decided)
     return replace(
         request,
-        hires=hires,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        template=texts[0] if prompt != texts[0] else "",
-        negative_template=texts[1] if negative_prompt != texts[1] else "",
+        hires=replace(request.hires, prompt=words[2], negative_prompt=words[3]) if request.hires else None,
+        prompt=words[0],
+        negative_prompt=words[1],
+        template=texts[0] if words[0] != texts[0] else "",
+        negative_template=texts[1] if words[1] != texts[1] else "",
     )
+
+
+def _second_words(hires: HiresFix | None, styles: Sequence[Style]) -> tuple[str, str]:
+    """Prompt and negative prompt of hires fix; styles are for them, too, where there are some."""
+    if hires is None:
+        return "", ""
+    prompt = with_styles(hires.prompt, [style.prompt for style in styles]) if hires.prompt else ""
+    negative = with_styles(hires.negative_prompt, [style.negative_prompt for style in styles]) if hires.negative_prompt else ""
+    return prompt, negative
+
+
+def _each_with_its_own(request: GenerationRequest, decided: Callable[[int], Words]) -> GenerationRequest:
+    """With the prompts of each picture, as its own seed decides them; then one is made at a time. Raises BadRequest for too many."""
+    pictures, length = request.batch_size * request.batch_count, 0
+    if pictures > MAX_BATCH_COUNT:
+        raise BadRequest(
+            f"a prompt that leaves something to chance can be drawn for at most {MAX_BATCH_COUNT} pictures at once: ask for fewer"
+        )
+    each: list[Words] = []
+    for number in range(pictures):
+        each.append(decided(request.seed + number))
+        length += sum(map(len, each[-1]))
+        if length > MAX_DRAWN:
+            raise BadRequest(f"the prompts of all pictures would have more than {MAX_DRAWN} characters: ask for fewer pictures at once")
+    if len(set(each)) < 2:
+        return request
+    return replace(request, each=tuple(each), batch_size=1, batch_count=pictures)
 
 
 def _check_networks(prompt: str, catalog: Catalog) -> None:

@@ -214,4 +214,5 @@ def _with_new_seed(request: JobRequest) -> JobRequest:
         negative_prompt=request.negative_template or request.negative_prompt,
         template="",
         negative_template="",
+        each=(),
     )

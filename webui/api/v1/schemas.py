@@ -16,7 +16,7 @@ from webui.service.service import Job
 
 Priority = Literal["low", "normal", "high"]
 Status = Literal["queued", "running", "saving", "done", "failed", "interrupted"]
-SETTLED = ("template", "negative_template", "checkpoint_hash", "vae_hash")  # what completion fills in, never a client
+SETTLED = ("template", "negative_template", "each", "checkpoint_hash", "vae_hash")  # what completion fills in, never a client
 PLANNED = ("changes", "sheet", "made")  # of a script
 
 

@@ -1,0 +1,82 @@
+"""Whole requests against A1111's numbers as tests/field.py works them out: a small model, and SD 1.5 in full size."""
+
+import functools
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from tests.engine.test_families import REQUEST, final_latents, relative
+from tests.field import BROWNIAN, SIGMA, TIMESTEP, run
+from tests.tiny import tiny_model
+from webui.core.sampler_options import SamplerOptions
+from webui.engine.diffusers_parts import AutoencoderKL, CLIPTextConfig, CLIPTextModel, UNet2DConditionModel
+from webui.engine.family import load_family
+from webui.engine.model import DiffusionModel, make_pipeline
+from webui.engine.text_encoding import encode_negative_prompt, encode_prompt
+from webui.engine.tokenizers import load_tokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore:Should have t:UserWarning")  # torchsde, asked at the last digit of its end
+log = logging.getLogger(__name__)
+SAMPLERS = (*SIGMA, *TIMESTEP)
+BATCH = replace(REQUEST, steps=6, cfg_scale=4.0, schedule_type="Automatic", batch_size=2, sampler_options=SamplerOptions())
+GIB = 2**30
+
+
+def theirs(model: Any, request: Any) -> torch.Tensor:
+    """The field's final latents for a batch."""
+    with torch.no_grad():
+        states = [encode_prompt(model, request.prompt, 1).states, encode_negative_prompt(model, request.negative_prompt, 1).states]
+
+    @torch.no_grad()
+    def eps(x: torch.Tensor, t: float) -> torch.Tensor:
+        context = torch.stack([states[i // len(x)] for i in range(2 * len(x))])
+        answer = model.unet(torch.cat([x, x]).float(), torch.tensor(t, dtype=torch.float32), encoder_hidden_states=context)[0].double()
+        with_prompt, without = answer.chunk(2)
+        return without + request.cfg_scale * (with_prompt - without)
+
+    seeds = [request.seed + i for i in range(request.batch_size)]
+    return run(request.sampler, request.steps, eps, seeds, (4, request.height // 8, request.width // 8))
+
+
+def limit(sampler: str) -> float:
+    return 1e-3 if sampler in BROWNIAN else 1e-4
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_small_models_latents_are_the_fields(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = replace(BATCH, sampler=sampler)
+    assert relative(final_latents(tiny_model(), request, monkeypatch), theirs(tiny_model(), request)) < limit(sampler) / 5
+
+
+@functools.cache
+def full_size() -> DiffusionModel:
+    """SD 1.5 in full size, fp32, with the weights that torch begins training with: nothing of it is close to zero."""
+    facts = load_family("sd1")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = {
+            "unet": UNet2DConditionModel.from_config(facts.read_config("unet")),
+            "vae": AutoencoderKL.from_config(facts.read_config("vae")),
+            "text_encoder": CLIPTextModel(CLIPTextConfig.from_dict(facts.read_config("text_encoder"))),
+        }
+    parts = {name: part.eval().requires_grad_(False) for name, part in parts.items()}
+    (layout,) = facts.text_encoders
+    components = {**parts, "tokenizer": load_tokenizer(layout.pad_token), "scheduler": None}
+    return DiffusionModel(make_pipeline(facts, components), facts, Path("full.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_full_size_latents_are_the_fields(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if full_size.cache_info().currsize == 0 and psutil.virtual_memory().available < 7 * GIB:
+        pytest.skip("needs 7 GiB of free memory")
+    request = replace(BATCH, sampler=sampler, height=64, steps=5)
+    apart = relative(final_latents(full_size(), request, monkeypatch), theirs(full_size(), request))
+    log.info("%s: %.1e apart", sampler, apart)  # seen with --log-cli-level=INFO
+    assert apart < limit(sampler)

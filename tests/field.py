@@ -1,0 +1,251 @@
+"""A1111's samplers once more, written from papers and from what is told of the field, for a whole request: the oracle of test_field.py.
+
+Everything is in float64 but the network, the noise and the levels, at whose last digits a Brownian path differs already; nothing of
+webui.engine's samplers, schedules, guidance or generators is used.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torchsde
+from torch import Tensor
+
+ALPHAS = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+SIGMAS = np.sqrt((1 - ALPHAS) / ALPHAS)
+KARRAS = ("DPM++ 2M", "DPM++ SDE", "DPM++ 2S a", "DPM2", "DPM2 a")
+EXPONENTIAL = ("DPM++ 2M SDE", "DPM++ 3M SDE")
+ONE_LESS = ("DPM2", "DPM2 a", "DPM++ 3M SDE")
+BROWNIAN = ("DPM++ SDE", "DPM++ 2M SDE", "DPM++ 3M SDE")
+
+Eps = Callable[[Tensor, float], Tensor]
+"""(latents of unit variance, timestep) -> the noise in them, guided."""
+
+
+def run(sampler: str, steps: int, eps: Eps, seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """The final latents of a txt2img request with the sampler's own schedule type; picture i has seeds[i]."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def noise(*between: float) -> Tensor:
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).double()
+
+    first = noise()
+    if sampler in ("DDIM", "PLMS"):
+        return TIMESTEP[sampler](first, eps, steps)
+    sigmas = levels(sampler, steps)
+    if sampler in BROWNIAN:
+        noise = brownian(sigmas, seeds, shape)
+
+    def denoised(x: Tensor, sigma: float) -> Tensor:
+        t = float(np.interp(math.log(sigma), np.log(SIGMAS), np.arange(1000)))
+        return x - sigma * eps(x / math.hypot(1, sigma), t)
+
+    return SIGMA[sampler](first * sigmas[0], denoised, sigmas, noise)
+
+
+def levels(sampler: str, steps: int) -> list[float]:
+    """Karras (rho 7), exponential, or even in timesteps; with one level more of which the last but one is left out where that is so."""
+    count = steps + (sampler in ONE_LESS)
+    alphas = torch.tensor(ALPHAS, dtype=torch.float32)
+    trained = ((1 - alphas) / alphas) ** 0.5
+    low, high = trained[0].item(), trained[-1].item()
+    if sampler in KARRAS:
+        made = (high ** (1 / 7) + torch.linspace(0, 1, count) * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+    elif sampler in EXPONENTIAL:
+        made = torch.linspace(math.log(high), math.log(low), count).exp()
+    else:
+        made = torch.tensor(np.exp(np.interp(np.linspace(999, 0, count), np.arange(1000), np.log(SIGMAS))), dtype=torch.float32)
+    return [*made[:-1].tolist(), 0.0] if sampler in ONE_LESS else [*made.tolist(), 0.0]
+
+
+def rounded(*lambdas: Tensor) -> list[float]:
+    """The levels of these -log sigma in float32."""
+    return [each.neg().exp().item() for each in lambdas]
+
+
+def brownian(sigmas: Sequence[float], seeds: Sequence[int], shape: tuple[int, int, int]) -> Callable[[float, float], Tensor]:
+    """torchsde's tree for each picture, between the ends of the schedule."""
+    low, high = (torch.tensor(level, dtype=torch.float32) for level in (min(filter(None, sigmas)), sigmas[0]))
+    trees = [torchsde.BrownianTree(low, torch.zeros(shape), high, entropy=seed) for seed in seeds]
+
+    def noise(sigma: float, sigma_next: float) -> Tensor:
+        start, end = (torch.tensor(level, dtype=torch.float32) for level in (sigma_next, sigma))
+        return -torch.stack([tree(start, end) for tree in trees]).double() / math.sqrt(sigma - sigma_next)
+
+    return noise
+
+
+def ancestral(sigma: float, sigma_next: float) -> tuple[float, float]:
+    """(down, up)"""
+    up = min(sigma_next, math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2))
+    return math.sqrt(sigma_next**2 - up**2), up
+
+
+def steps_of(sigmas: Sequence[float]) -> list[tuple[float, float]]:
+    return list(pairwise(sigmas))
+
+
+def euler(x, denoised, sigmas, noise):
+    for a, b in steps_of(sigmas):
+        x = x + (x - denoised(x, a)) / a * (b - a)
+    return x
+
+
+def euler_a(x, denoised, sigmas, noise):
+    for a, b in steps_of(sigmas):
+        down, up = ancestral(a, b)
+        x = x + (x - denoised(x, a)) / a * (down - a)
+        x = x + noise() * up if b else x
+    return x
+
+
+def heun(x, denoised, sigmas, noise):
+    for a, b in steps_of(sigmas):
+        slope = (x - denoised(x, a)) / a
+        there = x + slope * (b - a)
+        x = x + (slope + (there - denoised(there, b)) / b) / 2 * (b - a) if b else there
+    return x
+
+
+def lms(x, denoised, sigmas, noise):
+    slopes = []
+    for i, (a, b) in enumerate(steps_of(sigmas)):
+        slopes = [(x - denoised(x, a)) / a, *slopes[:3]]
+        known = [sigmas[i - k] for k in range(len(slopes))]
+        for j, slope in enumerate(slopes):
+            others = known[:j] + known[j + 1 :]
+            base = np.poly1d(np.poly(others) / np.prod([known[j] - other for other in others])).integ()
+            x = x + slope * float(base(b) - base(a))
+    return x
+
+
+def midpoint(x, denoised, a, b):
+    slope = (x - denoised(x, a)) / a
+    if not b:
+        return x + slope * (b - a)
+    middle = math.sqrt(a * b)
+    seen = x + slope * (middle - a)
+    return x + (seen - denoised(seen, middle)) / middle * (b - a)
+
+
+def dpm_2(x, denoised, sigmas, noise):
+    for a, b in steps_of(sigmas):
+        x = midpoint(x, denoised, a, b)
+    return x
+
+
+def dpm_2_a(x, denoised, sigmas, noise):
+    for a, b in steps_of(sigmas):
+        down, up = ancestral(a, b)
+        x = midpoint(x, denoised, a, down)
+        x = x + noise() * up if b else x
+    return x
+
+
+def dpmpp_2m(x, denoised, sigmas, noise):
+    before = None
+    for i, (a, b) in enumerate(steps_of(sigmas)):
+        seen = denoised(x, a)
+        if before is None or not b:
+            target = seen
+        else:
+            ratio = math.log(sigmas[i - 1] / a) / math.log(a / b)
+            target = (1 + 1 / (2 * ratio)) * seen - 1 / (2 * ratio) * before
+        x, before = b / a * x + (1 - b / a) * target, seen
+    return x
+
+
+def dpmpp_2s_a(x, denoised, sigmas, noise):
+    for a, b in steps_of(sigmas):
+        down, up = ancestral(a, b)
+        seen = denoised(x, a)
+        if down:
+            middle = math.sqrt(a * down)
+            seen = denoised(middle / a * x + (1 - middle / a) * seen, middle)
+        x = down / a * x + (1 - down / a) * seen
+        x = x + noise() * up if b else x
+    return x
+
+
+def dpmpp_sde(x, denoised, sigmas, noise):
+    for a, b in steps_of(sigmas):
+        seen = denoised(x, a)
+        if not b:
+            return seen
+        start, end = (-torch.tensor(level, dtype=torch.float32).log() for level in (a, b))
+        a, middle, b = rounded(start, start + (end - start) * 0.5, end)
+        down, up = ancestral(a, middle)
+        there = down / a * x + (1 - down / a) * seen + noise(a, middle) * up
+        down, up = ancestral(a, b)
+        x = down / a * x + (1 - down / a) * denoised(there, middle) + noise(a, b) * up
+    return x
+
+
+def dpmpp_sde_multistep(x, denoised, sigmas, noise, order):
+    seen, lengths = [], []
+    for a, b in steps_of(sigmas):
+        seen = [denoised(x, a), *seen[:2]]
+        if not b:
+            return seen[0]
+        h = math.log(a / b)
+        x = b / a * math.exp(-h) * x + (1 - math.exp(-2 * h)) * seen[0]
+        if order == 2 and lengths:
+            x = x + 0.5 * (1 - math.exp(-2 * h)) * h / lengths[0] * (seen[0] - seen[1])
+        elif lengths:
+            phi_2 = math.expm1(-2 * h) / (2 * h) + 1
+            slopes = [(seen[k] - seen[k + 1]) / (lengths[k] / h) for k in range(len(lengths))]
+            if len(slopes) == 1:
+                x = x + phi_2 * slopes[0]
+            else:
+                near, far = (length / h for length in lengths)
+                bend = (slopes[0] - slopes[1]) / (near + far)
+                x = x + phi_2 * (slopes[0] + bend * near) - (phi_2 / (2 * h) - 0.5) * bend
+        x, lengths = x + noise(a, b) * b * math.sqrt(1 - math.exp(-2 * h)), [h, *lengths[:1]]
+    return x
+
+
+def timesteps(steps: int) -> list[int]:
+    return [min(t + 1, 999) for t in range(0, 1000, 1000 // steps)][::-1]
+
+
+def move(x: Tensor, eps: Tensor, t: int, t_next: int) -> Tensor:
+    """DDIM's step (arXiv:2010.02502, equation 12, eta 0)."""
+    a, b = ALPHAS[t], ALPHAS[t_next]
+    return math.sqrt(b) * (x - math.sqrt(1 - a) * eps) / math.sqrt(a) + math.sqrt(1 - b) * eps
+
+
+def ddim(x: Tensor, eps: Eps, steps: int) -> Tensor:
+    for t, t_next in steps_of(timesteps(steps)):
+        x = move(x, eps(x, t), t, t_next)
+    return x
+
+
+def plms(x: Tensor, eps: Eps, steps: int) -> Tensor:
+    old: list[Tensor] = []
+    for t, t_next in steps_of(timesteps(steps)):
+        new = eps(x, t)
+        if not old:
+            mixed = (new + eps(move(x, new, t, t_next), t_next)) / 2
+        else:
+            parts = {1: (3, -1), 2: (23, -16, 5), 3: (55, -59, 37, -9)}[len(old)]
+            mixed = sum(part * each for part, each in zip(parts, [new, *old], strict=True)) / sum(parts)
+        x, old = move(x, mixed, t, t_next), [new, *old[:2]]
+    return x
+
+
+SIGMA = {
+    "Euler": euler,
+    "Euler a": euler_a,
+    "Heun": heun,
+    "LMS": lms,
+    "DPM2": dpm_2,
+    "DPM2 a": dpm_2_a,
+    "DPM++ 2M": dpmpp_2m,
+    "DPM++ 2S a": dpmpp_2s_a,
+    "DPM++ SDE": dpmpp_sde,
+    "DPM++ 2M SDE": lambda *run: dpmpp_sde_multistep(*run, order=2),
+    "DPM++ 3M SDE": lambda *run: dpmpp_sde_multistep(*run, order=3),
+}
+TIMESTEP = {"DDIM": ddim, "PLMS": plms}
