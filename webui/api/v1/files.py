@@ -132,7 +132,8 @@ def _add_inputs(router: APIRouter, service: Service) -> None:
 
     @router.post("/png-info")
     async def png_info(file: UploadFile) -> dict[str, Any]:
-        """What a picture file says of how it was made: `text`, `fields`, `source`; and its `input` hash."""
+        """What a picture file says of how it was made: `text`, `fields`, `source`; how that fares here: `notes`, each
+        [applied | approximated | missing | not understood, what, why]; and its `input` hash."""
         data = await content_of(file)
         return await run_in_threadpool(told_by, service, data)
 
