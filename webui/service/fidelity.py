@@ -18,6 +18,10 @@ TITLES = {**KIND_TITLES, "upscaler": "upscaler"}
 TAGS = {"lora": "lora", "hypernetwork": "hypernet"}  # kind -> word of its tag in a prompt
 BY_HASH = ("checkpoint", "vae")  # are taken by their hash, whatever they are called here
 ALIKE = 0.4  # how alike names must be at least, 0 .. 1, to be offered
+MODELS = (  # settings that name files, which have lines of their own
+    *("Model", "Model hash", "Model file", "VAE", "VAE hash", "Lora hashes", "TI hashes", "Hypernet", "Hashes"),
+    *("Hires checkpoint", "Hires checkpoint file", "Hires upscaler", "Refiner", "Refiner file", "SD upscale upscaler"),
+)
 SETTINGS_TOLD = 40  # names of settings in one line
 
 
@@ -61,7 +65,7 @@ def _settings(told: infotext.Infotext) -> list[Note]:
     """A line of all settings that were taken over, and one for each that was not."""
     problems = infotext.to_request(told, GenerationRequest())[1]
     wrong = {problem: _key_of(problem, told) for problem in problems}
-    keys = dict.fromkeys(key.removesuffix("-1").removesuffix("-2") for key in told.params if key not in wrong.values())
+    keys = dict.fromkeys(key.removesuffix("-1").removesuffix("-2") for key in told.params if key not in (*wrong.values(), *MODELS))
     applied = [Note(APPLIED, "settings", ", ".join(list(keys)[:SETTINGS_TOLD]))] if keys else []
     return applied + [Note(NOT_UNDERSTOOD, key[:60], problem) for problem, key in wrong.items()]
 
