@@ -22,6 +22,7 @@ MODELS = (  # settings that name files, which have lines of their own
     *("Model", "Model hash", "Model file", "VAE", "VAE hash", "Lora hashes", "TI hashes", "Hypernet", "Hashes"),
     *("Hires checkpoint", "Hires checkpoint file", "Hires upscaler", "Refiner", "Refiner file", "SD upscale upscaler"),
 )
+LONGEST = 60  # characters of a name that are compared
 SETTINGS_TOLD = 40  # names of settings in one line
 
 
@@ -138,5 +139,5 @@ def _nearest(wanted: NamedModel, catalog: Catalog) -> str:
         "upscaler": catalog.upscalers,
     }[wanted.kind]()
     names = {name: file.name for file in files for name in (file.name.casefold(), file.stem.casefold())}
-    close = get_close_matches(wanted.name.strip()[:200].casefold(), names, n=1, cutoff=ALIKE)
+    close = get_close_matches(wanted.name.strip()[:LONGEST].casefold(), names, n=1, cutoff=ALIKE)
     return names[close[0]] if close else ""
