@@ -73,8 +73,17 @@ def test_a_picture_of_comfyuis_is_translated_and_what_it_loses_is_told(person: P
     graph = {
         "1": {
             "class_type": "KSampler",
-            "inputs": {"seed": 7, "steps": 11, "cfg": 5, "sampler_name": "euler", "scheduler": "karras", "positive": ["2", 0]},
+            "inputs": {
+                "seed": 7,
+                "steps": 11,
+                "cfg": 5,
+                "sampler_name": "euler",
+                "scheduler": "karras",
+                "positive": ["2", 0],
+                "model": ["3", 0],
+            },
         },
+        "3": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "easel-miniatur.safetensors"}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a house by the sea"}},
     }
     chunks = PngInfo()
@@ -84,6 +93,9 @@ def test_a_picture_of_comfyuis_is_translated_and_what_it_loses_is_told(person: P
     person.open("png_info")
     person.drop("#pnginfo_panel .dropzone", buffer.getvalue(), "comfy.png")
     page.locator("#pnginfo_notes", has_text="ComfyUI weighs words in another way").wait_for()
+    notes = page.locator("#pnginfo_notes").inner_text()
+    assert "checkpoint easel-miniatur (missing)" in notes
+    assert "the nearest name here is easel-miniature.safetensors" in notes
     assert page.locator("#pnginfo_replay").is_hidden()
     page.click("#pnginfo_send_to_txt2img")
     for element, value in (("prompt", "a house by the sea"), ("steps", 11), ("seed", 7), ("cfg_scale", 5), ("scheduler", "Karras")):

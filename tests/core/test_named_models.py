@@ -1,5 +1,5 @@
 from webui.core.infotext import read, write
-from webui.core.named_models import NamedModel, named_models
+from webui.core.named_models import MOST_NAMED, NamedModel, named_models
 from webui.core.request import GenerationRequest
 
 SETTINGS = "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512"
@@ -53,3 +53,7 @@ def test_a_recipe_knows_hashes_that_the_text_has_not() -> None:
 def test_our_own_text_names_its_checkpoint_as_the_catalog_does() -> None:
     text = write(GenerationRequest(seed=1, variation_seed=0, checkpoint="sub/base.ckpt", checkpoint_hash="0123456789", vae="None"))
     assert named_models(read(text)) == [NamedModel("checkpoint", "sub/base.ckpt", "0123456789")]
+
+
+def test_a_text_that_names_thousands_is_cut() -> None:
+    assert len(named("".join(f"<lora:a{i}:1>" for i in range(10_000)) + f"\n{SETTINGS}")) == MOST_NAMED

@@ -98,7 +98,7 @@ def test_the_report_tells_of_settings_models_and_what_the_reader_said(service: S
     text = "a <lora:lora-of-mine:1> fox\nSteps: 20, Sampler: Warp, Seed: 1, Size: 64x64, Model: nowhere, Odd: 1"
     reader = Note(NOT_UNDERSTOOD, "workflow", "was passed over")
     notes = report(FoundText(text, source="ComfyUI", notes=(reader,)), service.catalog, service.models)
-    assert notes[0] == Note(APPLIED, "settings", "Steps, Seed, Size, Model")
+    assert notes[0] == Note(APPLIED, "settings", "Steps, Seed, Size")
     kinds = [(note.kind, note.name) for note in notes[1:]]
     assert (NOT_UNDERSTOOD, "Odd") in kinds
     assert (MISSING, "checkpoint nowhere") in kinds

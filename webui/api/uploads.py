@@ -30,7 +30,8 @@ def add_upload_routes(router: APIRouter, service: Service) -> None:
 
     @router.post("/png-info")
     async def png_info(file: UploadFile) -> dict[str, Any]:
-        """What a picture file says of how it was made: `text`, `fields`, `source`; and its `input` hash."""
+        """What a picture file says of how it was made: `text`, `fields`, `source`; how that fares here: `notes`, each
+        [applied | approximated | missing | not understood, what, why]; and its `input` hash."""
         return await run_in_threadpool(_told, service, await _content(file))
 
 

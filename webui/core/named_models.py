@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from webui.core import infotext
 from webui.core.errors import BadRequest
@@ -13,6 +14,7 @@ from webui.core.upscalers import needs_model
 
 NETWORKS = {"lora": "lora", "hypernet": "hypernetwork"}  # word of a tag -> kind
 ROLES = {"hypernetwork": "hypernet"}  # kind -> its word in a recipe, where that is another one
+MOST_NAMED = 40  # models of one infotext
 OWN = ("", "None", "Automatic")  # no file
 HYPERNET = re.compile(r"(.+?)(?:\([0-9a-f]{8,10}\))?")  # old texts: "anime(c0ffee00)"
 HASHED = re.compile(r"(.+) \[([0-9a-f]{8,64})\]")  # "stem [hash]"
@@ -28,7 +30,7 @@ class NamedModel:
 
 
 def named_models(told: infotext.Infotext, files: Mapping[str, str] | None = None) -> list[NamedModel]:
-    """Every model once, in the order checkpoints, VAE, networks, embeddings, upscalers.
+    """Every model once, at most MOST_NAMED, in the order checkpoints, VAE, networks, embeddings, upscalers.
 
     files: of a recipe (core.recipe), which knows whole hashes of what an infotext only names.
     """
@@ -38,7 +40,7 @@ def named_models(told: infotext.Infotext, files: Mapping[str, str] | None = None
     for kind, name, digits in (*_checkpoints(told, request), *_mentioned(told, request), *_others(told, request)):
         digits = digits or whole.get(f"{ROLES.get(kind, kind)} {name}", "")
         found[kind, name] = found.get((kind, name)) or digits.lower()
-    return [NamedModel(kind, name, digits) for (kind, name), digits in found.items()]
+    return [NamedModel(kind, name, digits) for (kind, name), digits in islice(found.items(), MOST_NAMED)]
 
 
 def _checkpoints(told: infotext.Infotext, request: GenerationRequest) -> Iterator[tuple[str, str, str]]:

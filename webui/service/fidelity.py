@@ -18,6 +18,11 @@ TITLES = {**KIND_TITLES, "upscaler": "upscaler"}
 TAGS = {"lora": "lora", "hypernetwork": "hypernet"}  # kind -> word of its tag in a prompt
 BY_HASH = ("checkpoint", "vae")  # are taken by their hash, whatever they are called here
 ALIKE = 0.4  # how alike names must be at least, 0 .. 1, to be offered
+MODELS = (  # settings that name files, which have lines of their own
+    *("Model", "Model hash", "Model file", "VAE", "VAE hash", "Lora hashes", "TI hashes", "Hypernet", "Hashes"),
+    *("Hires checkpoint", "Hires checkpoint file", "Hires upscaler", "Refiner", "Refiner file", "SD upscale upscaler"),
+)
+LONGEST = 60  # characters of a name that are compared
 SETTINGS_TOLD = 40  # names of settings in one line
 
 
@@ -61,7 +66,7 @@ def _settings(told: infotext.Infotext) -> list[Note]:
     """A line of all settings that were taken over, and one for each that was not."""
     problems = infotext.to_request(told, GenerationRequest())[1]
     wrong = {problem: _key_of(problem, told) for problem in problems}
-    keys = dict.fromkeys(key.removesuffix("-1").removesuffix("-2") for key in told.params if key not in wrong.values())
+    keys = dict.fromkeys(key.removesuffix("-1").removesuffix("-2") for key in told.params if key not in (*wrong.values(), *MODELS))
     applied = [Note(APPLIED, "settings", ", ".join(list(keys)[:SETTINGS_TOLD]))] if keys else []
     return applied + [Note(NOT_UNDERSTOOD, key[:60], problem) for problem, key in wrong.items()]
 
@@ -134,5 +139,5 @@ def _nearest(wanted: NamedModel, catalog: Catalog) -> str:
         "upscaler": catalog.upscalers,
     }[wanted.kind]()
     names = {name: file.name for file in files for name in (file.name.casefold(), file.stem.casefold())}
-    close = get_close_matches(wanted.name.strip()[:200].casefold(), names, n=1, cutoff=ALIKE)
+    close = get_close_matches(wanted.name.strip()[:LONGEST].casefold(), names, n=1, cutoff=ALIKE)
     return names[close[0]] if close else ""

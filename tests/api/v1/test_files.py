@@ -5,6 +5,7 @@ import io
 
 import httpx
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.api.conftest import png, until
 from tests.api.v1.conftest import data_folder, ended, submit
@@ -50,6 +51,20 @@ def test_what_a_file_says_is_read(http: httpx.Client) -> None:
     told = http.post("/png-info", files={"file": ("a.png", file)}).json()
     assert told["text"].startswith("a cat\n")
     assert ["Prompt", "a cat"] in told["fields"]
+
+
+def test_a_recipe_is_told_with_what_of_it_is_here_and_what_is_missing(http: httpx.Client) -> None:
+    chunks = PngInfo()
+    chunks.add_text("parameters", "a cat <lora:gone:1>\nSteps: 5, Sampler: Euler, Seed: 1, Size: 64x64, Model: alpha, Odd: 1")
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "PNG", pnginfo=chunks)
+    notes = http.post("/png-info", files={"file": ("a.png", buffer.getvalue())}).json()["notes"]
+    assert [(kind, name) for kind, name, _ in notes] == [
+        ("applied", "settings"),
+        ("not understood", "Odd"),
+        ("applied", "checkpoint alpha"),
+        ("missing", "LoRA gone"),
+    ]
 
 
 def test_models_are_searched(http: httpx.Client) -> None:
