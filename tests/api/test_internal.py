@@ -70,7 +70,7 @@ def snapshots(socket: WebSocketTestSession, job_id: str, until: str, seconds: fl
 def test_a_page_is_told_of_its_job_until_the_picture_is_there(page: TestClient, service: Service) -> None:
     with page.websocket_connect(f"/internal/ws/{ME}") as socket:
         hello = socket.receive_json()
-        assert (hello["hello"], hello["reach"]) == (True, "own")
+        assert (hello["hello"], hello["reach"], hello["losses"]) == (True, "own", [])
         told = snapshots(socket, submit(service, "a fox", seed=2**60 + 1), "done")
     pictures = [picture for snapshot in told for picture in snapshot.get("pictures", [])]
     assert pictures[-1]["seed"] == str(2**60 + 1)

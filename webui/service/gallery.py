@@ -82,7 +82,7 @@ class Gallery:
                 ending = "png" if picture.sheet else picture_format  # sheets may be larger than the others can be
                 pixels = pixel_hash(picture.image)
                 data = encoded(picture, ending, quality, pixels)
-                path = self._write(folder, f"{job.number:05d}-{label(picture)}", ending, data, rows)
+                path = self._write(folder, job, f"{label(picture)}.{ending}", data, rows)
                 rows[path] = self._new(job, picture, path, request, data, pixels)
         finally:
             if rows:
@@ -186,12 +186,12 @@ class Gallery:
             trashed=time.time() if stored.startswith(f"{TRASH}/") else 0.0,
         )
 
-    def _write(self, folder: Path, stem: str, ending: str, data: bytes, taken: Container[Path]) -> Path:
-        """Put `data` under a name that nobody has; a file with the very same bytes that no row names is taken as it is."""
+    def _write(self, folder: Path, job: JobRow, name: str, data: bytes, taken: Container[Path]) -> Path:
+        """Put `data` under a name that nobody has; a file of the job's with the very same bytes is taken as it is."""
         try:
             make_folder(folder)
             with self._naming:
-                path, exists = self._free_name(folder, stem, ending, data, taken)
+                path, exists = self._free_name(folder, job, name, data, taken)
                 if not exists:
                     write_whole(path, data)
                 return path
@@ -204,24 +204,20 @@ class Gallery:
         except OSError as error:
             raise _refusal(folder, error) from error
 
-    def _free_name(self, folder: Path, stem: str, ending: str, data: bytes, taken: Container[Path]) -> tuple[Path, bool]:
-        """A path that no job's row and none of `taken` names, and whether the file is there already: written just before a kill, or by a
-        job whose row was lost."""
-        number = 0
+    def _free_name(self, folder: Path, job: JobRow, name: str, data: bytes, taken: Container[Path]) -> tuple[Path, bool]:
+        """A path that no row and none of `taken` names, and whether the file is there already: written just before a kill, or by the same
+        job in an earlier try whose rows were lost, so that it was found again as nobody's."""
+        number, (stem, ending) = 0, name.rsplit(".", 1)
         while True:
-            path = folder / (f"{stem}.{ending}" if number == 0 else f"{stem}-{number}.{ending}")
-            owner = self._job_of(path)
-            if path not in taken and not owner:
-                if owner is None and not os.path.lexists(path):
+            path = folder / f"{job.number:05d}-{stem}{f'-{number}' if number else ''}.{ending}"
+            sql = "SELECT job = '' AND created >= ? FROM pictures WHERE temporary = ? AND path = ?"
+            rows = self._database.read(sql, (job.created, *self._stored_path(path)))
+            if path not in taken and (not rows or rows[0][0]):
+                if not rows and not os.path.lexists(path):
                     return path, False
                 if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
                     return path, True
             number += 1
-
-    def _job_of(self, path: Path) -> str | None:
-        """The job whose row names the file, "" where it was found without one; None where no row does."""
-        rows = self._database.read("SELECT job FROM pictures WHERE temporary = ? AND path = ?", self._stored_path(path))
-        return str(rows[0]["job"]) if rows else None
 
     def _stored_path(self, path: Path) -> tuple[int, str]:
         temporary = path.is_relative_to(self._temporary)

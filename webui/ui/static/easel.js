@@ -192,7 +192,7 @@ easel.connect = () => {
     if (told.status) easel.setStatus(told.status);
     for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
     if (told.reach) easel.setReach(told.reach);
-    for (const loss of told.losses ?? []) easel.tellOnce(loss);
+    for (const loss of told.losses ?? []) easel.tellLoss(loss);
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
     easel.showTitle();
     easel.queue?.hear(told);
@@ -204,12 +204,10 @@ easel.connect = () => {
   };
 };
 
-// A sentence about something that was lost, which a tab shows once however often it connects.
-easel.tellOnce = (sentence) => {
-  const key = `easel-told-${sentence}`;
-  if (sessionStorage.getItem(key)) return;
-  sessionStorage.setItem(key, "1");
-  easel.toast(sentence);
+// A sentence about something that was lost: at each visit until it is closed.
+easel.tellLoss = (sentence) => {
+  const closed = easel.stored("losses", []);
+  if (!closed.includes(sentence)) easel.toast(sentence, { label: "Close", act: () => easel.store("losses", [...closed, sentence].slice(-20)) });
 };
 
 easel.showTitle = () => {
