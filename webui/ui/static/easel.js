@@ -135,6 +135,7 @@ easel.keep = (tab, names, values) => {
 easel.collect = async (tab, values) => {
   const sent = { client: easel.client, edits: easel.queue?.takePutBack() };
   easel.prompt.remember(tab);
+  if (!easel.connected) easel.request("internal/ping").catch((error) => easel.toast(error.message));
   const canvas = easel.canvases[tab];
   try {
     if (canvas) Object.assign(sent, await canvas.collect());
