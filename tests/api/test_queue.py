@@ -13,6 +13,7 @@ from webui.api.internal import internal_router
 from webui.core.model_orders import SaveOrder
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
+from webui.core.xray import Recording, XrayRequest
 from webui.service.service import Service, open_service
 
 ME, OTHER = "browser-one", "browser-two"
@@ -112,6 +113,11 @@ def test_orders_for_model_files_are_listed_and_not_edited(page: TestClient, own:
     (job,) = page.get("/internal/queue", params={"client": ME}).json()["jobs"]
     assert (job["tab"], job["editable"]) == ("merger", False)
     assert "alpha" in job["title"]
+
+
+def test_an_xray_names_its_prompt_once(page: TestClient, own: Service) -> None:
+    own.submit(XrayRequest(base=GenerationRequest(prompt="a fox", checkpoint="alpha.ckpt"), study=Recording()), owner=ME)
+    assert listed(page) == ["X-ray: a fox"]
 
 
 def test_a_page_is_told_when_the_queue_changes(page: TestClient, own: Service) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from webui.api.asker import Asker, asker_of
 from webui.core.extras import ExtrasRequest
-from webui.core.job_request import shown_request
+from webui.core.job_request import JobRequest, shown_request
 from webui.core.request import GenerationRequest
 from webui.core.training_request import TrainingRequest
 from webui.core.xray import XrayRequest
@@ -73,6 +73,13 @@ def _act(service: Service, body: QueueOrder, scope: str | None) -> None:
         {"pause": orders.pause, "resume": orders.resume, "clear": orders.clear}[body.order](scope)
 
 
+def _title(request: JobRequest, prompt: str) -> str:
+    """What is done, with the prompt; X-rays say theirs themselves."""
+    if isinstance(request, GenerationRequest):
+        return prompt
+    return f"{request.title}: {prompt}" if prompt and not isinstance(request, XrayRequest) else request.title
+
+
 def _told(job: Job, asker: Asker) -> dict[str, Any]:
     request, shown = job.request, shown_request(job.request)
     init = shown.init if shown else None
@@ -81,7 +88,7 @@ def _told(job: Job, asker: Asker) -> dict[str, Any]:
     return {
         "id": job.id,
         "tab": tab_of(job),
-        "title": prompt if isinstance(request, GenerationRequest) else f"{request.title}: {prompt}" if prompt else request.title,
+        "title": _title(request, prompt),
         "status": job.status,
         "priority": job.priority,
         "ahead": job.ahead,

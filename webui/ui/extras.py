@@ -88,9 +88,9 @@ def _upscaler_rows(tab: Extras) -> None:
     with gr.Row():
         tab.widgets["upscaler"] = _upscalers("extras_upscaler_1", "Upscaler 1", "Lanczos")
         tab.widgets["second_upscaler"] = _upscalers("extras_upscaler_2", "Upscaler 2", "None")
-        tab.widgets["second_visibility"] = gr.Slider(
-            0, 1, 0.0, step=0.01, label="Visibility of upscaler 2", interactive=True, elem_id="extras_upscaler_2_visibility", min_width=160
-        )
+    tab.widgets["second_visibility"] = gr.Slider(
+        0, 1, 0.0, step=0.01, label="Visibility of upscaler 2", interactive=True, elem_id="extras_upscaler_2_visibility"
+    )
     tab.lists = [tab.widgets["upscaler"], tab.widgets["second_upscaler"]]
 
 

@@ -136,6 +136,7 @@ easel.keep = (tab, names, values) => {
 easel.collect = async (tab, values) => {
   const sent = { client: easel.client, edits: easel.queue?.takePutBack(), overrides: easel.overrides.of(tab) };
   easel.prompt.remember(tab);
+  if (!easel.connected) easel.request("internal/ping").catch((error) => easel.toast(error.message));
   const canvas = easel.canvases[tab];
   try {
     if (canvas) Object.assign(sent, await canvas.collect());
