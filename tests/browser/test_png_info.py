@@ -100,3 +100,14 @@ def test_a_picture_of_comfyuis_is_translated_and_what_it_loses_is_told(person: P
     page.click("#pnginfo_send_to_txt2img")
     for element, value in (("prompt", "a house by the sea"), ("steps", 11), ("seed", 7), ("cfg_scale", 5), ("scheduler", "Karras")):
         person.wait_for_value(f"txt2img_{element}", value)
+
+
+def test_what_is_not_ticked_is_not_sent_on(person: Person) -> None:
+    page = person.page
+    person.write("txt2img_seed", 5)
+    person.open("png_info")
+    page.set_input_files("#pnginfo_file", {"name": "made.jpeg", "mimeType": "image/jpeg", "buffer": encoded("JPEG")})
+    page.uncheck("#pnginfo_table input[data-name=Seed]")
+    page.click("#pnginfo_send_to_txt2img")
+    person.wait_for_value("txt2img_steps", 13)
+    assert person.value("txt2img_seed") == "5"

@@ -193,3 +193,26 @@ def test_words_are_shown_as_text_whatever_they_are(person: Person) -> None:
     finished(person, "recording")
     assert person.page.locator("#xray_chips b, #xray_chips img, #xray_tokens img").count() == 0
     assert "broken" not in person.page.title()
+
+
+def test_another_recording_stands_beside_at_the_same_part_of_its_way(looked_into: Person) -> None:
+    person, page = looked_into, looked_into.page
+    first = {name: pixels(person, f"xray_{name}") for name in ("noisy", "denoised")}
+    before = page.evaluate("easel.xray.told.id")
+    person.open("txt2img")
+    person.write("txt2img_steps", 3)
+    person.write("txt2img_seed", 2)
+    person.make_picture("txt2img")
+    person.page.click("#txt2img_xray")
+    page.wait_for_function("before => easel.xray.told.id !== before && easel.xray.told.status === 'done'", arg=before)
+    drawn(person, 3)
+    page.select_option("#xray_compare", before)
+    page.wait_for_selector(".compare-with .panels[data-drawn='6']")
+    page.evaluate("document.querySelectorAll('.compare-with canvas').forEach((canvas, i) => { canvas.id = `other_${i}`; })")
+    assert np.array_equal(pixels(person, "other_0"), first["noisy"])
+    assert np.array_equal(pixels(person, "other_2"), first["denoised"])
+    assert page.locator("#xray_chart_cosine polyline.faint").count() == 1
+    page.click(".ticks [data-step='1']")
+    page.wait_for_selector(".compare-with .panels[data-drawn='1']")
+    page.select_option("#xray_compare", "")
+    page.wait_for_selector(".compare-with .panels", state="hidden")

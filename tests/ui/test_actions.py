@@ -250,3 +250,22 @@ def test_a_finished_picture_is_made_larger_with_what_the_tab_shows_and_its_own_s
     assert (request.prompt, request.seed, request.width, request.batch_size) == ("a finer fox", 77, 64, 1)
     assert request.hires == HiresFix(steps=9, upscaler="Lanczos", image=sent["image"])
     assert len(actions.upscale(service, {**sent, "image": "0" * 64}, values)) == 1
+
+
+@pytest.mark.parametrize(
+    ("without", "kept"),
+    [
+        (["Seed"], {"seed", "rng"}),  # the noise source is the seed's
+        (["Size"], {"width", "height"}),
+        (["Prompt", "Negative prompt"], {"prompt", "negative_prompt"}),
+        (["Sampler"], {"sampler"}),
+        (["Clip skip"], {"clip_skip"}),
+    ],
+)
+def test_what_is_not_ticked_stays_as_the_tab_shows_it(service: Service, without: list[str], kept: set[str]) -> None:
+    text = "a fox\nNegative prompt: blurry\nSteps: 5, Sampler: Heun, Seed: 7, Size: 96x64, Clip skip: 2"
+    before = shown("txt2img", clip_skip=3)
+    everything, _ = actions.fill(service, "txt2img", text, before)
+    some, _ = actions.fill(service, "txt2img", text, before, without)
+    assert set(everything) - set(some) == kept
+    assert some.items() <= everything.items()

@@ -1,6 +1,6 @@
 """What the page asks of the service: queue a job, fill a tab from an infotext, pick sizes, restore a draft. No layout here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -103,13 +103,23 @@ def upscale(service: Service, sent: Mapping[str, Any], values: Mapping[str, Any]
     return []
 
 
-def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """New widget values (field name -> value) after reading infotext `text` over what the tab shows, and what could not be used."""
+def fill(
+    service: Service, tab: str, text: str, values: Mapping[str, Any], without: Collection[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """New widget values (field name -> value) after reading infotext `text` over what the tab shows, and what could not be used.
+
+    without: rows of PNG info's table that shall not count; what they tell stays as the tab shows it.
+    """
     if not text.strip():
         return {}, ["there are no generation parameters in it, so nothing was changed"]
     told = infotext.read(text)
     request, problems = infotext.to_request(told, _shown(values))
-    updates = spread(request, tuple(name for name in (*TABS[tab], *QUICK) if name in values))
+    names = tuple(name for name in (*TABS[tab], *QUICK) if name in values)
+    updates = spread(request, names)
+    if without:
+        others, _ = infotext.to_request(_less(told, without), _shown(values))
+        kept = spread(others, names)
+        updates = {name: value for name, value in updates.items() if kept.get(name) == value and name not in _prompts_of(without)}
     if tab == "outpaint" and not _tells_outpaint(told):  # the strength of another kind of job says nothing here
         updates.pop("init.denoising_strength", None)
     problems += _settle_models(service, request, updates, values)
@@ -122,6 +132,16 @@ def fill(service: Service, tab: str, text: str, values: Mapping[str, Any]) -> tu
         updates["aesthetic.embedding"] = NO_AESTHETIC
         problems.append(f"the aesthetic embedding {drawn} is not here, so it was left out; it belongs into models/aesthetic_embeddings")
     return {name: value for name, value in updates.items() if value != values[name]}, problems[:MOST_TOLD]
+
+
+def _less(told: infotext.Infotext, without: Collection[str]) -> infotext.Infotext:
+    """The infotext less these rows; the row Size stands for both of its halves."""
+    gone = {*without, *(("Size-1", "Size-2") if "Size" in without else ())}
+    return replace(told, params={key: value for key, value in told.params.items() if key not in gone})
+
+
+def _prompts_of(rows: Collection[str]) -> set[str]:
+    return {field for row, field in (("Prompt", "prompt"), ("Negative prompt", "negative_prompt")) if row in rows}
 
 
 def fill_script(tab: str, text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Models tab: what lies in the folders as cards; two or three checkpoints merged into one, or one saved in another number type or layout."""
+"""The Models tab: files as cards; two or three checkpoints merged into one, and one checkpoint in another number type or layout."""
 
 import json
 from collections.abc import Mapping

@@ -54,6 +54,7 @@ SCRIPTS = (
     "queue.js",
     "xray_parts.js",
     "xray_studies.js",
+    "xray_compare.js",
     "xray.js",
     "train.js",
     "status.js",

@@ -243,7 +243,8 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
 
     def on_fill(event: gr.EventData, *values: Any) -> dict[Any, Any]:
         text = str(event._data.get("text", ""))
-        updates, problems = actions.fill(service, studio.name, text, dict(zip(names, values, strict=True)))
+        without = [str(name) for name in event._data.get("without") or []]
+        updates, problems = actions.fill(service, studio.name, text, dict(zip(names, values, strict=True)), without)
         overrides = {name: updates.pop(name) for name in QUICK if name in updates}
         told = _said(problems, overrides={"tab": studio.name, "values": overrides}) if text.strip() else _said(problems)
         script = {scripted[key]: value for key, value in actions.fill_script(studio.name, text).items() if key in scripted}

@@ -254,7 +254,8 @@ easel.showAxes = (rows, listed, now) => {
 // --- Sending pictures and parameters between tabs ----------------------------------------------------------------------
 
 // `text`: infotext or ""; `source`: address or File of the picture; `target`: a tab's name or "inpaint" or "png_info".
-easel.sendTo = async (target, text, source) => {
+// `without`: rows of PNG info that shall not count.
+easel.sendTo = async (target, text, source, without = []) => {
   if (target === "png_info") {
     easel.openTab("png_info");
     return easel.inspector.load(source);
@@ -265,7 +266,7 @@ easel.sendTo = async (target, text, source) => {
   }
   const tab = target === "inpaint" ? "img2img" : target;
   easel.openTab(tab);
-  if (text) easel.fire(tab, "fill", { text });
+  if (text) easel.fire(tab, "fill", { text, without });
   if (tab !== "txt2img" && source) {
     if (tab === "img2img") easel.pressMode(target === "inpaint" ? 2 : 0);
     await easel.canvases[tab]?.load(source, Boolean(text));

@@ -45,6 +45,7 @@ class InspectorView {
     this.replayed.hidden = true;
     this.showRows(this.notes, found.notes.map(([kind, name, sentence]) => [`${name} (${kind})`, sentence]));
     this.showRows(this.table, found.fields);
+    for (const row of this.table.rows) this.addTick(row, row.cells[0].textContent);
     this.showItems(found.items);
   }
 
@@ -53,6 +54,14 @@ class InspectorView {
     table.replaceChildren(...rows);
     table.hidden = !rows.length;
   }
+
+  // What is not ticked is not sent on.
+  addTick(row, name) {
+    const tick = easel.make("input", { type: "checkbox", checked: true, "data-name": name, "aria-label": `Send on: ${name}`, title: "What is not ticked stays as the other tab has it" });
+    row.cells[0].prepend(tick);
+  }
+
+  unticked() { return Array.from(this.table.querySelectorAll("input:not(:checked)"), (tick) => tick.dataset.name); }
 
   try_replay() {
     this.replayButton.disabled = true;
@@ -87,7 +96,7 @@ class InspectorView {
 
   send(target) {
     if (!this.found) return;
-    easel.sendTo(target, this.found.text, easel.url(`internal/inputs/${this.found.input}`)).catch((error) => easel.toast(error.message));
+    easel.sendTo(target, this.found.text, easel.url(`internal/inputs/${this.found.input}`), this.unticked()).catch((error) => easel.toast(error.message));
   }
 }
 

@@ -208,6 +208,7 @@ class StepsView {
     this.at = 0; // index into the steps
     this.charts = new XrayCharts((index) => this.seek(index));
     this.heat = new HeatMaps(this);
+    this.compare = new XrayCompare(this);
     this.empty = make("div", { class: "xray-empty" }, make("p", {}, "See how a picture comes about: make one, then press X-ray under it, or drop one of Easel's pictures here."),
       make("p", { class: "small" }, "The run is made once more and looked at from outside; the picture stays the same, bit for bit."));
     this.slider = make("input", { type: "range", id: "xray_step", min: 1, max: 1, value: 1, step: 1, "aria-label": "Step" });
@@ -234,7 +235,7 @@ class StepsView {
     this.exports = make("div", { class: "tools" });
     this.body = make("div", { class: "xray-body", hidden: true },
       make("div", { class: "scrub" }, easel.iconButton("send back", "One step back (key ,)", () => this.step(-1)), this.slider, easel.iconButton("send", "One step on (key .)", () => this.step(1)), this.count, this.playButton),
-      this.ticks, this.numbers, panels, this.heat.root, this.charts.root,
+      this.ticks, this.numbers, panels, this.compare.root, this.heat.root, this.charts.root,
       make("div", { class: "xray-pair" },
         make("figure", {}, make("figcaption", {}, make("strong", {}, "Latent channels"), make("span", {}, "noisy above, clean below; mean and spread beside them")), this.channels, this.channelTable),
         make("figure", {}, make("figcaption", {}, make("strong", {}, "Finished picture")), this.final, this.cost, this.exports)),
@@ -259,11 +260,12 @@ class StepsView {
     this.body.hidden = !told.steps.length;
     if (fresh) { this.images.clear(); this.heat.clear(); this.at = Math.max(0, told.steps.length - 1); this.pause(); }
     if (!told.steps.length) return;
+    if (fresh || !before) this.compare.list();
     if (!fresh && atEnd && !this.timer) this.at = told.steps.length - 1; // live: stay with the newest
     if (told.steps.length !== before) {
       this.slider.max = told.steps.length;
       this.showTicks();
-      this.charts.draw(told);
+      this.charts.draw(told, this.compare.told);
     }
     this.showExports();
     this.showTokens();
@@ -339,6 +341,7 @@ class StepsView {
     });
     this.body.dataset.drawn = this.now.step;
     this.heat.draw();
+    this.compare.draw();
     const next = this.steps[this.at + 1];
     if (next?.kept) this.strip(next.step).catch(() => {});
   }

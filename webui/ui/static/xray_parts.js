@@ -78,12 +78,16 @@ class XrayCharts {
     this.root = easel.make("div", { class: "charts" }, ...Object.values(this.charts).map((chart) => chart.root));
   }
 
-  draw(told) {
+  // other: the recording that this one is compared with, over the same width.
+  draw(told, other = null) {
     const line = (read, name = "") => ({ name, points: told.steps.map((step, i) => [i, read(step)]) });
-    this.charts.sigma.draw([line((step) => step.sigma)], { log: true });
-    this.charts.norms.draw([["noisy", "noisy"], ["noise", "noise"], ["denoised", "clean"], ["guidance", "guidance"]].map(([key, name]) => line((step) => step.norms[key], name)), { log: true });
-    this.charts.cosine.draw([line((step) => step.cosine)], { format: (value) => value.toFixed(4) });
-    this.charts.seconds.draw([line((step) => step.seconds)]);
+    const wide = (told.steps.length - 1) / ((other?.steps.length ?? 2) - 1 || 1);
+    const faint = (...reads) => (other ? reads.map((read) => ({ points: other.steps.map((step, i) => [i * wide, read(step)]) })) : []);
+    this.charts.sigma.draw([line((step) => step.sigma)], { log: true, faint: faint((step) => step.sigma) });
+    this.charts.norms.draw([["noisy", "noisy"], ["noise", "noise"], ["denoised", "clean"], ["guidance", "guidance"]].map(([key, name]) => line((step) => step.norms[key], name)),
+      { log: true, faint: faint(...["noisy", "noise", "denoised", "guidance"].map((key) => (step) => step.norms[key])) });
+    this.charts.cosine.draw([line((step) => step.cosine)], { format: (value) => value.toFixed(4), faint: faint((step) => step.cosine) });
+    this.charts.seconds.draw([line((step) => step.seconds)], { faint: faint((step) => step.seconds) });
     const schedule = told.whole?.passes[0]?.schedule ?? [];
     this.charts.schedule.draw([{ name: "", dotted: true, points: told.steps.map((step) => [step.t, step.sigma]) }], { log: true, faint: [{ points: schedule }], ends: ["t 0", "t 999"] });
   }
