@@ -335,8 +335,7 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
     parsed = infotext.read(texts[0]).params if texts else {}
     repainting = request.init or request.hires
     counted = pictures if isinstance(job.request, ScriptRequest) else [picture for picture in pictures if not picture.sheet]
-    singly = isinstance(job.request, ScriptRequest) or bool(request.each)
-    each = _told_singly(texts, request) if singly else _told_at_once(counted, request)
+    each = _told_singly(texts, request) if isinstance(job.request, ScriptRequest) or request.each else _told_at_once(counted, request)
     return {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
