@@ -257,6 +257,14 @@ def test_unipc_lays_its_steps_evenly_in_the_root_of_time_or_in_log_sigma():
     assert float(logs.diff().std()) == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize(("schedule_type", "steps"), [("Normal", 5), ("SGM Uniform", 4)])
+def test_ends_that_options_move_lie_on_lcms_own_timesteps(schedule_type, steps):
+    options = SamplerOptions(sigma_max=float(SCHEDULE.sigma(torch.tensor(872.0))), sigma_min=float(SCHEDULE.sigma(torch.tensor(80.0))))
+    sigmas = make_plan(SCHEDULE, "LCM", schedule_type, steps, None, options).sigmas
+    assert SCHEDULE.t(sigmas[0]) == pytest.approx(879, abs=0.01)
+    assert SCHEDULE.t(sigmas[1]) == pytest.approx(679, abs=0.01)
+
+
 def test_lcm_uses_every_twentieth_timestep():
     lcm = SCHEDULE.for_lcm()
     plan = make_plan(SCHEDULE, "LCM", "Automatic", 5)
