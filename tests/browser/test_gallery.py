@@ -125,6 +125,7 @@ def test_a_thousand_pictures_are_seen_soon_scroll_and_leave_the_page_small(galle
     page.close()
 
 
+@pytest.mark.slow
 def test_scrolling_through_a_thousand_pictures_costs_little_memory_and_time(filled: Server, browser: Browser) -> None:
     context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-US")
     person = Person(context, filled.address)
