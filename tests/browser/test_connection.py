@@ -3,6 +3,7 @@
 import time
 from urllib.parse import urlparse
 
+import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.conftest import Person, Server
@@ -36,6 +37,7 @@ def test_a_tab_that_is_closed_while_its_job_runs_leaves_the_picture_for_the_next
     assert "Steps: 60" in later.locator("#txt2img_infotext").inner_text()
 
 
+@pytest.mark.slow
 def test_a_network_that_is_gone_for_five_seconds_is_told_and_then_all_is_there(server: Server, browser: Browser) -> None:
     with proxy_to(urlparse(server.address).port or 0) as network:
         person = Person(browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-US"), f"{network.address}/")

