@@ -26,6 +26,7 @@ def test_dropped_pictures_with_captions_become_a_lora_that_is_tried_in_txt2img(p
     caption = page.locator(".train-picture[data-file='red.png'] textarea")
     caption.fill("a red square")
     caption.blur()
+    page.select_option("#train_checkpoint", "easel-miniature.safetensors")
     fields = {"name": "squares", "steps": 4, "rank": 2, "side": 64, "sample_every": 2, "sample_prompt": "a red square", "batch_size": 1}
     for name, value in fields.items():
         page.fill(f"#train_{name}", str(value))
@@ -52,6 +53,7 @@ def test_a_training_that_is_stopped_keeps_what_it_learnt(person: Person, server:
     page.locator("#train_sets option").first.wait_for(state="attached")
     person.drop("#train_drop", picture("green"), "green.png")
     page.locator(".train-picture").first.wait_for()
+    page.select_option("#train_checkpoint", "easel-miniature.safetensors")
     page.select_option("#train_kind", "embedding")
     for name, value in {"name": "greenish", "steps": 100000, "side": 64}.items():
         page.fill(f"#train_{name}", str(value))

@@ -124,10 +124,11 @@ class TrainView {
   async load() {
     const [found] = await Promise.all([this.ask("models?kind=checkpoint&count=200"), this.loadSets(), this.loadJobs()]);
     this.families = Object.fromEntries(found.models.map((model) => [model.name, model.family]));
-    const chosen = easel.stored("train_1", {}).checkpoint;
+    const kept = easel.stored("train_1", {}).checkpoint;
+    const chosen = kept || easel.drafts().quick?.checkpoint; // that of the top row
     this.inputs.checkpoint.replaceChildren(...found.models.map((model) => easel.make("option", { value: model.name }, model.title || model.name)));
     if (chosen in this.families) this.inputs.checkpoint.value = chosen;
-    else this.takeSide();
+    if (chosen !== kept || !(kept in this.families)) this.takeSide();
   }
 
   // The size that the checkpoint is made for.
