@@ -156,7 +156,25 @@ def held_in_ram(checkpoint: Path) -> list[tuple[str, str, str]]:
 
 
 def loras(checkpoint: Path, lora: Path, rounds: int) -> list[tuple[str, str, str]]:
-    """On (with reading the file), another strength, off; and a picture with it beside one without."""
+    """A LoRA on (with reading the file), another strength, off; in a process with a worker's environment, for both sides."""
+    median = in_worker_process("loras", checkpoint, lora, rounds)
+    rows = [(f"LoRA {what}", *_ratio(median[f"ours {what}"], median[f"diffusers {what}"], 1.5)) for what in ("on", "strength", "off")]
+    sums = [sum(median[f"{side} {what}"] for what in ("on", "strength", "off")) for side in ("ours", "diffusers")]
+    rows.append(("LoRA on + strength changed + off", *_ratio(sums[0], sums[1], 1.5)))
+    return rows
+
+
+def in_worker_process(kind: str, checkpoint: Path, lora: Path, rounds: int) -> dict[str, float]:
+    """What `lora_changes` or `steps` tells, from a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.bench_models", "--kind", kind, "--checkpoint", str(checkpoint), "--lora", str(lora)]
+    command += ["--rounds", str(rounds)]
+    answer = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=os.environ | {HUGE_PAGES: "1"})
+    told: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return told
+
+
+def lora_changes(checkpoint: Path, lora: Path, rounds: int) -> dict[str, float]:
+    """What --kind loras runs: the median seconds of each change on each side, "ours on", "diffusers off" ..."""
     from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
 
     model, pipeline = load_ours(checkpoint), load_theirs(checkpoint)
@@ -169,15 +187,15 @@ def loras(checkpoint: Path, lora: Path, rounds: int) -> list[tuple[str, str, str
         return result
 
     def mine() -> None:
-        def on() -> Any:
-            entered = applied_loras(model, [LoraUse(read_lora(lora))])
+        def on() -> tuple[Any, Any]:
+            file = read_lora(lora)
+            entered = applied_loras(model, [LoraUse(file)])
             entered.__enter__()
-            return entered
+            return file, entered
 
-        entered = timed("ours on", on)
+        file, entered = timed("ours on", on)
         timed("ours off", lambda: entered.__exit__(None, None, None))
-        file = read_lora(lora)  # the store keeps it between jobs
-        entered = applied_loras(model, [LoraUse(file, 0.5, 0.5)])
+        entered = applied_loras(model, [LoraUse(file, 0.5, 0.5)])  # the store keeps the file between jobs
         timed("ours strength", entered.__enter__)
         entered.__exit__(None, None, None)
 
@@ -187,11 +205,7 @@ def loras(checkpoint: Path, lora: Path, rounds: int) -> list[tuple[str, str, str
         timed("diffusers off", pipeline.unload_lora_weights)
 
     alternate(mine, theirs, rounds)
-    median = {name: sorted(values)[len(values) // 2] for name, values in times.items()}
-    rows = [(f"LoRA {what}", *_ratio(median[f"ours {what}"], median[f"diffusers {what}"], 1.5)) for what in ("on", "strength", "off")]
-    sums = [sum(median[f"{side} {what}"] for what in ("on", "strength", "off")) for side in ("ours", "diffusers")]
-    rows.append(("LoRA on + strength changed + off", *_ratio(sums[0], sums[1], 1.5)))
-    return rows
+    return {name: sorted(values)[len(values) // 2] for name, values in times.items()}
 
 
 def _ratio(mine: float, theirs: float, goal: float) -> tuple[str, str]:
@@ -200,10 +214,7 @@ def _ratio(mine: float, theirs: float, goal: float) -> tuple[str, str]:
 
 def pictures(checkpoint: Path, lora: Path, rounds: int) -> list[tuple[str, str, str]]:
     """One UNet step with Easel's LoRA in place beside one without, and the same for diffusers; in a process with a worker's environment."""
-    command = [sys.executable, "-m", "benchmarks.bench_models", "--kind", "steps", "--checkpoint", str(checkpoint), "--lora", str(lora)]
-    command += ["--rounds", str(rounds)]
-    answer = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=os.environ | {HUGE_PAGES: "1"})
-    told: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    told = in_worker_process("steps", checkpoint, lora, rounds)
     return [("a UNet step with a LoRA ÷ without", f"{told['ours']:.3f} (diffusers: {told['diffusers']:.2f})", "≤ 1.02")]
 
 
@@ -243,13 +254,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dry", action="store_true", help="print, and write nothing")
-    parser.add_argument("--kind", choices=("ours", "diffusers", "steps"), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=("ours", "diffusers", "loras", "steps"), help=argparse.SUPPRESS)
     parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--lora", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.kind:
-        told = steps(flags.checkpoint, flags.lora, flags.rounds) if flags.kind == "steps" else first_load(flags.kind, flags.checkpoint)
-        print(json.dumps(told))
+        if flags.lora:
+            print(json.dumps((steps if flags.kind == "steps" else lora_changes)(flags.checkpoint, flags.lora, flags.rounds)))
+        else:
+            print(json.dumps(first_load(flags.kind, flags.checkpoint)))
         return
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, lora = random_sd15(Path(folder)), random_lora(Path(folder))
