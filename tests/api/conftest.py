@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
 from webui.core.settings import Settings, parse_flags
 from webui.service.service import Service, open_service
@@ -38,6 +39,23 @@ def service(settings: Settings) -> Iterator[Service]:
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Iterator[Service]:
+    """A service whose worker never starts: what is queued waits."""
+    waiting = open_service(replace(settings, data_dir=tmp_path, database=tmp_path / "easel.sqlite3"), FACTORY)
+    yield waiting
+    waiting.stop()
+
+
+@pytest.fixture
+def page(own: Service) -> Iterator[TestClient]:
+    """What the page asks of that service."""
+    made = FastAPI()
+    made.include_router(internal_router(own))
+    with TestClient(made) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

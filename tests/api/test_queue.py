@@ -2,37 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import FACTORY, until
+from tests.api.conftest import until
 from webui.api.internal import internal_router
 from webui.core.model_orders import SaveOrder
 from webui.core.request import GenerationRequest
-from webui.core.settings import Settings
 from webui.core.xray import Recording, XrayRequest
-from webui.service.service import Service, open_service
+from webui.service.service import Service
 
 ME, OTHER = "browser-one", "browser-two"
-
-
-@pytest.fixture
-def own(settings: Settings, tmp_path: Any) -> Iterator[Service]:
-    """A service whose worker never starts: what is queued waits."""
-    service = open_service(replace(settings, data_dir=tmp_path, database=tmp_path / "easel.sqlite3"), FACTORY)
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def page(own: Service) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.include_router(internal_router(own))
-    with TestClient(app) as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,38 +1,14 @@
 """webui/api/training_page.py: sets of pictures, and trainings that are ordered and looked at."""
 
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import FACTORY
 from tests.service.test_training_sets import png
-from webui.api.internal import internal_router
 from webui.core.event import Record
-from webui.core.settings import Settings
 from webui.core.training_request import TrainingRequest
-from webui.service.service import Service, open_service
+from webui.service.service import Service
 
 ME = "browser-one"
-
-
-@pytest.fixture
-def own(settings: Settings, tmp_path: Path) -> Iterator[Service]:
-    """A service whose worker never starts."""
-    service = open_service(replace(settings, data_dir=tmp_path, database=tmp_path / "easel.sqlite3"), FACTORY)
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def page(own: Service) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.include_router(internal_router(own))
-    with TestClient(app) as client:
-        yield client
 
 
 def add(page: TestClient, name: str = "cats") -> None:
