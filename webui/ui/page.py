@@ -32,6 +32,7 @@ STATIC = Path(__file__).parent / "static"
 LANGUAGES = Path(__file__).parent / "languages"  # one file for each but English: its words -> theirs
 SCRIPTS = (
     "easel.js",
+    "zoom.js",
     "result.js",
     "batch.js",
     "canvas.js",

@@ -1,28 +1,26 @@
-// One picture of the gallery, large: zoom, what it says, where it can go, what it was made from and what was made from it.
+// One picture of the gallery, large: what it says, where it can go, what it was made from and what was made from it.
 class PictureDialog {
   static RELATIONS = { img2img: "img2img", inpaint: "inpainted", outpaint: "outpainted", upscale: "enlarged", replay: "same recipe" };
 
   constructor(view, card) {
     const make = easel.make;
     this.view = view;
-    this.image = make("img", { alt: "", draggable: "false" });
-    this.stage = make("div", { class: "look", tabindex: "0", autofocus: true, "aria-label": "Picture: + and - zoom, arrows go on" }, this.image);
+    this.stage = new ZoomStage((by) => this.move(by));
     this.star = easel.iconButton("star", "Favourite (.)", () => this.favour());
     this.save = easel.iconButton("download", "Save the file (S)", () => easel.saveFile(view.address(this.card), easel.fileName(this.card)));
     this.bin = easel.iconButton("bin", "Move to the trash (Del)", () => this.discard());
     this.back = easel.iconButton("undo", "Bring back from the trash", () => this.restore());
     const tools = [
       easel.iconButton("before", "Picture before (Left)", () => this.move(-1)), easel.iconButton("after", "Picture after (Right)", () => this.move(1)),
-      easel.iconButton("zoom-out", "Smaller (-)", () => this.zoom(1 / 1.4)), easel.iconButton("zoom-in", "Larger (+)", () => this.zoom(1.4)),
+      easel.iconButton("zoom-out", "Smaller (-)", () => this.stage.zoom(1 / 1.4)), easel.iconButton("zoom-in", "Larger (+)", () => this.stage.zoom(1.4)),
       this.star, this.save, this.bin, this.back,
     ];
     this.panel = make("div", { class: "panel" });
     this.dialog = easel.dialog("Picture", "shown-picture",
       make("div", { class: "left" }, make("div", { class: "bar-row", role: "toolbar", "aria-label": "Picture" }, ...tools,
-        make("span", { class: "stretch" }), easel.iconButton("close", "Close (Esc)", () => this.dialog.close())), this.stage), this.panel);
+        make("span", { class: "stretch" }), easel.iconButton("close", "Close (Esc)", () => this.dialog.close())), this.stage.root), this.panel);
     this.dialog.addEventListener("keydown", (event) => this.pressed(event));
     this.dialog.addEventListener("close", () => { if (view.visible) view.focus(this.index()); });
-    this.watchStage();
     this.show(card);
   }
 
@@ -30,9 +28,7 @@ class PictureDialog {
     this.card = card;
     const index = this.index();
     if (index > this.view.cards.length - 20) this.view.more();
-    this.fit();
-    this.image.src = this.view.address(card);
-    this.image.alt = this.view.label(card);
+    this.stage.show(this.view.address(card), this.view.label(card));
     this.dress();
     this.tell(card);
     this.load(card);
@@ -81,51 +77,10 @@ class PictureDialog {
     this.dialog.close();
   }
 
-  // --- Zoom: 1 fits the window; the wheel and + - zoom, a drag moves, a double click shows every pixel ----------------------
-
-  fit() { this.setZoom(1, 0, 0); }
-  zoom(by) { this.setZoom(this.scale * by, this.x * by, this.y * by); }
-
-  setZoom(scale, x, y) {
-    this.scale = Math.min(32, Math.max(1, scale));
-    [this.x, this.y] = this.scale === 1 ? [0, 0] : [x, y];
-    this.image.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
-    this.image.style.imageRendering = this.scale > 4 ? "pixelated" : "";
-    this.stage.classList.toggle("zoomed", this.scale > 1);
-  }
-
-  natural() { // as many times the fitting size as shows one pixel of it on one of the screen, at least twice
-    const { width, height } = this.stage.getBoundingClientRect();
-    return Math.max(2, 1 / Math.min(width / this.card.width, height / this.card.height));
-  }
-
-  watchStage() {
-    this.stage.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const box = this.stage.getBoundingClientRect();
-      const [x, y] = [event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2];
-      const by = Math.min(32, Math.max(1, this.scale * Math.exp(-event.deltaY / 400))) / this.scale;
-      this.setZoom(this.scale * by, x - (x - this.x) * by, y - (y - this.y) * by);
-    }, { passive: false });
-    this.stage.addEventListener("dblclick", () => (this.scale > 1 ? this.fit() : this.zoom(this.natural())));
-    this.stage.addEventListener("pointerdown", (event) => {
-      this.held = { x: event.clientX, y: event.clientY, at: [this.x, this.y] };
-      this.stage.setPointerCapture(event.pointerId);
-    });
-    this.stage.addEventListener("pointermove", (event) => {
-      if (this.held && this.scale > 1) this.setZoom(this.scale, this.held.at[0] + event.clientX - this.held.x, this.held.at[1] + event.clientY - this.held.y);
-    });
-    this.stage.addEventListener("pointerup", (event) => {
-      const moved = this.held ? event.clientX - this.held.x : 0;
-      this.held = null;
-      if (this.scale === 1 && event.pointerType === "touch" && Math.abs(moved) > 60) this.move(moved < 0 ? 1 : -1);
-    });
-  }
-
   pressed(event) {
     if (event.target.matches("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
     const acts = { ArrowLeft: () => this.move(-1), ArrowRight: () => this.move(1), s: () => this.save.click(), ".": () => this.favour(),
-      Delete: () => { if (!this.card.trashed) this.discard(); }, "+": () => this.zoom(1.4), "=": () => this.zoom(1.4), "-": () => this.zoom(1 / 1.4), 0: () => this.fit() };
+      Delete: () => { if (!this.card.trashed) this.discard(); }, ...this.stage.keys() };
     if (!(event.key in acts)) return;
     event.preventDefault();
     acts[event.key]();

@@ -228,19 +228,17 @@ class ResultView {
 
   openLarge() {
     if (!this.shown) return;
-    const image = easel.make("img", { src: this.address(this.shown), alt: this.image.alt });
-    const dialog = easel.make("dialog", { class: "large", "aria-label": "Picture, large" }, image);
     const move = (by) => {
       const at = this.pictures.indexOf(this.shown) + by;
-      if (this.pictures[at]) { this.select(this.pictures[at]); image.src = this.address(this.shown); }
+      if (this.pictures[at]) { this.select(this.pictures[at]); stage.show(this.address(this.shown), this.image.alt); }
     };
-    dialog.addEventListener("click", () => dialog.close());
+    const stage = new ZoomStage(move);
+    stage.show(this.address(this.shown), this.image.alt);
+    const dialog = easel.make("dialog", { class: "large", "aria-label": "Picture, large" }, stage.root,
+      easel.iconButton("close", "Close (Esc)", () => dialog.close()));
     dialog.addEventListener("close", () => dialog.remove());
-    dialog.addEventListener("keydown", (event) => {
-      if (event.key === "ArrowLeft") move(-1);
-      if (event.key === "ArrowRight") move(1);
-      if (event.key === "s") this.save.click();
-    });
+    const acts = { ArrowLeft: () => move(-1), ArrowRight: () => move(1), s: () => this.save.click(), ...stage.keys() };
+    dialog.addEventListener("keydown", (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey) acts[event.key]?.(); });
     document.body.append(dialog);
     dialog.showModal();
   }
