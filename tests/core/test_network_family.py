@@ -17,6 +17,8 @@ LORAS = {
     "LoKr, whole": ({f"{K}.lokr_w1": (8, 8), f"{K}.lokr_w2": (40, 96)}, "sd1"),
     "LoKr, taken apart": ({f"{K}.lokr_w1": (8, 16), f"{K}.lokr_w2_a": (40, 4), f"{K}.lokr_w2_b": (4, 128)}, "sdxl"),
     "full difference": ({f"{K}.diff": (320, 768)}, "sd1"),
+    "OFT of PEFT": ({f"{PEFT}.oft_R.weight": (24, 496)}, "sd1"),
+    "BOFT of PEFT": ({f"{PEFT}.boft_R": (1, 512, 4, 4), f"{PEFT}.boft_s": (640, 1)}, "sdxl"),
     "miniature": ({f"{K}.lora_down.weight": (4, 128)}, "miniature"),
     "two text encoders": ({"lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": (4, 768)}, "sdxl"),
     "wide text encoder": ({"lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": (4, 1024)}, "sd2"),

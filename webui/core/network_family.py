@@ -15,7 +15,7 @@ from webui.core.family import FAMILIES, TEXT_WIDTHS, Family, Shapes, other_kind
 LORA_PARTS = (
     *("lora_unet_", "lora_te", ".lora_mid", ".alpha", "_lora.up", "_lora.down"),
     *("lora_up", "lora_down", "lora_A.", "lora_B.", ".lora.up.", ".lora.down.", "lora_linear_layer", "dora_scale"),
-    *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".ia3_l", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
+    *("hada_w", "lokr_w", "oft_blocks", "oft_diag", ".oft_R.", ".boft_R", ".ia3_l", ".on_input", ".w_norm", ".b_norm", "bundle_emb."),
     *(".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
 )
 LORA_ENDS = (".diff", ".diff_b")
@@ -117,6 +117,10 @@ def _context_widths(shapes: Shapes) -> Iterator[int]:
             yield math.prod(
                 (shapes.get(f"{stem}{factor}") or shapes.get(f"{stem}{factor}_b") or (0,))[-1] for factor in ("lokr_w1", "lokr_w2")
             )
+        elif ".oft_R." in key and len(shape) == 2 and shape[0] > 1:  # of b x b blocks what is above the diagonal; one alone may be shared
+            yield shape[0] * (1 + math.isqrt(1 + 8 * shape[1])) // 2
+        elif ".boft_R" in key and len(shape) == 4:
+            yield shape[1] * shape[2]
 
 
 def _by_text_encoder(shapes: Shapes) -> str:

@@ -1,5 +1,6 @@
 """Names of layers: each way to write them leads to the layer that it means, in every family and in full size."""
 
+import json
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from webui.engine.diffusers_parts import CLIPTextConfig, CLIPTextModel, CLIPText
 from webui.engine.family import load_family
 from webui.engine.model import DiffusionModel
 from webui.engine.model_file import open_tensors
-from webui.engine.patches.lora_keys import AdapterScales, layer, sites, split_key
+from webui.engine.patches.lora_keys import AdapterSettings, layer, sites, split_key
 
 FAMILIES = ("sd1", "sd2", "sdxl", "sdxl_refiner", "miniature")
 ATTENTION = "down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -46,6 +47,10 @@ def full_size_model(family):
         (f"unet.{DOTTED}.lora_magnitude_vector", f"unet_{ATTENTION}", "magnitude"),
         (f"{DOTTED.replace('to_k', 'processor.to_k_lora')}.down.weight", ATTENTION, "down"),
         (f"base_model.model.{DOTTED}.lora_A.weight", f"base_model_model_{ATTENTION}", "down"),
+        (f"base_model.model.{DOTTED}.oft_R.weight", f"base_model_model_{ATTENTION}", "oft_R"),
+        (f"unet.{DOTTED}.oft_R.default.weight", f"unet_{ATTENTION}", "oft_R"),
+        (f"{DOTTED}.boft_R", ATTENTION, "boft_R"),
+        (f"{DOTTED}.boft_s.default", ATTENTION, "boft_s"),
         (f"base_model.model.{DOTTED}.ia3_l", f"base_model_model_{ATTENTION}", "ia3_l"),
         ("lora_te_text_model_encoder_layers_0_mlp_fc1.weight", "lora_te_text_model_encoder_layers_0_mlp_fc1", "weight"),
     ],
@@ -143,14 +148,27 @@ def test_pefts_alpha_comes_from_what_diffusers_noted():
         '{"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn2.to_k": 2}, "text_encoder.lora_alpha": 4, "text_encoder.use_rslora": true,'
         ' "text_encoder_2.lora_alpha": "x"}'
     )
-    scales = AdapterScales({"lora_adapter_metadata": noted})
-    assert scales.alpha(f"unet_{ATTENTION.replace('_to_k', '_to_v')}", 4) == 8
-    assert scales.alpha(f"unet_{ATTENTION}", 4) == 2
-    assert scales.alpha("text_encoder_text_model_encoder_layers_0_mlp_fc1", 4) / 4 == 4 / 4**0.5
-    assert scales.alpha("text_encoder_2_text_model_encoder_layers_0_mlp_fc1", 4) is None
-    assert scales.alpha("lora_unet_x", 4) is None
+    settings = AdapterSettings({"lora_adapter_metadata": noted})
+    assert settings.alpha(f"unet_{ATTENTION.replace('_to_k', '_to_v')}", 4) == 8
+    assert settings.alpha(f"unet_{ATTENTION}", 4) == 2
+    assert settings.alpha("text_encoder_text_model_encoder_layers_0_mlp_fc1", 4) / 4 == 4 / 4**0.5
+    assert settings.alpha("text_encoder_2_text_model_encoder_layers_0_mlp_fc1", 4) is None
+    assert settings.alpha("lora_unet_x", 4) is None
+    assert AdapterSettings({"lora_adapter_metadata": '{"lora_alpha": 8}'}).alpha(ATTENTION, 4) == 8  # of a UNet that was saved by itself
 
 
 @pytest.mark.parametrize("noted", ["", "[", "[]", "null", "[" * 100_000, '{"unet.lora_alpha": "8", "unet.alpha_pattern": [1]}'])
 def test_notes_that_make_no_sense_say_nothing(noted):
-    assert AdapterScales({"lora_adapter_metadata": noted}).alpha("unet_x", 4) is None
+    assert AdapterSettings({"lora_adapter_metadata": noted}).alpha("unet_x", 4) is None
+
+
+@pytest.mark.parametrize("network", ["unet.", ""])
+def test_pefts_settings_of_rotations_come_from_what_diffusers_noted(network):
+    def noted(**settings):
+        return AdapterSettings({"lora_adapter_metadata": json.dumps({network + key: value for key, value in settings.items()})})
+
+    name = f"{network.replace('.', '_')}{ATTENTION}"
+    assert noted(use_cayley_neumann=True, num_cayley_neumann_terms=7, coft=True, eps=0.1).rotation(name) == {"terms": 7, "limit": 0.1}
+    assert noted(use_cayley_neumann=False, num_cayley_neumann_terms=5, coft=False, eps=0.1).rotation(name) == {"terms": 0}
+    for nonsense in ({}, {"num_cayley_neumann_terms": 10**9}, {"num_cayley_neumann_terms": "5"}, {"coft": True, "eps": float("nan")}):
+        assert noted(**nonsense).rotation(name) == {}

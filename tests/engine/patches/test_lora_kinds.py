@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from webui.engine.patches.lora import _deltas
-from webui.engine.patches.lora_keys import AdapterScales, split_key
+from webui.engine.patches.lora_keys import AdapterSettings, split_key
 from webui.engine.patches.lora_kinds import delta_of
 
 with warnings.catch_warnings():
@@ -102,7 +102,7 @@ def check_change(layer, parts, strength, x, expected):
     """That the layer, with its weight and bias changed as the parts say, answers as expected."""
     with torch.no_grad():
         before = layer(x)
-        for kind, delta in _deltas("x", dict(parts), AdapterScales({}), "x").items():
+        for kind, delta in _deltas("x", dict(parts), AdapterSettings({}), "x").items():
             changed = getattr(layer, kind)
             changed.copy_(delta.added(changed, changed, strength))
         made = layer(x)

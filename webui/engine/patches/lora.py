@@ -20,8 +20,9 @@ from webui.core.family import Family
 from webui.core.network_family import lora_family
 from webui.engine.model import DiffusionModel
 from webui.engine.model_file import ModelFile, open_tensors
-from webui.engine.patches.lora_keys import EMBEDDING, AdapterScales, Site, layer, sites, split_key
-from webui.engine.patches.lora_kinds import Channels, Delta, Full, delta_of
+from webui.engine.patches.lora_delta import Delta
+from webui.engine.patches.lora_keys import EMBEDDING, AdapterSettings, Site, layer, sites, split_key
+from webui.engine.patches.lora_kinds import Channels, Full, delta_of
 
 NAMED = 3  # names in a warning, at most
 SWAPPED = ("cpu",)  # devices where changed weights are new tensors
@@ -96,12 +97,12 @@ def read_lora(path: Path) -> Lora:
     """Read a whole file. Raises BadModelFile where it is damaged, holds numbers that are none, or nothing that Easel can apply."""
     with open_tensors(path) as file:
         named, embeddings, unread = _sorted_keys(file)
-        scales = AdapterScales(file.metadata)
+        settings = AdapterSettings(file.metadata)
         layers: dict[str, dict[str, Delta]] = {}
         for name, keys in named.items():
             deltas = {}
             if keys.keys() != {"weight"}:  # which is what a whole checkpoint consists of
-                deltas = _deltas(name, {part: _read(file, key) for part, key in keys.items()}, scales, path.name)
+                deltas = _deltas(name, {part: _read(file, key) for part, key in keys.items()}, settings, path.name)
             if deltas:
                 layers[name] = deltas
             else:
@@ -157,11 +158,13 @@ def _read(file: ModelFile, key: str) -> Tensor:
     return tensor
 
 
-def _deltas(name: str, parts: dict[str, Tensor], scales: AdapterScales, file_name: str) -> dict[str, Delta]:
+def _deltas(name: str, parts: dict[str, Tensor], settings: AdapterSettings, file_name: str) -> dict[str, Delta]:
     """What the tensors of one layer do to its weight and its bias; empty where they are of no kind, or not complete."""
     if "down" in parts and "alpha" not in parts and parts["down"].ndim:
-        alpha = scales.alpha(name, parts["down"].shape[0])
+        alpha = settings.alpha(name, parts["down"].shape[0])
         parts |= {} if alpha is None else {"alpha": torch.tensor(alpha)}
+    if "oft_R" in parts:
+        parts |= {part: torch.tensor(value) for part, value in settings.rotation(name).items()}
     try:
         weight = delta_of(parts)
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError):

@@ -5,6 +5,7 @@ network. All are brought to one form, with underscores, and looked up in one tab
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from webui.engine.model import DiffusionModel
 
 EMBEDDING = "bundle_emb."
 PEFT_NAMES = ("", ".default")  # of the adapter, in the middle of PEFT's own keys
+MAX_TERMS = 100  # of a series; peft's default is 5
 PARTS: dict[str, str] = {  # ending of a key -> the part's name in lora_kinds
     **{f".lora_{part}.weight": part for part in ("up", "down", "mid")},
     **{f"{way}.{part}.weight": part for way in (".lora", "_lora", ".lora_linear_layer") for part in ("up", "down")},
@@ -23,6 +25,8 @@ PARTS: dict[str, str] = {  # ending of a key -> the part's name in lora_kinds
     **{f".lora_magnitude_vector{name}{end}": "magnitude" for name in PEFT_NAMES for end in ("", ".weight")},
     **{f".hada_{part}": f"hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
     **{f".lokr_{part}": f"lokr_{part}" for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    **{f".oft_R{name}.weight": "oft_R" for name in PEFT_NAMES},
+    **{f".{part}{name}": part for part in ("boft_R", "boft_s") for name in PEFT_NAMES},
     **{f".{part}.weight": part for part in ("a1", "a2", "b1", "b2")},
     **{f".{part}": part for part in ("alpha", "dora_scale", "diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "oft_diag", "rescale")},
     **{f".{part}": part for part in ("ia3_l", "on_input", "weight")},  # IA3; every longer ending comes before this ".weight"
@@ -96,8 +100,8 @@ def _text_names(paths: list[str], component: str) -> Iterator[tuple[str, str]]:
                 yield prefix + form.replace(".", "_"), path
 
 
-class AdapterScales:
-    """What diffusers notes in a file's metadata, per network: PEFT's alpha, which is in no tensor there."""
+class AdapterSettings:
+    """PEFT's settings that no tensor holds, as diffusers notes them in a file's metadata: per network, or of the only one in the file."""
 
     def __init__(self, metadata: Mapping[str, str]) -> None:
         try:
@@ -108,14 +112,9 @@ class AdapterScales:
 
     def alpha(self, name: str, rank: int) -> float | None:
         """Of the layer that `split_key` calls `name`; such that the scale is alpha / rank. None where nothing is noted."""
-        for network in ("unet", "text_encoder_2", "text_encoder"):
-            if name.startswith(f"{network}_"):
-                return self._alpha(network, name.removeprefix(f"{network}_"), rank)
-        return None
-
-    def _alpha(self, network: str, path: str, rank: int) -> float | None:
-        alpha = self._noted.get(f"{network}.lora_alpha")
-        patterns = self._noted.get(f"{network}.alpha_pattern")
+        network, path = _network(name)
+        alpha = self._noted.get(f"{network}lora_alpha")
+        patterns = self._noted.get(f"{network}alpha_pattern")
         for pattern, special in patterns.items() if isinstance(patterns, dict) else ():
             ending = pattern.replace(".", "_")
             if path == ending or path.endswith(f"_{ending}"):
@@ -123,4 +122,22 @@ class AdapterScales:
                 break
         if not isinstance(alpha, int | float):
             return None
-        return alpha * rank**0.5 if self._noted.get(f"{network}.use_rslora") is True else float(alpha)
+        return alpha * rank**0.5 if self._noted.get(f"{network}use_rslora") is True else float(alpha)
+
+    def rotation(self, name: str) -> dict[str, float]:
+        """Of peft's OFT in the layer `name`: "terms" and "limit" as in lora_rotations.InputRotation, each where it is noted."""
+        network, _ = _network(name)
+        terms, limit = (self._noted.get(f"{network}{key}") for key in ("num_cayley_neumann_terms", "eps"))
+        if self._noted.get(f"{network}use_cayley_neumann") is False:
+            terms = 0
+        found = {"terms": terms} if isinstance(terms, int) and 0 <= terms <= MAX_TERMS else {}
+        limited = self._noted.get(f"{network}coft") is True and isinstance(limit, int | float) and 0 < limit < math.inf
+        return found | ({"limit": limit} if limited else {})
+
+
+def _network(name: str) -> tuple[str, str]:
+    """(before the settings of a layer's network, the layer's path in it)."""
+    for network in ("unet", "text_encoder_2", "text_encoder"):
+        if name.startswith(f"{network}_"):
+            return f"{network}.", name.removeprefix(f"{network}_")
+    return "", name

@@ -10,24 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from webui.engine.patches.lora_delta import Delta, like, shaped
+from webui.engine.patches.lora_rotations import DEFAULT_TERMS, Butterfly, InputButterfly, InputRotation, Rotation
+
 Parts = Mapping[str, Tensor]  # of one layer: name within the layer -> tensor, as lora_keys.PARTS calls them
 EPSILON = torch.finfo(torch.float32).eps
-
-
-class Delta:
-    """The change of one weight. All methods raise ValueError or RuntimeError where the change does not fit the weight."""
-
-    def of(self, weight: Tensor) -> Tensor:
-        """The change of `weight` (pristine, fp32), in its shape, at strength 1."""
-        raise NotImplementedError
-
-    def added(self, total: Tensor, pristine: Tensor, strength: float) -> Tensor:
-        """`total` plus the change of `pristine` times `strength`, all fp32; a new tensor."""
-        return torch.add(total, self.of(pristine), alpha=strength)
-
-    def cut(self, rank: int) -> "Delta":
-        """The same with only the first `rank` ranks, where that has a meaning."""
-        return self
 
 
 @dataclass(frozen=True)
@@ -45,8 +32,8 @@ class LowRank(Delta):
     def of(self, weight: Tensor) -> Tensor:
         up, down = self._factors(weight)
         if self.mid is None:
-            return _shaped(up @ down, weight)
-        return _shaped(torch.einsum("mn...,om,ni->oi...", _like(self.mid, weight), up, down), weight)
+            return shaped(up @ down, weight)
+        return shaped(torch.einsum("mn...,om,ni->oi...", like(self.mid, weight), up, down), weight)
 
     def added(self, total: Tensor, pristine: Tensor, strength: float) -> Tensor:
         """In one pass over `total`: the change is never there by itself."""
@@ -59,7 +46,7 @@ class LowRank(Delta):
         return self if self.mid is not None else replace(self, up=self.up[:, :rank], down=self.down[:rank])
 
     def _factors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return _like(self.up, weight).flatten(1) * self.scale, _like(self.down, weight).flatten(1)
+        return like(self.up, weight).flatten(1) * self.scale, like(self.down, weight).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +61,7 @@ class Hadamard(Delta):
     scale: float
 
     def of(self, weight: Tensor) -> Tensor:
-        first, second = (_shaped(_rebuilt(*factors, weight), weight) for factors in (self.first, self.second))
+        first, second = (shaped(_rebuilt(*factors, weight), weight) for factors in (self.first, self.second))
         return first * second * self.scale
 
 
@@ -90,8 +77,8 @@ class Kronecker(Delta):
     scale: float
 
     def of(self, weight: Tensor) -> Tensor:
-        first, second = (_like(part, weight) if isinstance(part, Tensor) else _rebuilt(*part, weight) for part in (self.first, self.second))
-        return _shaped(torch.kron(first * self.scale, second.flatten(1)), weight)
+        first, second = (like(part, weight) if isinstance(part, Tensor) else _rebuilt(*part, weight) for part in (self.first, self.second))
+        return shaped(torch.kron(first * self.scale, second.flatten(1)), weight)
 
 
 @dataclass(frozen=True)
@@ -101,7 +88,7 @@ class Full(Delta):
     change: Tensor
 
     def of(self, weight: Tensor) -> Tensor:
-        return _shaped(_like(self.change, weight), weight)
+        return shaped(like(self.change, weight), weight)
 
 
 @dataclass(frozen=True)
@@ -117,49 +104,7 @@ class Channels(Delta):
     def of(self, weight: Tensor) -> Tensor:
         shape = [1] * weight.ndim
         shape[1 if self.on_input else 0] = -1
-        return _shaped(weight * _like(self.factors, weight).reshape(shape), weight)
-
-
-@dataclass(frozen=True)
-class Rotation(Delta):
-    """OFT (arXiv:2306.07280, section 3): blocks of output channels are rotated by R = (1 + Q)(1 - Q)^-1, Q = B - B^T (Cayley).
-
-    blocks: (n, b, b), out = n * b; kohya names n the rank, LyCORIS b. rescale: (out) factors after the rotation, or None.
-    constraint: the norm of Q is at most this * out; 0: no limit. rotated: `blocks` are R itself (LyCORIS before 2.0).
-    """
-
-    blocks: Tensor
-    rescale: Tensor | None
-    constraint: float = 0.0
-    rotated: bool = False
-
-    def of(self, weight: Tensor) -> Tensor:
-        blocks = _like(self.blocks, weight)
-        turn = blocks - _identity(blocks) if self.rotated else _turn(blocks, self.constraint * len(weight))
-        pieces = weight.reshape(*blocks.shape[:2], -1)  # (n, b, what one output channel has)
-        return _rescaled(_shaped((turn.mT @ pieces).flatten(0, 1), weight), self.rescale, weight)
-
-
-@dataclass(frozen=True)
-class Butterfly(Delta):
-    """BOFT (arXiv:2311.06243, section 4): several rotations after each other, each of blocks of channels that lie further apart.
-
-    blocks: (m, n, b, b), out = n * b; stage i joins channels k = 2^i * b/2 apart. The rest is as in Rotation.
-    """
-
-    blocks: Tensor
-    rescale: Tensor | None
-    constraint: float = 0.0
-
-    def of(self, weight: Tensor) -> Tensor:
-        blocks = _like(self.blocks, weight)
-        turns = _turn(blocks, self.constraint * len(weight))
-        change = torch.zeros_like(weight).flatten(1)
-        for i, turn in enumerate(turns):
-            apart = 2**i * blocks.shape[-1] // 2
-            pieces = _interleaved(weight.flatten(1) + change, 2, apart).reshape(*turn.shape[:2], -1)
-            change = change + _interleaved((turn @ pieces).flatten(0, 1), apart, 2)
-        return _rescaled(_shaped(change, weight), self.rescale, weight)
+        return shaped(weight * like(self.factors, weight).reshape(shape), weight)
 
 
 @dataclass(frozen=True)
@@ -176,12 +121,12 @@ class Generalized(Delta):
     scale: float
 
     def of(self, weight: Tensor) -> Tensor:
-        a1, a2, b1, b2 = (_like(part, weight).flatten(1) for part in (self.a1, self.a2, self.b1, self.b2))
+        a1, a2, b1, b2 = (like(part, weight).flatten(1) for part in (self.a1, self.a2, self.b1, self.b2))
         if b1.shape[0] != weight.shape[0] or b1.shape[1] != b2.shape[0]:
             a1, a2, b1, b2 = a2, a1, b2, b1
         through = torch.einsum("oi...,ir->or...", weight, a1)
         through = torch.einsum("or...,rj->oj...", through, a2)
-        return (_shaped(through, weight) + _shaped(b1 @ b2, weight)) * self.scale
+        return (shaped(through, weight) + shaped(b1 @ b2, weight)) * self.scale
 
 
 @dataclass(frozen=True)
@@ -196,12 +141,12 @@ class Decomposed(Delta):
 
     def of(self, weight: Tensor) -> Tensor:
         changed = weight + self.inner.of(weight)
-        magnitude = _like(self.magnitude, weight)
+        magnitude = like(self.magnitude, weight)
         per_output = magnitude.shape[0] == weight.shape[0]
         magnitude = magnitude.reshape([-1 if axis == (0 if per_output else 1) else 1 for axis in range(weight.ndim)])
         rest = [axis for axis in range(weight.ndim) if axis != (0 if per_output else 1)]
         norm = torch.linalg.vector_norm(changed, dim=rest, keepdim=True) + EPSILON
-        return _shaped(changed * (magnitude / norm) - weight, weight)
+        return shaped(changed * (magnitude / norm) - weight, weight)
 
     def cut(self, rank: int) -> "Decomposed":
         return replace(self, inner=self.inner.cut(rank))
@@ -266,6 +211,16 @@ def _old_rotation(parts: Parts) -> Delta:
     return Rotation(parts["oft_diag"], parts.get("rescale"), rotated=True)
 
 
+def _input_rotation(parts: Parts) -> Delta:
+    """Settings that no metadata tell are peft's defaults."""
+    terms, limit = _number(parts.get("terms")), _number(parts.get("limit"))
+    return InputRotation(parts["oft_R"], DEFAULT_TERMS if terms is None else int(terms), limit or 0.0)
+
+
+def _input_butterfly(parts: Parts) -> Delta:
+    return InputButterfly(parts["boft_R"], parts["boft_s"])
+
+
 def _generalized(parts: Parts) -> Delta:
     a1, a2, b1, b2 = (parts[name] for name in ("a1", "a2", "b1", "b2"))
     return Generalized(a1, a2, b1, b2, _scale(parts, min(a2.shape[:2])))
@@ -279,6 +234,8 @@ KINDS: tuple[Callable[[Parts], Delta], ...] = (
     _norm,
     _rotation,
     _old_rotation,
+    _input_rotation,
+    _input_butterfly,
     _generalized,
     _channels,
     _peft_channels,
@@ -295,43 +252,7 @@ def _number(tensor: Tensor | None) -> float | None:
     return None if tensor is None else float(tensor.reshape(-1)[0])
 
 
-def _like(tensor: Tensor, weight: Tensor) -> Tensor:
-    return tensor.to(weight.device, torch.float32)
-
-
-def _shaped(change: Tensor, weight: Tensor) -> Tensor:
-    """`change` in the shape of `weight`; never broadcast, never rows for columns."""
-    if change.shape[:1] != weight.shape[:1] or change.numel() != weight.numel():
-        raise ValueError(f"{tuple(change.shape)} is no change of {tuple(weight.shape)}")
-    return change.reshape(weight.shape)
-
-
 def _rebuilt(a: Tensor, b: Tensor, t: Tensor | None, weight: Tensor) -> Tensor:
     """(out, in, ...) from a (out, r) and b (r, in), or with t (r, r, ...) from a (r, out) and b (r, in)."""
-    a, b = _like(a, weight), _like(b, weight).flatten(1)
-    return a @ b if t is None else torch.einsum("ij...,io,jn->on...", _like(t, weight), a, b)
-
-
-def _identity(blocks: Tensor) -> Tensor:
-    return torch.eye(blocks.shape[-1], device=blocks.device)
-
-
-def _turn(blocks: Tensor, limit: float) -> Tensor:
-    """R - 1 = 2 (1 - Q)^-1 Q with Q = B - B^T, its norm over all blocks at most `limit` (0: no limit)."""
-    q = blocks - blocks.mT
-    if limit > 0:
-        q = q * (limit / q.norm().clamp_min(limit))
-    return torch.linalg.solve(_identity(blocks) - q, 2 * q)
-
-
-def _interleaved(rows: Tensor, groups: int, apart: int) -> Tensor:
-    """(c * groups * apart, x) rows reordered to (c * apart * groups, x)."""
-    return rows.unflatten(0, (-1, groups, apart)).transpose(1, 2).flatten(0, 2)
-
-
-def _rescaled(change: Tensor, rescale: Tensor | None, weight: Tensor) -> Tensor:
-    """The change that ends at (weight + change) * rescale."""
-    if rescale is None:
-        return change
-    factors = _like(rescale, weight).reshape(-1, *[1] * (weight.ndim - 1))
-    return _shaped(factors * change + (factors - 1) * weight, weight)
+    a, b = like(a, weight), like(b, weight).flatten(1)
+    return a @ b if t is None else torch.einsum("ij...,io,jn->on...", like(t, weight), a, b)

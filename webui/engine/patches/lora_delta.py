@@ -1,0 +1,31 @@
+"""What every kind of change in the LoRA family has in common: it becomes a tensor that is added to a weight."""
+
+import torch
+from torch import Tensor
+
+
+class Delta:
+    """The change of one weight. All methods raise ValueError or RuntimeError where the change does not fit the weight."""
+
+    def of(self, weight: Tensor) -> Tensor:
+        """The change of `weight` (pristine, fp32), in its shape, at strength 1."""
+        raise NotImplementedError
+
+    def added(self, total: Tensor, pristine: Tensor, strength: float) -> Tensor:
+        """`total` plus the change of `pristine` times `strength`, all fp32; a new tensor."""
+        return torch.add(total, self.of(pristine), alpha=strength)
+
+    def cut(self, rank: int) -> "Delta":
+        """The same with only the first `rank` ranks, where that has a meaning."""
+        return self
+
+
+def like(tensor: Tensor, weight: Tensor) -> Tensor:
+    return tensor.to(weight.device, torch.float32)
+
+
+def shaped(change: Tensor, weight: Tensor) -> Tensor:
+    """`change` in the shape of `weight`; never broadcast, never rows for columns."""
+    if change.shape[:1] != weight.shape[:1] or change.numel() != weight.numel():
+        raise ValueError(f"{tuple(change.shape)} is no change of {tuple(weight.shape)}")
+    return change.reshape(weight.shape)
