@@ -10,14 +10,15 @@ from safetensors.torch import save_file
 from tests.families import family_model
 from webui.core import infotext
 from webui.core.errors import BadModelFile
-from webui.core.event import Pictures
+from webui.core.event import Notice, Pictures
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.prompt import parse_attention
 from webui.core.request import GenerationRequest
 from webui.core.sampler_options import SamplerOptions
-from webui.engine.embeddings import Embedding, read_embedding, unfit_reason
+from webui.engine.conditioning import ConditioningCache
+from webui.engine.embeddings import Embedding, EmbeddingNames, read_embedding, unfit_reason
 from webui.engine.generate import generate
-from webui.engine.text_encoding import encode_prompt, split_into_chunks
+from webui.engine.text_encoding import encode_prompt, read_variants, split_into_chunks
 
 VECTORS = torch.randn(3, 768, generator=torch.Generator().manual_seed(0))
 WIDE = torch.randn(3, 1280, generator=torch.Generator().manual_seed(1))
@@ -47,7 +48,8 @@ def encoded(model, prompt, *embeddings):
 
 def chunks(model, prompt, *embeddings):
     """Of each chunk: None for a token of the vocabulary, (name, row) for a vector."""
-    found = split_into_chunks(parse_attention(prompt), model, {embedding.name: embedding for embedding in embeddings})
+    names = EmbeddingNames(model, {embedding.name: embedding for embedding in embeddings}, prompt)
+    found = split_into_chunks(parse_attention(prompt), model, names)
     return [[token.embedding and (token.embedding.name, token.row) for token in chunk] for chunk in found]
 
 
@@ -210,6 +212,16 @@ def test_embeddings_of_another_width_are_words_and_the_reason_is_a_sentence(mode
     assert encoded(model, "a mine", other).embeddings == ()
 
 
+def test_a_call_of_one_that_does_not_fit_is_told_and_none_else(model):
+    others = {name: of(name, width=1024) for name in ("mine", "never")}
+    variants, _ = read_variants(model, ["a (mine:1.2)", "a mine, fine"], others | {"fine": of("fine")})
+    assert variants.unfit == (
+        "the embedding mine was made for SD 2.x, 1024 numbers a vector; the loaded checkpoint is of another kind "
+        "(SD 1.x, 768 numbers a vector), so its name was read as words",
+    )
+    assert read_variants(model, ["a fine min e"], others | {"fine": of("fine")})[0].unfit == ()
+
+
 def test_sdxls_embeddings_are_not_used_by_halves(model):
     both = Embedding("mine", {768: VECTORS, 1280: WIDE})
     assert unfit_reason(both, family_model("sdxl")) is None
@@ -237,6 +249,20 @@ class Alone:
         return False
 
 
+ONE_STEP = GenerationRequest(
+    prompt="a circle",
+    width=64,
+    height=64,
+    steps=1,
+    seed=1,
+    variation_seed=0,
+    sampler="Euler",
+    vae="None",
+    sampler_options=SamplerOptions(),
+    guidance=GuidanceOptions(),
+)
+
+
 def test_pictures_use_the_embeddings_that_they_are_given_and_name_them(model):
     folder = Folder(
         replace(words_own_vectors(model, "circle"), sha256="0123456789abcdef" * 4),
@@ -244,21 +270,21 @@ def test_pictures_use_the_embeddings_that_they_are_given_and_name_them(model):
         replace(of("unhashed")),
         of("never"),
     )
-    request = GenerationRequest(
-        prompt="a mine, mine, unhashed",
-        negative_prompt="bad, mine",
-        width=64,
-        height=64,
-        steps=1,
-        seed=1,
-        variation_seed=0,
-        sampler="Euler",
-        vae="None",
-        sampler_options=SamplerOptions(),
-        guidance=GuidanceOptions(),
-    )
+    request = replace(ONE_STEP, prompt="a mine, mine, unhashed", negative_prompt="bad, mine")
     events = generate(request, Alone(), load=lambda asked: model, open_input={}.__getitem__, embeddings=lambda: folder)
     text, single = next((event.pictures[0].infotext, event.pictures[0].request) for event in events if isinstance(event, Pictures))
     assert infotext.read(text).params["TI hashes"] == "mine: 0123456789ab, bad: ffffffffffff"
     assert infotext.to_request(infotext.read(text), single) == (replace(single, variation_seed=-1, guidance=GuidanceOptions()), [])
     assert set(folder.read) == {"mine", "bad", "unhashed"}
+
+
+def test_a_job_tells_once_which_embeddings_it_could_not_use(model):
+    """Also a second time, where their conditionings are kept, and whichever of the prompts calls them."""
+    folder, cache = Folder(of("mine", width=1024), of("bad", width=1024), of("never", width=1024)), ConditioningCache()
+    request = replace(ONE_STEP, prompt="a mine", negative_prompt="bad, mine", batch_count=2)
+    for _ in range(2):
+        events = generate(
+            request, Alone(), load=lambda asked: model, open_input={}.__getitem__, embeddings=lambda: folder, conditionings=cache
+        )
+        told = [event.text for event in events if isinstance(event, Notice)]
+        assert [text.split(" was made for ")[0] for text in told] == ["the embedding bad", "the embedding mine"]

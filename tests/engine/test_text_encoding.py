@@ -7,6 +7,7 @@ from tests.families import family_model
 from tests.tiny import tiny_model
 from webui.core.errors import BadRequest
 from webui.core.prompt import parse_attention
+from webui.engine.embeddings import EmbeddingNames
 from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.text_encoding import (
     BAD_SCORE,
@@ -42,7 +43,7 @@ def lifted(model):
 
 
 def chunks(model, prompt):
-    return split_into_chunks(parse_attention(prompt), model, {})
+    return split_into_chunks(parse_attention(prompt), model, EmbeddingNames(model, {}, prompt))
 
 
 def states(model, prompt, clip_skip=1):

@@ -71,7 +71,7 @@ def _bytes(conditioning: Conditioning) -> int:
 @dataclass(frozen=True)
 class Encoder:
     """How a job's prompts are encoded. draw: of the prompt's states. patches: what changes the text encoder for this job; equal ones
-    change it equally. For the rest see `text_encoding`."""
+    change it equally. unfit: sentences on the embeddings that were called so far and cannot be used. For the rest see `text_encoding`."""
 
     model: DiffusionModel
     clip_skip: int = 1
@@ -81,6 +81,7 @@ class Encoder:
     draw: Draw | None = None
     patches: Hashable = ()
     cache: ConditioningCache = field(default_factory=ConditioningCache)
+    unfit: set[str] = field(default_factory=set, init=False)
 
     def prompt(self, text: str, calls: int, first_pass: int | None = None) -> tuple[Scheduled, ...]:
         """The parts of a prompt. calls, first_pass: see `parse_prompt`. Raises BadRequest where it cannot be used."""
@@ -96,6 +97,7 @@ class Encoder:
     @torch.inference_mode()  # what is kept must hold no graphs
     def _encoded(self, schedule: Sequence[Until], weight: float = 1.0, negative: bool = False) -> Scheduled:
         variants, order = read_variants(self.model, [text for _, text in schedule], self.embeddings, self.emphasis, negative)
+        self.unfit.update(variants.unfit)
         draw = None if negative else self.draw
         if draw:
             made = encode_variants(self.model, variants, self.clip_skip, draw)

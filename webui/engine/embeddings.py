@@ -81,10 +81,14 @@ def unfit_reason(embedding: Embedding, model: DiffusionModel) -> str | None:
 
 
 class EmbeddingNames:
-    """Finds the names of embeddings in the tokens of a prompt. Only those that are found are looked up: the mapping may read files late."""
+    """Finds the names of embeddings in the tokens of a prompt. Only those that are found are looked up: the mapping may read files late.
+
+    unfit: a sentence for the user for each that was found so far and does not fit the model; its name is words.
+    """
 
     def __init__(self, model: DiffusionModel, embeddings: Mapping[str, Embedding], prompt: str) -> None:
         self._model, self._embeddings = model, embeddings
+        self.unfit: dict[str, str] = {}  # by name
         self._by_first: dict[int, list[tuple[list[int], str]]] = {}  # first token -> (all tokens, name), the longest first
         said = _compact(model, prompt)
         names = [name for name in embeddings if _compact(model, name) in said]  # few; tokens of all would take a second for 10,000
@@ -100,8 +104,10 @@ class EmbeddingNames:
         for name_ids, name in self._by_first.get(ids[position], ()):
             if list(ids[position : position + len(name_ids)]) == name_ids:
                 embedding = self._embeddings[name]
-                if unfit_reason(embedding, self._model) is None:
+                reason = unfit_reason(embedding, self._model)
+                if reason is None:
                     return embedding, len(name_ids)
+                self.unfit[name] = f"the embedding {reason}, so its name was read as words"
         return None
 
 

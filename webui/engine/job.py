@@ -159,7 +159,8 @@ class Passes:
         return any(widened)
 
     def take_notices(self) -> list[Notice]:
-        return [Notice(text) for job in self.jobs.values() for text in job.unet.take_notices()]
+        told = [Notice(text) for job in self.jobs.values() for text in job.unet.take_notices()]
+        return told + self.stage.untold(text for job in self.jobs.values() for text in sorted(job.encoder.unfit))
 
     def facts(self, interrupted: bool) -> infotext.Facts:
         """What the pictures' infotext says beyond the request; what both passes say in one list."""

@@ -1,6 +1,6 @@
 """The model of the pass at work, with the networks that its prompt calls: one at a time, the next pass's in its place where it differs."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from functools import partial
 
@@ -48,11 +48,15 @@ class Stage:
                 self._exits.enter_context(seamless(part, **AXES[request.tiling]))
             self._exits.enter_context(merged_tokens(self.model.unet, merging))
             networks = fitting(networks, self.model) if only_fitting else networks
-            notices = self._exits.enter_context(applied(networks, self.model))
-            yield from (Notice(text) for text in notices if text not in self._told)
-            self._told.update(notices)
+            yield from self.untold(self._exits.enter_context(applied(networks, self.model)))
             self._wanted = wanted
         return self.model
+
+    def untold(self, texts: Iterable[str]) -> list[Notice]:
+        """Those of the sentences for the user that were not told before."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._told]
+        self._told.update(fresh)
+        return [Notice(text) for text in fresh]
 
     def close(self) -> None:
         self._exits.close()

@@ -56,7 +56,7 @@ class Variants:
     """The texts that one prompt has on its way, as tokens; the key under which their conditionings can be found again.
 
     chunks: of each text that differs from those before, as many for each. counts: how often each of them occurs. negative: the texts are
-    a negative prompt's. empty: all texts are.
+    a negative prompt's. empty: all texts are. unfit: see `EmbeddingNames`.
     """
 
     chunks: tuple[tuple[tuple[Token, ...], ...], ...]
@@ -64,6 +64,7 @@ class Variants:
     emphasis: str = "Original"
     negative: bool = False
     empty: bool = False
+    unfit: tuple[str, ...] = ()
 
 
 def read_variants(
@@ -77,11 +78,14 @@ def read_variants(
     counts: dict[str, int] = {}
     for text in texts:
         counts[text] = counts.get(text, 0) + 1
-    split = [split_into_chunks(pieces_of(text, emphasis), model, embeddings or {}) for text in counts]
+    pieces = [pieces_of(text, emphasis) for text in counts]
+    names = EmbeddingNames(model, embeddings or {}, " ".join(text for parts in pieces for text, _ in parts))
+    split = [split_into_chunks(parts, model, names) for parts in pieces]
     most = max(map(len, split))
     chunks = tuple(tuple(map(tuple, [*parts, *[[]] * (most - len(parts))])) for parts in split)
     places = {text: place for place, text in enumerate(counts)}
-    return Variants(chunks, tuple(counts.values()), emphasis, negative, not any(counts)), [places[text] for text in texts]
+    variants = Variants(chunks, tuple(counts.values()), emphasis, negative, not any(counts), tuple(names.unfit.values()))
+    return variants, [places[text] for text in texts]
 
 
 def encode_variants(model: DiffusionModel, variants: Variants, clip_skip: int, draw: Draw | None = None) -> list[Conditioning]:
@@ -130,9 +134,9 @@ def with_sizes(conditioning: Conditioning, model: DiffusionModel, size: tuple[in
     return replace(conditioning, sizes=torch.tensor([*size, 0.0, 0.0, *wanted], device=model.device))
 
 
-def split_into_chunks(pieces: Sequence[tuple[str, float]], model: DiffusionModel, embeddings: Mapping[str, Embedding]) -> list[list[Token]]:
+def split_into_chunks(pieces: Sequence[tuple[str, float]], model: DiffusionModel, names: EmbeddingNames) -> list[list[Token]]:
     """Tokens of all pieces in order, with their weights, in chunks of at most CHUNK; never none. No embedding lies in two chunks."""
-    return split_words(_words(pieces, model, EmbeddingNames(model, embeddings, " ".join(text for text, _ in pieces))))
+    return split_words(_words(pieces, model, names))
 
 
 def _words(pieces: Sequence[tuple[str, float]], model: DiffusionModel, names: EmbeddingNames) -> Iterator[Word[Token] | None]:
