@@ -73,7 +73,7 @@ def test_odd_fields_missing_models_and_commas_in_quotes_spoil_nothing_else(perso
     ):
         person.wait_for_value(f"txt2img_{element}", value)
     person.wait_for_value("txt2img_width", 192)
-    person.wait_for_value("setting_clip_skip", 2)
+    assert person.page.locator("#overrides .override[data-name=clip_skip] b").inner_text() == "2"
 
 
 def test_the_paste_arrow_beside_an_empty_prompt_takes_the_last_picture(person: Person) -> None:
