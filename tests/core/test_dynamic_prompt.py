@@ -99,7 +99,7 @@ def test_what_is_decided_says_no_more_than_the_template_and_the_same_seed_says_t
 
 @pytest.mark.parametrize("piece", ["a", "{a", "}", "{a|", "|", "__", "__a", "__animal_", "\\", "[", "{[", "$$", "{a}", "_a"])
 def test_a_hundred_kilobytes_are_parsed_within_a_second(piece):
-    begin = time.process_time()
+    begin = time.thread_time()
     with suppress(BadRequest):
         resolve(piece * (100_000 // len(piece)), Random(0), lines)
-    assert time.process_time() - begin < 1
+    assert time.thread_time() - begin < 1

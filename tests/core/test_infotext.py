@@ -450,17 +450,17 @@ HARD = [
 @pytest.mark.parametrize("piece", HARD)
 def test_four_megabytes_are_read_in_linear_time(piece):
     text = "x\nSteps: 2, Seed: 1, Size: 8x8, " + piece * (4_000_000 // len(piece))
-    begin = time.process_time()
+    begin = time.thread_time()
     read(text)
-    assert time.process_time() - begin < 4  # seconds, on a busy machine
+    assert time.thread_time() - begin < 4  # seconds, on a busy machine
 
 
 @pytest.mark.parametrize("piece", HARD)
 def test_half_a_megabyte_of_settings_is_read_in_linear_time(piece):
     text = "x\nSteps: 2, Seed: 1, Size: 8x8, " + piece * (500_000 // len(piece))
-    begin = time.process_time()
+    begin = time.thread_time()
     to_request(read(text), GenerationRequest())
-    assert time.process_time() - begin < 4
+    assert time.thread_time() - begin < 4
 
 
 def test_an_unknown_prediction_type_is_told_and_not_taken() -> None:

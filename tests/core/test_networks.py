@@ -100,6 +100,6 @@ def test_a_hypernetworks_strength_is_its_first_number():
 
 @pytest.mark.parametrize("piece", ["<", "<a", "<a:", "<a:b", "<a:>", "<lora:a:1>", "a:", ">", "<a:b:c=", "<" + "a" * 999])
 def test_a_hundred_kilobytes_are_parsed_within_a_second(piece):
-    begin = time.process_time()
+    begin = time.thread_time()
     extract_networks(piece * (100_000 // len(piece)))
-    assert time.process_time() - begin < 1
+    assert time.thread_time() - begin < 1

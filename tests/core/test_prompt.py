@@ -92,9 +92,9 @@ def test_absurd_weights_are_refused(text):
     ],
 )
 def test_a_hundred_kilobytes_are_parsed_within_a_second(text):
-    begin = time.process_time()
+    begin = time.thread_time()
     parse_attention(text)
-    assert time.process_time() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 @pytest.mark.parametrize(

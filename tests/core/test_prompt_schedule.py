@@ -200,10 +200,10 @@ def test_texts_that_are_too_long_for_so_many_changes_are_refused(text):
     + ["[" * 60 + "a)[" * 33_000, "[" * 64 + "a" * 99_000 + "]" * 64, "[a:" + "1" * 99_000 + "x]", "a:" + " " * 99_000, "AND " * 20],
 )
 def test_a_hundred_kilobytes_are_parsed_within_a_second(text):
-    begin = time.process_time()
+    begin = time.thread_time()
     with suppress(BadRequest):  # of brackets within each other
         parse_prompt(text, 20)
-    assert time.process_time() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 NUMBERS = st.integers(-2, 14).map(str) | st.floats(0, 2).map(lambda number: f"{number:.2f}")

@@ -65,9 +65,9 @@ def test_html_becomes_text_in_linear_time() -> None:
         plain_text("<h1>T</h1><p>a &lt; b &amp; c</p><script>alert(1)</script><ul><li>x</li></ul> 1 < 2") == "T\na < b & c\n\n- x\n 1 < 2"
     )
     for bomb in ("<script>", "<", "<a ", "<!--", "&lt;"):
-        begin = time.process_time()
+        begin = time.thread_time()
         plain_text(bomb * 200_000)
-        assert time.process_time() - begin < 1
+        assert time.thread_time() - begin < 1
 
 
 def test_texts_are_cut_and_cleaned() -> None:

@@ -17,7 +17,7 @@ def test_good_requests_pass(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "lora"}, "cannot be trained"),
+        ({"kind": "checkpoint"}, "cannot be trained"),
         ({"name": ""}, "has no name"),
         ({"name": "../x"}, "cannot be the name of a file"),
         ({"name": "a/b"}, "cannot be the name of a file"),

@@ -36,9 +36,9 @@ def seconds(action: Callable[[], object]) -> float:
     """Of processor time, the better of two."""
     taken = []
     for _ in range(2):
-        begin = time.process_time()
+        begin = time.thread_time()
         action()
-        taken.append(time.process_time() - begin)
+        taken.append(time.thread_time() - begin)
     return min(taken)
 
 
@@ -74,10 +74,10 @@ def test_a_prompt_is_read_or_refused_within_a_second(number: int) -> None:
             for until in part.schedule:
                 prompt.parse_attention(until.text)
 
-    begin = time.process_time()
+    begin = time.thread_time()
     with suppress(BadRequest):
         read()
-    assert time.process_time() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 @pytest.mark.slow
@@ -175,10 +175,10 @@ def test_a_thousand_fuzzed_pictures_are_read_in_a_second_each() -> None:
     draw = random.Random(2)
     for _ in range(1000):
         data = fuzzed(draw)
-        begin = time.process_time()
+        begin = time.thread_time()
         found = read_infotext(data)
         infotext.read(found.text)
-        assert time.process_time() - begin <= 1
+        assert time.thread_time() - begin <= 1
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_no_text_makes_them_fail(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["(" * 100_000, "{" * 100_000, "a+" * 50_000, "1.5::" * 20_000, "\\" * 100_000, "+" * 100_000])
 def test_long_texts_take_linear_time(text: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     novelai(text)
     compel(text)
-    assert time.process_time() - start < 20  # quadratic ones take minutes
+    assert time.thread_time() - start < 20  # quadratic ones take minutes
