@@ -68,7 +68,10 @@ def nothing_runs(canary: Path) -> Iterator[None]:
 
 
 def within(seconds: float, begin: float) -> None:
-    """Of this thread's processor time: neither other programs nor what earlier tests left running make a difference. What waits for ever is ended by pytest's timeout."""
+    """Of this thread's processor time: other programs, and what earlier tests left running, make no difference.
+
+    What waits for ever is ended by pytest's timeout.
+    """
     assert time.thread_time() - begin < seconds
 
 
