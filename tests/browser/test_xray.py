@@ -88,11 +88,11 @@ def test_a_word_that_is_pointed_at_shows_where_it_acts(looked_into: Person) -> N
         point()
         page.wait_for_selector("#xray_heat[data-word]:not([hidden])")
         page.locator("#xray_all_steps").focus()
-        page.locator(".attention-head strong").hover()
+        page.locator(".attention-head strong", has_text="Where words act").hover()
         heat.wait_for(state="hidden")
     star.click()  # a pressed word stays
     page.locator("#xray_all_steps").check()
-    page.locator(".attention-head strong").hover()
+    page.locator(".attention-head strong", has_text="Where words act").hover()
     page.wait_for_timeout(500)
     seen = pixels(person, "xray_heat")[:, :, 3].astype(float)
     middle = seen.shape[1] // 2
