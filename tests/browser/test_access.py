@@ -135,9 +135,11 @@ def test_from_the_first_key_to_the_saved_picture_without_a_mouse(person: Person)
     page.keyboard.press("Control+a")
     page.keyboard.type("HeunPP2")
     page.wait_for_function("document.querySelector('#txt2img_sampling [role=option].active')?.ariaLabel === 'HeunPP2'")
+    page.wait_for_timeout(300)  # Gradio filters its list once more after the last key
     page.keyboard.press("Enter")
-    person.wait_for_value("txt2img_sampling", "HeunPP2")
+    page.locator("#txt2img_sampling [role=option]").first.wait_for(state="detached")
     tab_to(page, "txt2img_steps")
+    person.wait_for_value("txt2img_sampling", "HeunPP2")  # what is only typed is gone when the list is left
     page.keyboard.press("Control+a")
     page.keyboard.type("4")
     tab_to(page, "txt2img_hr")
