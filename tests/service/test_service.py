@@ -380,8 +380,8 @@ def test_the_server_side_never_imports_torch_gradio_or_fastapi(settings: Setting
 def test_a_checkpoint_that_a_job_has_written_is_in_the_list(service: Service) -> None:
     job = done(service, service.submit(SaveOrder(checkpoint="small", name="new")))
     assert (job.status, job.fraction) == ("done", 1.0)
-    assert service.catalog.find_checkpoint("new.safetensors").name in [file.name for file in service.catalog.checkpoints()]
-    assert [card.name for card in service.models.search("checkpoint", "new").cards] == ["new.safetensors"]
+    until(lambda: "new.safetensors" in [file.name for file in service.catalog.checkpoints()])  # the lists follow the job's end
+    until(lambda: [card.name for card in service.models.search("checkpoint", "new").cards] == ["new.safetensors"])
 
 
 def test_a_job_of_another_kind_tells_what_it_does_and_can_be_stopped(service: Service) -> None:
