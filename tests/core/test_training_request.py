@@ -23,6 +23,8 @@ def test_good_requests_pass(fields: dict[str, Any]) -> None:
         ({"name": "a/b"}, "cannot be the name of a file"),
         ({"steps": -1}, "steps -1 is out of range"),
         ({"batch_size": 0}, "batch size 0"),
+        ({"seed": -1}, "seed -1 is out of range"),
+        ({"seed": 10**20}, "seed 100000000000000000000 is out of range"),
         ({"width": 100}, "no multiples of 8"),
         ({"vectors": 76}, "vectors 76"),
         ({"tag_drop_out": float("nan")}, "tag drop out nan"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from webui.core.errors import BadRequest
 from webui.core.learning_rate import Plan, check_plan
-from webui.core.limits import MAX_SIDE
+from webui.core.limits import MAX_SEED, MAX_SIDE
 from webui.core.model_orders import check_file_name
 from webui.core.request import known_fields
 
@@ -25,6 +25,7 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("learning_rate", 0, 100),
     ("rank", 1, 256),
     ("sample_every", 0, 1_000_000),
+    ("seed", 0, MAX_SEED),
 )
 
 
