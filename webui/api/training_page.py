@@ -84,7 +84,8 @@ def add_training_page_routes(router: APIRouter, service: Service) -> None:
     def told(job_id: str, client: str = "") -> dict[str, Any]:
         job = _own(service, job_id, client)
         found = service.xrays.told(job_id)
-        samples = sorted((name for name in found["files"] if SAMPLE.fullmatch(name)), key=lambda name: int(SAMPLE.fullmatch(name)[1]))  # type: ignore[index]
+        steps = {int(match[1]): match[0] for match in map(SAMPLE.fullmatch, found["files"]) if match}
+        samples = [steps[step] for step in sorted(steps)]
         return {**_told(job), "losses": (found.get("losses") or {}).get("losses", []), "samples": samples}
 
     @router.get("/training/jobs/{job_id}/{file}")
