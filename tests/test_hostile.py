@@ -2,7 +2,6 @@
 
 import os
 import resource
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from tests.clock import at_most
 from tests.hostile import make_code_beside, make_corpus, make_sidecars, overlooked_by_scanners, pickles, put_code_into, tensor_bombs
 from tests.service.conftest import settings_for, until
 from tests.tiny import CPU, tiny_parts
@@ -67,14 +67,6 @@ def nothing_runs(canary: Path) -> Iterator[None]:
     assert not canary.exists()
 
 
-def within(seconds: float, begin: float) -> None:
-    """Of this thread's processor time: other programs, and what earlier tests left running, make no difference.
-
-    What waits for ever is ended by pytest's timeout.
-    """
-    assert time.thread_time() - begin < seconds
-
-
 def refusal(function: Callable[..., Any], *arguments: Any) -> str:
     """The sentence with which the function refuses, "" if it does not; any other error fails the test."""
     try:
@@ -103,9 +95,8 @@ def test_every_file_is_listed_with_its_problem_or_left_out(settings: Settings, k
     assert len(models) > 80
     assert all(model.name.isprintable() for model in models)
     for model in models:
-        begin = time.thread_time()
-        details = read_details(kind, model)
-        within(QUICK, begin)
+        with at_most(QUICK):
+            details = read_details(kind, model)
         texts = (details.title, details.alias, details.description, details.triggers, details.base, details.problem, *sum(details.rows, ()))
         assert all(len(text) <= 20_000 for text in texts)
         "".join(texts).encode()  # no halves of surrogate pairs
@@ -116,9 +107,8 @@ def test_sidecars_say_nothing_that_is_not_bounded_and_nothing_from_outside(setti
     models = {model.stem: model for model in list_kind("lora", settings) if model.name.startswith("sidecars/")}
     assert len(models) == 21
     for model in models.values():
-        begin = time.thread_time()
-        details = read_details("lora", model)
-        within(QUICK, begin)
+        with at_most(QUICK):
+            details = read_details("lora", model)
         assert details.problem == ""
         assert abs(details.weight) <= 10
         assert len(details.description) <= 20_000
@@ -140,9 +130,8 @@ def test_every_file_is_found_or_missed_with_a_sentence(settings: Settings) -> No
 def test_hashing_every_file_ends(settings: Settings) -> None:
     told = []
     for path in sorted((settings.lora_dirs[0] / "corpus").iterdir()):
-        begin = time.thread_time()
-        told += [refusal(sha256_of, path), refusal(lora_hash, path)]
-        within(QUICK, begin)
+        with at_most(QUICK):
+            told += [refusal(sha256_of, path), refusal(lora_hash, path)]
     assert any("not a file but a folder, pipe or device" in sentence for sentence in told)
     assert told.count("") > 150
 
@@ -154,9 +143,8 @@ def test_the_one_door_opens_no_file_of_the_corpus_by_running_it(settings: Settin
     kind, folder = place.split()
     told = []
     for path in sorted((folders_of(kind, settings)[0] / folder).iterdir()):
-        begin = time.thread_time()
-        told += [refusal(_read_all, path), refusal(read_plain, path, 10**9)]
-        within(QUICK, begin)
+        with at_most(QUICK):
+            told += [refusal(_read_all, path), refusal(read_plain, path, 10**9)]
     assert len(told) - told.count("") > 150
     assert "without a word" not in told
 
@@ -231,9 +219,8 @@ def test_the_server_lists_the_corpus_and_goes_on(service: Service, settings: Set
                     assert client.get(card["thumbnail"]).status_code in (200, 404)
         for route in ("loras", "embeddings", "hypernetworks", "sd-models", "sd-vae"):
             assert client.get(f"/sdapi/v1/{route}").status_code == 200
-        begin = time.thread_time()
-        assert client.post("/internal/models/refresh").status_code == 200
-        within(5, begin)
+        with at_most(5):
+            assert client.post("/internal/models/refresh").status_code == 200
 
 
 @pytest.mark.parametrize(
