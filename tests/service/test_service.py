@@ -377,11 +377,32 @@ def test_the_server_side_never_imports_torch_gradio_or_fastapi(settings: Setting
     assert found.stdout.strip() == "[]"
 
 
-def test_a_checkpoint_that_a_job_has_written_is_in_the_list(service: Service) -> None:
-    job = done(service, service.submit(SaveOrder(checkpoint="small", name="new")))
+def test_whoever_sees_that_a_checkpoint_is_written_finds_it_in_the_lists(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    refreshing, go_on = threading.Event(), threading.Event()
+
+    def slowly(refresh: Callable[[], None] = service.catalog.refresh) -> None:
+        refreshing.set()
+        assert go_on.wait(PATIENCE)
+        refresh()
+
+    monkeypatch.setattr(service.catalog, "refresh", slowly)
+    job_id = service.submit(SaveOrder(checkpoint="small", name="new"))
+    assert refreshing.wait(PATIENCE)
+    assert not service.job(job_id).ended
+    go_on.set()
+    job = done(service, job_id)
     assert (job.status, job.fraction) == ("done", 1.0)
-    until(lambda: "new.safetensors" in [file.name for file in service.catalog.checkpoints()])  # the lists follow the job's end
-    until(lambda: [card.name for card in service.models.search("checkpoint", "new").cards] == ["new.safetensors"])
+    assert "new.safetensors" in [file.name for file in service.catalog.checkpoints()]
+    assert [card.name for card in service.models.search("checkpoint", "new").cards] == ["new.safetensors"]
+
+
+def test_lists_that_cannot_be_refreshed_do_not_keep_a_job_from_its_end(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError("the folder is gone")
+
+    monkeypatch.setattr(service.catalog, "refresh", broken)
+    assert done(service, service.submit(SaveOrder(checkpoint="small", name="new"))).status == "done"
+    assert (service.settings.checkpoint_dirs[0] / "new.safetensors").exists()
 
 
 def test_a_job_of_another_kind_tells_what_it_does_and_can_be_stopped(service: Service) -> None:

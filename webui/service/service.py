@@ -12,7 +12,7 @@ from typing import Any
 from webui.core.catalog import Catalog
 from webui.core.errors import BadRequest, NotAllowed
 from webui.core.extras import ExtrasRequest
-from webui.core.job_request import JobRequest, makes_model_files
+from webui.core.job_request import JobRequest
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.settings import Settings
@@ -123,6 +123,7 @@ class Service:
                 keep=self.xrays.keep,
                 preferences=self._preferences.all,
                 looked_at=lambda: bool(self._listeners),
+                refresh_models=self.refresh_models,
                 changed=self._job_changed,
                 moved=self._queue_moved,
             )
@@ -348,8 +349,6 @@ class Service:
             supervisor.signal(job_id, "previews")
 
     def _job_changed(self, live: LiveJob) -> None:
-        if live.status in ("done", "interrupted") and makes_model_files(live.row.request):
-            self.refresh_models()  # there is a new file, or one that was trained for a while
         if live.row.id in self._lives() and live.status not in ENDED:  # how it ended is told when that is stored
             self.log.tell_progress(live.row.owner, progress_facts(live.seen(())))
         self._notify([(live.row.owner, live.row.id)])

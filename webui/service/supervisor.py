@@ -9,7 +9,7 @@ from typing import Any
 
 from webui.core.errors import Busy, EaselError, EngineError, StorageError, error_of
 from webui.core.event import Event, Failed, Finished, Pictures, Record
-from webui.core.job_request import JobRequest, last_models
+from webui.core.job_request import JobRequest, last_models, makes_model_files
 from webui.core.scripts.request import ScriptRequest
 from webui.service.crew import Crew
 from webui.service.gallery import Gallery
@@ -37,11 +37,12 @@ class Supervisor:
         keep: Callable[[str, Record], None],
         preferences: Callable[[], Mapping[str, Any]],
         looked_at: Callable[[], bool],
+        refresh_models: Callable[[], None],
         changed: Callable[[LiveJob], None],
         moved: Callable[[], None],
     ):
         """open_worker: called again when the worker died; crew: whom this one joins; keep: stores what a job records.
-        looked_at: whether anybody watches previews.
+        looked_at: whether anybody watches previews. refresh_models: called before the end of a job is told that may have written some.
 
         changed: tells a job's watchers; moved: tells those who wait in the queue, or for a job's end. Both are called by any thread.
         """
@@ -54,6 +55,7 @@ class Supervisor:
         self._refused: JobRow | None = None  # whose pictures the disk did not take; nothing is begun until it takes files again
         self._preferences = preferences
         self._looked_at = looked_at
+        self._refresh_models = refresh_models
         self._changed = changed
         self._moved = moved
         self._lock = threading.RLock()  # over live and worker, so that a signal meets the job it is meant for
@@ -303,6 +305,8 @@ class Supervisor:
 
     def _end(self, live: LiveJob, status: str, error: str = "", error_status: int = 0, error_name: str = "") -> None:
         """Show and store how the job ended. While the disk refuses, the queue pauses and storing is tried again."""
+        if status != "failed" and makes_model_files(live.row.request):
+            self._list_models()  # first, so that who is told of the end finds the new file
         live.end(status, error, error_status, error_name)
         self._changed(live)
         while not self._stored(
@@ -311,6 +315,12 @@ class Supervisor:
             if self._stopping.wait(RETRY):
                 break
         self._let_go(live)
+
+    def _list_models(self) -> None:
+        try:
+            self._refresh_models()
+        except Exception:
+            log.exception("the lists of models could not be refreshed")
 
     def _part(self, reason: str, to_blame: bool) -> None:
         """The worker is gone: decide what becomes of the job it had. to_blame: it may have died of that job."""
