@@ -60,16 +60,16 @@ def offline_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
         yield f"http://127.0.0.1:{port}", log
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(60)
+        server.wait(200)
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     for _ in range(1200):
         assert server.poll() is None, "app.py ended"
         try:
-            urllib.request.urlopen(url, timeout=5).read()
+            urllib.request.urlopen(url, timeout=200).read()
             return
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             time.sleep(0.1)
     raise AssertionError("app.py did not answer")
 
@@ -89,7 +89,7 @@ REQUEST = {"prompt": "a red circle on a blue background", "steps": 20, "width": 
 
 def test_the_page_and_a_picture_are_made_without_any_network(offline_server: tuple[str, Path]):
     url, log = offline_server
-    page = urllib.request.urlopen(f"{url}/", timeout=60).read().decode()
+    page = urllib.request.urlopen(f"{url}/", timeout=200).read().decode()
     hosts = set(re.findall(r"(?:src|href)=[\"'](?:https?:)?//([^/\"']+)", page))
     assert hosts == set()
     seen = judge(picture_of(post(f"{url}/sdapi/v1/txt2img", REQUEST)))
@@ -113,7 +113,7 @@ def test_the_same_request_gives_the_same_bytes(offline_server: tuple[str, Path])
 
 def test_the_miniature_is_offered_with_an_empty_data_folder(offline_server: tuple[str, Path]):
     url, _ = offline_server
-    models = json.load(urllib.request.urlopen(f"{url}/sdapi/v1/sd-models", timeout=30))
+    models = json.load(urllib.request.urlopen(f"{url}/sdapi/v1/sd-models", timeout=200))
     assert [model["model_name"] for model in models] == ["easel-miniature"]
 
 
@@ -133,7 +133,7 @@ def test_a_folder_that_another_easel_uses_is_told_in_a_sentence(offline_server: 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "app.py", "--port", str(port), "--data-dir", folder]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert ended.returncode != 0
     assert f"another Easel already uses {folder}" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -157,13 +157,13 @@ def test_a_request_that_waits_while_the_server_is_told_to_stop_gets_a_503_and_it
 
         waiting = threading.Thread(target=ask)
         waiting.start()
-        while not json.load(urllib.request.urlopen(f"{url}/sdapi/v1/progress", timeout=30))["progress"]:
+        while not json.load(urllib.request.urlopen(f"{url}/sdapi/v1/progress", timeout=200))["progress"]:
             time.sleep(0.05)
         server.send_signal(signal.SIGTERM)
-        waiting.join(60)
+        waiting.join(200)
         assert refused[0].code == 503
         assert "goes on after the next start" in json.load(refused[0])["detail"]
-        server.wait(60)
+        server.wait(200)
         assert sqlite3.connect(tmp_path / "easel.sqlite3").execute("SELECT status FROM jobs").fetchall() == [("queued",)]
     finally:
         server.kill()
@@ -172,7 +172,7 @@ def test_a_request_that_waits_while_the_server_is_told_to_stop_gets_a_503_and_it
 
 def test_a_ckpt_that_is_not_there_is_told_in_a_sentence(tmp_path: Path):
     command = [sys.executable, "app.py", "--port", "7999", "--data-dir", str(tmp_path), "--ckpt", "nowhere.safetensors"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert ended.returncode != 0
     assert "nowhere.safetensors" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -185,7 +185,7 @@ def test_ray_that_is_not_installed_is_told_in_a_sentence(tmp_path: Path):
         f"sys.argv = ['app.py', '--ray', '--port', '7998', '--data-dir', {str(tmp_path)!r}]\n"
         "import app; app.main()"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert ended.returncode != 0
     assert "pip install ray" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -201,12 +201,12 @@ def test_the_api_restarts_and_stops_the_server(tmp_path: Path):
     server = subprocess.Popen([sys.executable, "app.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         wait_for(f"{url}/healthz", server)
-        assert urllib.request.urlopen(f"{url}/sdapi/v1/server-restart", b"", timeout=30).read() == b"Restarting."
+        assert urllib.request.urlopen(f"{url}/sdapi/v1/server-restart", b"", timeout=200).read() == b"Restarting."
         told = [server.stdout.readline() for _ in range(2)]
         assert told == [f"Easel answers at {url}\n"] * 2
         wait_for(f"{url}/healthz", server)
-        assert urllib.request.urlopen(f"{url}/sdapi/v1/server-stop", b"", timeout=30).read() == b"Stopping."
-        assert server.wait(60) == 0
+        assert urllib.request.urlopen(f"{url}/sdapi/v1/server-stop", b"", timeout=200).read() == b"Stopping."
+        assert server.wait(200) == 0
     finally:
         server.kill()
         server.wait()

@@ -19,6 +19,7 @@ from webui.core.settings import Settings, parse_flags
 from webui.service.service import Service, open_service
 
 FACTORY = "tests.api.handlers:make"
+PATIENCE = 120.0  # seconds until a test gives up; never a measure of speed
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +106,7 @@ def opened(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text, validate=True)))
 
 
-def until(fact: Callable[[], Any], seconds: float = 15.0) -> Any:
+def until(fact: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """What `fact` returns once it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -19,7 +19,7 @@ from webui.core.xray import XrayRequest
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.worker import Handler
 
-LONG = 20.0  # seconds after which a held job goes on by itself
+LONG = 600.0  # seconds after which a held job goes on by itself: longer than any test
 
 
 def make(settings: Settings) -> dict[type, Handler]:

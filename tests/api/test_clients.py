@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import holding, opened, png, until
+from tests.api.conftest import PATIENCE, holding, opened, png, until
 from webui.service.service import Service
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
@@ -222,6 +222,6 @@ def test_a_bot_that_looks_on_and_stops_its_job(http: TestClient, service: Servic
         assert told["eta_relative"] >= 0
         assert told["state"]["job"]
         assert http.post("/sdapi/v1/interrupt", content=b"", headers={"Content-Type": "application/json"}).json() == {}
-        answer = running.result(20)
+        answer = running.result(PATIENCE)
     assert answer["images"] == []
     assert json.loads(answer["info"])["infotexts"] == []

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.api.conftest import until
+from tests.api.conftest import PATIENCE, until
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
 from webui.core.image_metadata import encode
@@ -183,7 +183,7 @@ def client(app: FastAPI) -> Iterator[webuiapi.WebUIApi]:
         yield made
         made.session.close()
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def test_the_field_s_client_finds_what_it_expects(client: webuiapi.WebUIApi) -> None:

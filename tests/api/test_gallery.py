@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.api.conftest import until
+from tests.api.conftest import PATIENCE, until
 from webui.api.gallery import pictures_router
 from webui.api.internal import internal_router
 from webui.api.roles import GUEST
@@ -53,7 +53,7 @@ def guest(app: FastAPI) -> TestClient:
 def make(service: Service, prompt: str, owner: str = ME, **fields: Any) -> int:
     """The id of a new picture."""
     request = GenerationRequest(prompt=prompt, width=64, height=64, steps=2, **fields)
-    return service.wait(service.submit(request, owner=owner), 30).pictures[0].id
+    return service.wait(service.submit(request, owner=owner), PATIENCE).pictures[0].id
 
 
 def found(http: TestClient, route: str = "/internal/gallery", /, **asked: Any) -> list[int]:
@@ -205,7 +205,7 @@ def test_pictures_are_made_again_and_others_like_them(page: TestClient, service:
     for new_seed in (False, True):
         body = {"ids": [number], "new_seed": new_seed}
         jobs += page.post("/internal/gallery/again", params={"client": ME}, json=body).json()["jobs"]
-    same, other = [service.wait(job, 30).pictures[0] for job in jobs]
+    same, other = [service.wait(job, PATIENCE).pictures[0] for job in jobs]
     assert same.seed == 77 != other.seed
     assert (same.owner, other.infotext.split("\n")[0]) == (ME, "againmark")
     told = page.get(f"/internal/gallery/{same.id}").json()

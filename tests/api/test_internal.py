@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
-from tests.api.conftest import holding, png
+from tests.api.conftest import PATIENCE, holding, png
 from webui.api.internal import internal_router
 from webui.api.roles import GUEST
 from webui.core.request import GenerationRequest
@@ -54,7 +54,7 @@ def with_text(text: str) -> bytes:
     return buffer.getvalue()
 
 
-def snapshots(socket: WebSocketTestSession, job_id: str, until: str, seconds: float = 30) -> list[dict[str, Any]]:
+def snapshots(socket: WebSocketTestSession, job_id: str, until: str, seconds: float = PATIENCE) -> list[dict[str, Any]]:
     """What the socket tells of a job, up to status `until`."""
     told: list[dict[str, Any]] = []
     end = time.monotonic() + seconds
@@ -78,7 +78,7 @@ def test_a_page_is_told_of_its_job_until_the_picture_is_there(page: TestClient, 
 
 
 def test_guests_see_the_pictures_of_their_own_browser_alone(service: Service) -> None:
-    mine, theirs, nobodys = (service.wait(submit(service, "x", owner), 30).pictures[0].id for owner in (ME, OTHER, ""))
+    mine, theirs, nobodys = (service.wait(submit(service, "x", owner), PATIENCE).pictures[0].id for owner in (ME, OTHER, ""))
     app = FastAPI()
     app.include_router(internal_router(service))
 
@@ -98,7 +98,7 @@ def test_guests_see_the_pictures_of_their_own_browser_alone(service: Service) ->
 def test_a_page_is_told_how_many_jobs_there_are_whoever_has_them(page: TestClient, service: Service) -> None:
     with page.websocket_connect(f"/internal/ws/{ME}") as socket:
         jobs = [submit(service, "hold", OTHER) for _ in range(2)]
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         told: dict[str, Any] = {}
         while (told.get("running"), told.get("waiting")) != (1, 1):
             assert time.monotonic() < end
@@ -106,12 +106,12 @@ def test_a_page_is_told_how_many_jobs_there_are_whoever_has_them(page: TestClien
     assert [(device["state"], device["busy"]) for device in told["devices"]] == [("ready", True)]
     for job_id in jobs:
         service.interrupt(job_id)
-        service.wait(job_id, 30)
+        service.wait(job_id, PATIENCE)
 
 
 def test_a_picture_whose_file_is_gone_and_one_that_never_was_are_not_found(page: TestClient, service: Service) -> None:
     job_id = submit(service, "gone")
-    picture = service.wait(job_id, 30).pictures[0]
+    picture = service.wait(job_id, PATIENCE).pictures[0]
     picture.path.unlink()
     for number in (picture.id, 99999999999999999999, 2**40):
         reply = page.get(f"/internal/pictures/{number}")
@@ -121,7 +121,7 @@ def test_a_picture_whose_file_is_gone_and_one_that_never_was_are_not_found(page:
 
 def test_a_page_that_opens_later_is_told_what_ended_before(page: TestClient, service: Service) -> None:
     job_id = submit(service, "before")
-    service.wait(job_id, 30)
+    service.wait(job_id, PATIENCE)
     with page.websocket_connect(f"/internal/ws/{ME}") as socket:
         hello = socket.receive_json()
     assert next(job for job in hello["jobs"] if job["id"] == job_id)["pictures"]
@@ -129,7 +129,7 @@ def test_a_page_that_opens_later_is_told_what_ended_before(page: TestClient, ser
 
 def test_a_page_is_not_told_of_the_jobs_of_others(page: TestClient, service: Service) -> None:
     theirs = submit(service, "theirs", OTHER)
-    service.wait(theirs, 30)
+    service.wait(theirs, PATIENCE)
     with page.websocket_connect(f"/internal/ws/{ME}") as socket:
         mine = submit(service, "mine")
         told = [job["id"] for job in socket.receive_json()["jobs"]]
@@ -214,11 +214,11 @@ def test_missing_pictures_and_jobs_are_404(page: TestClient) -> None:
 
 
 def test_a_replay_is_queued_and_judged(page: TestClient, service: Service) -> None:
-    picture = service.wait(submit(service, "a fox", seed=4), 30).pictures[0]
+    picture = service.wait(submit(service, "a fox", seed=4), PATIENCE).pictures[0]
     told = upload(page, "png-info", picture.path.read_bytes()).json()
     assert told["recipe"] is True
     job = page.post("/internal/replay", json={"input": told["input"], "client": ME}).json()["job"]
-    service.wait(job, 30)
+    service.wait(job, PATIENCE)
     assert page.get(f"/internal/replay/{job}", params={"of": told["input"], "client": ME}).json()["verdict"] == "identical"
     assert page.get(f"/internal/replay/{job}", params={"of": told["input"], "client": OTHER}).status_code == 403
 

@@ -14,7 +14,7 @@ import webuiapi
 from fastapi import FastAPI
 from PIL import Image
 
-from tests.api.conftest import FACTORY, until
+from tests.api.conftest import FACTORY, PATIENCE, until
 from webui.api.guard import Guard
 from webui.api.routes import sdapi_router
 from webui.core.settings import Settings
@@ -31,7 +31,7 @@ def port(app: FastAPI, settings: Settings) -> Iterator[int]:
         until(lambda: server.started)
         yield int(listener.getsockname()[1])
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 @pytest.fixture
@@ -179,11 +179,11 @@ def test_a_waiting_request_does_not_keep_the_server_from_stopping(settings: Sett
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/sdapi/v1/txt2img"
-        waiting = pool.submit(httpx.post, url, json={"width": 64, "height": 64}, timeout=30)
+        waiting = pool.submit(httpx.post, url, json={"width": 64, "height": 64}, timeout=PATIENCE)
         until(service.jobs)
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE)
         stopped = not thread.is_alive()
         service.stop()
-        assert waiting.exception(20) or waiting.result().status_code >= 500
+        assert waiting.exception(PATIENCE) or waiting.result().status_code >= 500
     assert stopped

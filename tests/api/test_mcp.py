@@ -19,7 +19,7 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from PIL import Image
 
-from tests.api.conftest import png
+from tests.api.conftest import PATIENCE, png
 from tests.judge import judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     flags = ["--nowebui", "--port", str(port), "--data-dir", str(folder), "--api-auth", PASSWORD]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([sys.executable, "app.py", *flags], cwd=ROOT, stdout=log, stderr=log)
-    end = time.monotonic() + 90
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
             with urlopen(f"http://127.0.0.1:{port}/internal/ping", timeout=5):
@@ -42,7 +42,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.2)
     yield f"http://127.0.0.1:{port}"
     process.terminate()
-    process.wait(30)
+    process.wait(PATIENCE)
 
 
 def free_port() -> int:

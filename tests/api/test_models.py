@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.api.conftest import png, until
+from tests.api.conftest import PATIENCE, png, until
 from tests.hostile import safetensors
 from webui.api.internal import internal_router
 from webui.api.routes import sdapi_router
@@ -168,7 +168,7 @@ def test_an_order_is_a_job_of_its_client(page: TestClient, service: Service) -> 
     recipe = {"primary": "alpha", "secondary": "beta", "multiplier": 0.5}
     job = page.post("/internal/models/merge", json={"recipe": recipe, "client": "me"}).json()["job"]
     assert page.get(f"/internal/jobs/{job}?client=you").status_code == 403
-    service.wait(job, 60)
+    service.wait(job, PATIENCE)
     told = page.get(f"/internal/jobs/{job}?client=me").json()
     assert (told["status"], told["error"]) == ("failed", "this worker cannot run a MergeRecipe")
 

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import holding, opened, png, until
+from tests.api.conftest import PATIENCE, holding, opened, png, until
 from webui.api.roles import GUEST
 from webui.api.routes import sdapi_router
 from webui.core.choices import SAMPLERS, SCHEDULE_TYPES
@@ -206,7 +206,7 @@ def test_guests_leave_no_preferences_behind_and_see_no_preview_of_others(app: Fa
         until(lambda: service.preview(service.jobs()[0].id))
         assert guest.get("/sdapi/v1/progress").json()["current_image"] is None
         (service.settings.data_dir / "go").touch()
-        running.result(20)
+        running.result(PATIENCE)
     (service.settings.data_dir / "go").unlink()
     (service.settings.data_dir / "holding").unlink()
 
@@ -324,7 +324,7 @@ def test_progress_tells_of_a_running_job_and_interrupt_ends_it_with_what_there_i
         assert http.get("/sdapi/v1/progress", params={"skip_current_image": True}).json()["current_image"] is None
         reply = http.post("/sdapi/v1/interrupt")
         assert (reply.status_code, reply.json()) == (200, {})
-        answer = running.result(20)
+        answer = running.result(PATIENCE)
     assert (answer["images"], json.loads(answer["info"])["infotexts"]) == ([], [])
     assert http.get("/sdapi/v1/progress").json() == IDLE
 
@@ -355,7 +355,7 @@ def test_skip_drops_one_batch(http: TestClient, service: Service, post: Post) ->
         assert http.post("/sdapi/v1/skip").json() is None
         until(lambda: service.jobs()[0].skips_asked)
         (service.settings.data_dir / "go").touch()
-        info = json.loads(running.result(20)["info"])
+        info = json.loads(running.result(PATIENCE)["info"])
     assert info["all_seeds"] == [2]
     assert info["all_subseeds"] == [info["subseed"] + 1]
 
@@ -375,7 +375,7 @@ def test_waiting_generations_do_not_keep_other_routes_waiting(http: TestClient, 
         until(lambda: len(service.jobs()) == 50)
         assert http.get("/sdapi/v1/progress").json()["state"]["job_count"] == 1
         (service.settings.data_dir / "go").touch()
-        assert all(len(json.loads(job.result(40)["info"])["infotexts"]) == 1 for job in jobs)
+        assert all(len(json.loads(job.result(PATIENCE)["info"])["infotexts"]) == 1 for job in jobs)
 
 
 # options and lists

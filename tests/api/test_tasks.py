@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import holding, until
+from tests.api.conftest import PATIENCE, holding, until
 from webui.api.tasks import tasks_router
 from webui.core.settings import Settings
 from webui.service.service import Service
@@ -45,7 +45,7 @@ def test_a_task_is_told_from_its_place_in_the_queue_to_its_end(http: TestClient,
         assert tasks.get("/queue/status").json()["queue_size"] == 3
         (service.settings.data_dir / "go").touch()
         for job in (first, *later):
-            job.result(30)
+            job.result(PATIENCE)
     assert progress(tasks, "task(first)")["completed"] is True
 
 

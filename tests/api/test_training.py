@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import holding, until
+from tests.api.conftest import PATIENCE, holding, until
 from webui.core.settings import Settings
 from webui.core.training_request import TrainingRequest
 from webui.service.service import Service
@@ -124,7 +124,7 @@ def test_a_training_shows_its_progress_by_its_id_and_ends_when_it_is_interrupted
         seen = until(lambda: (told := http.get("/sdapi/v1/progress").json())["progress"] and told)
         assert (seen["progress"], seen["textinfo"]) == (0.25, "training hold, loss 0.5, 25 %")
         assert http.post("/sdapi/v1/interrupt").json() == {}
-        assert running.result(20) == "train embedding complete: filename: hold.pt error: None"
+        assert running.result(PATIENCE) == "train embedding complete: filename: hold.pt error: None"
     assert service.job("task(train)").status == "interrupted"
 
 
@@ -133,5 +133,5 @@ def test_what_was_learnt_before_an_interruption_is_in_the_lists(train: Any, http
         running = pool.submit(train, "train/hypernetwork", hypernetwork_name="hold", data_root="pictures", steps=4)
         holding(service)
         http.post("/sdapi/v1/interrupt")
-        running.result(20)
+        running.result(PATIENCE)
     assert "hold" in until(lambda: [entry["name"] for entry in http.get("/sdapi/v1/hypernetworks").json()])

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from tests.api.conftest import PATIENCE
 from webui.api.internal import internal_router
 from webui.core.request import GenerationRequest
 from webui.core.xray import Noising, XrayRequest
@@ -34,7 +35,7 @@ def order(page: TestClient, service: Service) -> Callable[..., str]:
         given = {"client": ME, "request": {"prompt": "a red circle, blue", "seed": 5}, **fields}
         answer = page.post("/internal/xray", json=given)
         assert answer.status_code == 200, answer.text
-        service.wait(answer.json()["job"], timeout=30)
+        service.wait(answer.json()["job"], timeout=PATIENCE)
         return str(answer.json()["job"])
 
     return send
@@ -74,7 +75,7 @@ def test_it_leaves_no_picture_behind_and_shows_on_its_own_tab(service: Service, 
 
 def test_a_job_and_a_finished_picture_are_looked_into_again(page: TestClient, service: Service, order: Callable[..., str]) -> None:
     first = service.submit(GenerationRequest(prompt="a", width=64, height=64, seed=9, batch_size=2), owner=ME)
-    done = service.wait(first, timeout=30)
+    done = service.wait(first, timeout=PATIENCE)
     by_job = service.job(order(job=first)).request
     by_picture = service.job(order(picture=done.pictures[1].id)).request
     assert isinstance(by_job, XrayRequest)
@@ -168,10 +169,10 @@ def test_a_study_is_listed_however_many_jobs_came_after_it_and_while_it_waits(
 ) -> None:
     job = order(client="browser-four")
     for _ in range(3):
-        service.wait(service.submit(GenerationRequest(prompt="a", width=64, height=64, seed=1), owner="browser-four"), timeout=30)
+        service.wait(service.submit(GenerationRequest(prompt="a", width=64, height=64, seed=1), owner="browser-four"), timeout=PATIENCE)
     held = service.submit(GenerationRequest(prompt="hold", width=64, height=64, seed=1), owner="browser-four")
     waiting = page.post("/internal/xray", json={"client": "browser-four", "request": {"prompt": "b", "seed": 1}}).json()["job"]
     listed = [(each["id"], each["live"]) for each in get(page, "", client="browser-four").json()["xrays"]]
     service.interrupt(held)
-    service.wait(waiting, timeout=30)
+    service.wait(waiting, timeout=PATIENCE)
     assert listed == [(waiting, True), (job, False)]

@@ -1,10 +1,10 @@
 """Rows 9-12 and 35 of docs/reliability.md: texts of strangers cost little and break nothing."""
 
+import base64
 import csv
 import io
 import json
 import random
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.clock import at_most, processor_time
-from tests.reliability.live import SMALL, Live
+from tests.reliability.live import PATIENCE, SMALL, Live
 from webui.core import infotext, prompt, prompt_schedule
 from webui.core.errors import BadRequest
 from webui.core.image_metadata import read_infotext
@@ -112,16 +112,16 @@ def test_absurd_bodies_are_refused_before_anything_is_made(light: Live) -> None:
     assert len(BODIES) >= 102
     made = len(list(light.data_dir.rglob("*.png")))
     before = light.memory()
-    with light.http() as http:
+    with light.http(timeout=PATIENCE) as http:
         for body in BODIES:
-            begin = time.monotonic()
+            begin = light.processor_time()
             answer = http.post("/sdapi/v1/txt2img", content=body.encode("utf-8", "replace"), headers={"Content-Type": "application/json"})
             assert answer.status_code < 500, (body[:100], answer.text[:300])
             if answer.status_code == 200:
                 assert '"seed"' in body or not any(sign in body for sign in ABSURD), body[:100]
             else:
                 assert answer.json()["detail"], body[:100]
-            assert time.monotonic() - begin < 10, body[:100]
+            assert light.processor_time() - begin < 5, body[:100]
         assert http.get("/sdapi/v1/progress").json()["progress"] == 0
     assert len(list(light.data_dir.rglob("*.png"))) - made <= 12
     assert light.memory() - before < 300_000_000
@@ -155,15 +155,18 @@ def fuzzed(draw: random.Random) -> bytes:
 
 
 def fuzz_png_info(light: Live, count: int, seed: int) -> None:
-    draw, worst = random.Random(seed), 0.0
-    with light.http() as http:
-        for _ in range(count):
+    """Ask both routes; the page's, which keeps the picture on disk, every tenth time."""
+    draw = random.Random(seed)
+    with light.http(timeout=PATIENCE) as http:
+        for number in range(count):
             data = fuzzed(draw)
-            begin = time.monotonic()
-            kept = http.post("/internal/png-info", files={"file": ("x.png", data)})
-            worst = max(worst, time.monotonic() - begin)
-            assert kept.status_code in (200, 422), kept.text[:300]
-    assert worst <= 5  # on a machine that others use, too; the promise's second is that of the reader below
+            begin = light.processor_time()
+            if number % 10:
+                answer = http.post("/sdapi/v1/png-info", json={"image": base64.b64encode(data).decode()})
+            else:
+                answer = http.post("/internal/png-info", files={"file": ("x.png", data)})
+            assert answer.status_code in (200, 422), answer.text[:300]
+            assert light.processor_time() - begin <= 1
 
 
 def test_no_damaged_metadata_is_a_server_error(light: Live) -> None:

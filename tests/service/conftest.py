@@ -17,7 +17,7 @@ from webui.service.service import Service, open_service
 from webui.service.workers import worker_openers
 
 UNET = "model.diffusion_model."
-PATIENCE = 60.0  # seconds until a test gives up; never a measure of speed
+PATIENCE = 150.0  # seconds until a test gives up; never a measure of speed
 
 
 def write_checkpoint(path: Path, text_width: int = 64) -> Path:

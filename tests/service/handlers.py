@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from webui.core.settings import Settings
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.worker import Handler, MemoryQuestion
 
-LONG = 60.0  # seconds after which a job that waits for the test gives up
+LONG = 600.0  # seconds after which a job that waits for the test gives up: longer than any test
 
 
 def make(settings: Settings) -> dict[type, Handler]:
@@ -91,7 +92,7 @@ def batches(settings: Settings, request: GenerationRequest, control: Control, wo
         died = settings.data_dir / "died"
         if "die" in words or ("die-once" in words and not died.exists()):
             died.touch()
-            time.sleep(0.2)  # what was sent is on its way
+            arrived(settings)
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -100,9 +101,16 @@ def hold(settings: Settings, control: Control) -> None:
     (settings.data_dir / "holding").touch()
     end = time.monotonic() + LONG
     while not (settings.data_dir / "go").exists() and not control.interrupted and time.monotonic() < end:
-        if (settings.data_dir / "step").exists():
+        with suppress(FileNotFoundError):  # another worker may take it first
             (settings.data_dir / "step").unlink()
             return
+        time.sleep(0.01)
+
+
+def arrived(settings: Settings) -> None:
+    """Wait until the server has the first picture in hand: it writes it."""
+    end = time.monotonic() + LONG
+    while not any(settings.outputs_dir.glob("*/*")) and time.monotonic() < end:
         time.sleep(0.01)
 
 

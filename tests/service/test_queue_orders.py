@@ -468,10 +468,11 @@ def orders_amid_kills(folder: Path, count: int, seed: int) -> None:
     for round_ in range(count):
         server = Server(folder)
         timer = threading.Timer(draw.uniform(0, 0.1), server.process.kill)
-        timer.start()
         first = round_ * 100
         for i in range(4):
             job_id = f"{round_}-{i}"
+            if i == 1:  # on the slowest machine, too, there is something to be lost
+                timer.start()
             if server.ask("submit", job_id, "", first + i * 10, 1) == job_id:
                 expected[job_id] = ("done", [first + i * 10])
         edited, cancelled, copied = f"{round_}-0", f"{round_}-1", f"{round_}-2"
@@ -496,7 +497,7 @@ def orders_amid_kills(folder: Path, count: int, seed: int) -> None:
         elif status != "any":
             assert (ended, made) == (status, seeds)
     server.close()
-    assert expected
+    assert len(expected) >= count
     check_folder(folder, doubles=True)
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.service.conftest import settings_for, until
 from tests.service.handlers import ran, small
 from tests.service.test_service import done, go
+from tests.service.test_supervisor import one_step, two_held_jobs
 from tests.test_app import BLOCKER
 from webui.core.errors import EngineError
 from webui.core.model_orders import WeightsOrder
@@ -54,21 +55,14 @@ def actor_pid(service: Service, job_id: str) -> int:
     return int((service.settings.data_dir / f"worker{number or ''}.pid").read_text())
 
 
-def two_held_jobs(service: Service) -> list[str]:
-    jobs = [service.submit(small(prompt=f"hold {name}", seed=5)) for name in ("first", "second")]
-    until(lambda: all(service.job(job_id).progress for job_id in jobs))
-    return jobs
-
-
 def test_two_actors_work_at_once_and_are_interrupted_one_by_one(service: Service) -> None:
-    first, second = two_held_jobs(service)
+    _, (first, second) = two_held_jobs(service)
     assert actor_pid(service, first) != actor_pid(service, second)
     assert service.preview(second) is None  # asking makes the actor send them
-    (service.settings.data_dir / "step").touch()
+    one_step(service)
     service.interrupt(first)
     assert done(service, first).status == "interrupted"
     assert not service.job(second).ended
-    service.skip(second)
     service.interrupt(second)
     assert done(service, second).status == "interrupted"
 
@@ -88,7 +82,7 @@ def test_every_actor_follows_orders_about_weights(service: Service) -> None:
 
 
 def test_a_job_whose_actor_is_killed_runs_again_and_the_other_is_untouched(service: Service) -> None:
-    first, second = two_held_jobs(service)
+    _, (first, second) = two_held_jobs(service)
     os.kill(actor_pid(service, first), signal.SIGKILL)
     until(lambda: sum("first" in line for line in ran(service.settings.data_dir)) == 2)
     assert not service.job(second).ended

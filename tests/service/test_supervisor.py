@@ -22,6 +22,7 @@ from tests.service.conftest import PATIENCE, until
 from tests.service.handlers import ran, small
 from tests.service.test_service import done, go, running
 from webui.core.image_metadata import read_infotext
+from webui.service import supervisor
 from webui.service.service import Service
 
 Make = Callable[..., Service]
@@ -85,9 +86,7 @@ def test_an_idle_worker_that_is_killed_is_replaced(service: Service) -> None:
     until(lambda: service.worker_state() == "ready")
     first = worker_pid(service.settings.data_dir)
     os.kill(first, signal.SIGKILL)
-    until(lambda: service.worker_state() != "ready")
-    until(lambda: service.worker_state() == "ready")
-    assert worker_pid(service.settings.data_dir) != first
+    until(lambda: worker_pid(service.settings.data_dir) != first)
     assert done(service, service.submit(small())).status == "done"
 
 
@@ -164,11 +163,17 @@ def test_stopping_often_is_never_held_against_a_job(make_service: Make) -> None:
 
 def two_held_jobs(service: Service) -> tuple[int, list[str]]:
     """The process of the worker that has the first of two jobs, and their ids; each is held in its first step by a worker of its own."""
-    until(lambda: all(supervisor.state == "ready" for supervisor in service._supervisors))
+    until(lambda: all(each.state == "ready" for each in service._supervisors))
     jobs = [service.submit(small(prompt=f"hold {name}", seed=5)) for name in ("first", "second")]
     until(lambda: all(service.job(job_id).progress for job_id in jobs))
-    holder = next(i for i, supervisor in enumerate(service._supervisors) if supervisor.live and supervisor.live.row.id == jobs[0])
+    holder = next(i for i, each in enumerate(service._supervisors) if each.live and each.live.row.id == jobs[0])
     return worker_pid(service.settings.data_dir, holder), jobs
+
+
+def one_step(service: Service) -> None:
+    """Let one of the held jobs go one step further; returns when it is held in the next."""
+    (service.settings.data_dir / "step").touch()
+    until(lambda: any(job.progress and job.progress.step == 1 for job in service.jobs()))
 
 
 def test_when_one_of_two_workers_is_killed_its_job_runs_again_and_the_other_is_untouched(make_service: Make) -> None:
@@ -181,12 +186,13 @@ def test_when_one_of_two_workers_is_killed_its_job_runs_again_and_the_other_is_u
     assert sorted(ran(service.settings.data_dir)) == ["hold first|5", "hold first|5", "hold second|5"]
 
 
-def test_an_idle_worker_takes_the_job_that_a_killed_one_had(make_service: Make) -> None:
+def test_an_idle_worker_takes_the_job_that_a_killed_one_had(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", PATIENCE)  # the killed one does not come back so soon
     service = make_service(workers=2)
     pid, (first, second) = two_held_jobs(service)
+    other = next(each for each in service._supervisors if each.live and each.live.row.id == second)
     service.interrupt(second)
-    done(service, second)
-    other = next(supervisor for supervisor in service._supervisors if supervisor.free)
+    until(lambda: other.free)
     os.kill(pid, signal.SIGKILL)
     until(lambda: other.live and other.live.row.id == first)
     go(service)
@@ -197,8 +203,7 @@ def test_interrupt_skip_and_previews_reach_the_worker_that_has_the_job(make_serv
     service = make_service(workers=2)
     _, (first, second) = two_held_jobs(service)
     assert service.preview(second) is None  # asking makes the worker send them
-    (service.settings.data_dir / "step").touch()
-    until(lambda: not (service.settings.data_dir / "step").exists())
+    one_step(service)
     service.skip(first)
     assert (service.job(first).skips_asked, service.job(second).skips_asked) == (1, 0)
     service.interrupt(first)
@@ -209,7 +214,7 @@ def test_interrupt_skip_and_previews_reach_the_worker_that_has_the_job(make_serv
 
 def test_memory_tells_of_every_worker(make_service: Make) -> None:
     service = make_service(workers=2)
-    until(lambda: all(supervisor.state == "ready" for supervisor in service._supervisors))
+    until(lambda: all(each.state == "ready" for each in service._supervisors))
     cuda = service.status.memory()["cuda"]
     assert cuda["system"] == {"total": 7, "used": 3}
     assert [(worker["device"], worker["state"]) for worker in cuda["workers"]] == [("Abacus", "ready")] * 2
@@ -335,9 +340,10 @@ def kills(folder: Path, count: int, seed: int) -> None:
     for round_ in range(count):
         server = Server(folder)
         timer = threading.Timer(draw.uniform(0, 0.6), server.process.kill)
-        timer.start()
         for i in range(4):
             job_id = f"{round_}-{i}"
+            if i == 1:  # on the slowest machine, too, there is something to be lost
+                timer.start()
             if server.ask("submit", job_id, "", round_ * 100 + i * 10, 2) == job_id:
                 acknowledged.append((job_id, round_ * 100 + i * 10))
         timer.join()

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.service.conftest import until
+from tests.service.conftest import PATIENCE, until
 from tests.service.handlers import ran, small
 from tests.service.test_service import done, running
 from webui.core.errors import EngineError, MissingModel, OutOfMemory
@@ -39,7 +39,7 @@ def test_the_present_job_is_done_first_and_can_still_be_interrupted(service: Ser
         assert not order.done()
         service.interrupt(job_id)
         assert done(service, job_id).status == "interrupted"
-        order.result(20)
+        order.result(PATIENCE)
     assert ran(service.settings.data_dir)[-1] == "unload |0"
 
 

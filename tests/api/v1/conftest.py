@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from tests.api.conftest import FACTORY, until
+from tests.api.conftest import FACTORY, PATIENCE, until
 from webui.api.v1 import v1_router
 from webui.core.settings import Settings, parse_flags
 from webui.service.service import Service, open_service
@@ -48,7 +48,7 @@ def serving(service: Service, settings: Settings) -> Iterator[str]:
         until(lambda: server.started)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/api/v1"
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def address(service: Service, settings: Settings) -> Iterator[str]:
 @pytest.fixture
 def http(address: str, service: Service) -> Iterator[httpx.Client]:
     """The user of this machine, who manages all jobs; nothing waits or runs afterwards."""
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with httpx.Client(base_url=address, timeout=PATIENCE) as client:
         yield client
     service.queue.resume(None)
     for job in service.jobs():
@@ -78,13 +78,13 @@ def shared_address(service: Service, settings: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def ann(shared_address: str, http: httpx.Client) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=shared_address, auth=("ann", "very-secret"), timeout=30) as client:
+    with httpx.Client(base_url=shared_address, auth=("ann", "very-secret"), timeout=PATIENCE) as client:
         yield client
 
 
 @pytest.fixture
 def bob(shared_address: str, http: httpx.Client) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=shared_address, auth=("bob", "also-secret"), timeout=30) as client:
+    with httpx.Client(base_url=shared_address, auth=("bob", "also-secret"), timeout=PATIENCE) as client:
         yield client
 
 

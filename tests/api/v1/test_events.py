@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.conftest import holding, until
+from tests.api.conftest import PATIENCE, holding, until
 from tests.api.v1.conftest import data_folder, ended, submit
 from webui.api.v1 import events
 from webui.service.service import Service
@@ -91,9 +90,11 @@ def test_whoever_was_cut_off_reads_on_without_a_gap_or_a_double(http: httpx.Clie
 def test_one_jobs_stream_begins_with_how_it_stands_and_ends_with_it(http: httpx.Client, service: Service) -> None:
     job_id, other = submit(http, prompt="hold"), submit(http)
     holding(service)
-    threading.Timer(0.3, (data_folder(service) / "go").touch).start()
     with http.stream("GET", f"/jobs/{job_id}/events") as reply:
-        told = list(read(reply))
+        messages = read(reply)
+        told = [next(messages)]
+        (data_folder(service) / "go").touch()
+        told += messages
     assert jobs_told(told)[0] == (job_id, "running")
     assert jobs_told(told)[-1] == (job_id, "done")
     assert {data.get("job", job_id) for _, _, data in told} == {job_id}
@@ -143,7 +144,7 @@ def started(folder: Path, port: int) -> "subprocess.Popen[bytes]":
             return httpx.get(f"http://127.0.0.1:{port}/api/v1/queue").status_code == 200
         return False
 
-    until(answers, 60)
+    until(answers)
     return process
 
 
@@ -152,7 +153,7 @@ def test_a_stream_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
         port = int(listener.getsockname()[1])
     told: list[Event] = []
     process = started(tmp_path, port)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30) as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=PATIENCE) as http:
         with http.stream("GET", "/events") as reply:
             messages = read(reply)
             told.append(next(messages))
@@ -167,7 +168,7 @@ def test_a_stream_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
         process = started(tmp_path, port)
         told += [event for event in up_to(http, ids[2], headers={"Last-Event-ID": str(told[-1][0])}) if event[1] != "ready"]
     process.terminate()
-    process.wait(30)
+    process.wait(PATIENCE)
     numbers = [number for number, _, _ in told]
     assert numbers == sorted(set(numbers))
     for job_id in ids:
