@@ -5,7 +5,7 @@ class PictureDialog {
   constructor(view, card) {
     const make = easel.make;
     this.view = view;
-    this.stage = new ZoomStage((by) => this.move(by));
+    this.stage = new ZoomStage((by) => this.move(by), () => this.dialog.close());
     this.star = easel.iconButton("star", "Favourite (.)", () => this.favour());
     this.save = easel.iconButton("download", "Save the file (S)", () => easel.saveFile(view.address(this.card), easel.fileName(this.card)));
     this.bin = easel.iconButton("bin", "Move to the trash (Del)", () => this.discard());

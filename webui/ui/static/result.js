@@ -232,15 +232,11 @@ class ResultView {
       const at = this.pictures.indexOf(this.shown) + by;
       if (this.pictures[at]) { this.select(this.pictures[at]); stage.show(this.address(this.shown), this.image.alt); }
     };
-    const stage = new ZoomStage(move);
+    const stage = new ZoomStage(move, () => dialog.close());
     stage.show(this.address(this.shown), this.image.alt);
-    const dialog = easel.make("dialog", { class: "large", "aria-label": "Picture, large" }, stage.root,
-      easel.iconButton("close", "Close (Esc)", () => dialog.close()));
-    dialog.addEventListener("close", () => dialog.remove());
+    const dialog = easel.dialog("Picture, large", "large", stage.root, easel.iconButton("close", "Close (Esc)", () => dialog.close()));
     const acts = { ArrowLeft: () => move(-1), ArrowRight: () => move(1), s: () => this.save.click(), ...stage.keys() };
     dialog.addEventListener("keydown", (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey) acts[event.key]?.(); });
-    document.body.append(dialog);
-    dialog.showModal();
   }
 }
 
