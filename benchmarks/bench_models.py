@@ -189,15 +189,24 @@ def lora_changes(checkpoint: Path, lora: Path, rounds: int) -> dict[str, float]:
     def mine() -> None:
         def on() -> tuple[Any, Any]:
             file = read_lora(lora)
-            entered = applied_loras(model, [LoraUse(file)])
-            entered.__enter__()
-            return file, entered
+            return file, entered([LoraUse(file)])
 
-        file, entered = timed("ours on", on)
-        timed("ours off", lambda: entered.__exit__(None, None, None))
-        entered = applied_loras(model, [LoraUse(file, 0.5, 0.5)])  # the store keeps the file between jobs
-        timed("ours strength", entered.__enter__)
-        entered.__exit__(None, None, None)
+        def strength() -> Any:
+            job.__exit__(None, None, None)
+            return entered([LoraUse(file, 0.5, 0.5)])  # the store keeps the file between jobs
+
+        def off() -> None:
+            job.__exit__(None, None, None)
+            entered([]).__exit__(None, None, None)  # only a job without LoRAs lets go of the memory
+
+        file, job = timed("ours on", on)
+        job = timed("ours strength", strength)
+        timed("ours off", off)
+
+    def entered(uses: list[LoraUse]) -> Any:
+        block = applied_loras(model, uses)
+        block.__enter__()
+        return block
 
     def theirs() -> None:
         timed("diffusers on", lambda: pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, adapter_name="a"))

@@ -12,6 +12,7 @@ from webui.core.family import predicting
 from webui.engine.diffusers_parts import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from webui.engine.family import Family
 from webui.engine.placement import Placement
+from webui.engine.scratch import Scratch
 
 TRAIN_STEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012  # "scaled linear": evenly spaced square roots (arXiv:2112.10752)
@@ -20,12 +21,21 @@ BETA_START, BETA_END = 0.00085, 0.012  # "scaled linear": evenly spaced square r
 class DiffusionModel:
     """Holds a diffusers pipeline and names its parts. Its weights are shared by every copy that `with_vae` makes."""
 
-    def __init__(self, pipeline: Any, family: Family, path: Path, vae_path: Path | None = None, placement: Placement | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        family: Family,
+        path: Path,
+        vae_path: Path | None = None,
+        placement: Placement | None = None,
+        scratch: Scratch | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self.family = family
         self.path = path  # of the checkpoint
         self.vae_path = vae_path  # of the VAE, where it is not the checkpoint's own
         self.placement = placement  # None: all parts stay where they are
+        self.scratch = scratch or Scratch()  # for changed weights; one for all models with the same parts
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -85,12 +95,14 @@ class DiffusionModel:
     def predicting(self, prediction_type: str) -> "DiffusionModel":
         """This model, or one with the very same parts whose UNet answers something else than its file says; see core.family.predicting."""
         family = predicting(self.family, prediction_type)
-        return self if family == self.family else DiffusionModel(self.pipeline, family, self.path, self.vae_path, self.placement)
+        if family == self.family:
+            return self
+        return DiffusionModel(self.pipeline, family, self.path, self.vae_path, self.placement, self.scratch)
 
     def with_vae(self, vae: AutoencoderKL, vae_path: Path | None = None) -> "DiffusionModel":
         """A new model with another VAE and the very same UNet, text encoders and tokenizers."""
         components = {**self.pipeline.components, "vae": vae}
-        return DiffusionModel(make_pipeline(self.family, components), self.family, self.path, vae_path, self.placement)
+        return DiffusionModel(make_pipeline(self.family, components), self.family, self.path, vae_path, self.placement, self.scratch)
 
 
 def make_pipeline(family: Family, components: dict[str, Any]) -> StableDiffusionPipeline | StableDiffusionXLPipeline:

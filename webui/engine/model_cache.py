@@ -57,6 +57,8 @@ class ModelCache:
             raise BadRequest(f"a cache of {max_bytes} bytes holds no model; give it as many as two checkpoints have")
         if (max_bytes, max_aside) != (self._max_bytes, self._max_aside):
             self._max_bytes, self._max_aside = max_bytes, max_aside
+            for model in self._models.values():
+                model.scratch.clear()
             self._shrink()
             self._shrink_aside()
 
@@ -72,6 +74,8 @@ class ModelCache:
         """The model, from memory where it is there. If its file is refused, whatever else is held stays as it was."""
         key = (identity(checkpoint_path), dtype, device, vae_dtype or dtype)
         place = (key, identity(vae_path) if vae_path else None)
+        for model in [model for (held, _), model in self._models.items() if held != key]:
+            model.scratch.clear()
         same_file = [aside for aside in self._aside if aside[0] == key]
         if place not in self._models and same_file:
             self._bring_back(place if place in same_file else same_file[-1])
@@ -233,11 +237,12 @@ def _is_intact(model: DiffusionModel, expected: str) -> bool:
 
 
 def bytes_of(models: Iterable[DiffusionModel]) -> int:
-    """Of the models' weights; memory that several tensors share is counted once."""
+    """Of the models' weights, and of what is kept for changed ones; memory that several tensors share is counted once."""
+    models = list(models)
     modules = [part for model in models for part in _modules(model)]
     tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
     storages = {(tensor.device, tensor.untyped_storage().data_ptr()): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(storages.values())
+    return sum(storages.values()) + sum({id(model.scratch): model.scratch.nbytes for model in models}.values())
 
 
 def identity(path: Path) -> Identity:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from webui.engine.patches.lora import _deltas
+from webui.engine.patches.lora_delta import Delta
 from webui.engine.patches.lora_keys import AdapterSettings, split_key
-from webui.engine.patches.lora_kinds import delta_of
+from webui.engine.patches.lora_kinds import LowRank, delta_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -255,3 +256,15 @@ def test_what_a_change_would_be_takes_no_memory_on_the_meta_device():
     huge = torch.ones(1, 1).expand(20_000, 20_000)
     with pytest.raises((ValueError, RuntimeError)):
         delta_of({"lokr_w1": huge, "lokr_w2": huge}).of(torch.empty(32, 24, device="meta"))
+
+
+SHAPES = [(4,), (2,), (4, 6), (4, 2), (2, 6), (4, 2, 3, 1), (4, 2, 1, 1), (2, 6, 1, 1), (2, 2, 3, 1), (8, 3), (4, 0)]
+
+
+@pytest.mark.parametrize("up", SHAPES, ids=str)
+def test_a_low_rank_change_fits_where_torch_can_work_it_out(up):
+    """The oracle is what every other kind does: try it on tensors without numbers."""
+    for down in SHAPES:
+        change = LowRank(torch.ones(up), torch.ones(down), None, 0.5)
+        for shape in SHAPES:
+            assert change.fits(shape) == Delta.fits(change, shape), (down, shape)

@@ -1,8 +1,9 @@
 """LoRA files and their relatives: read once, then added to a model's weights for the length of a `with` block.
 
 Within the block the weights are the changed ones, so a step costs what it costs without. Whatever happens, afterwards they are the very
-same bits as before. On the CPU, where a copy costs as much as the change, changed weights are new tensors, and the originals stand aside
-untouched. Elsewhere they are changed, and copied back, in place: CUDA graphs know weights by their addresses.
+same bits as before. On the CPU, where a copy costs as much as the change, changed weights are other tensors, in memory that waits for the
+next job with LoRAs, and the originals stand aside untouched. Elsewhere they are changed, and copied back, in place: CUDA graphs know
+weights by their addresses.
 """
 
 import math
@@ -23,9 +24,10 @@ from webui.engine.model_file import ModelFile, open_tensors
 from webui.engine.patches.lora_delta import Delta
 from webui.engine.patches.lora_keys import EMBEDDING, AdapterSettings, Site, layer, sites, split_key
 from webui.engine.patches.lora_kinds import Channels, Full, delta_of
+from webui.engine.scratch import laid_out, lines
 
 NAMED = 3  # names in a warning, at most
-SWAPPED = ("cpu",)  # devices where changed weights are new tensors
+SWAPPED = ("cpu",)  # devices where changed weights are other tensors
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,10 @@ class Change:
     strength: float
     inputs: int  # as in Place
 
-    def added(self, total: Tensor, pristine: Tensor) -> Tensor:
-        """`total` with the change of `pristine`."""
+    def added(self, total: Tensor, pristine: Tensor, out: Tensor | None) -> Tensor:
+        """`total` with the change of `pristine`, all fp32: in `out`, or in new memory."""
         if not self.inputs:
-            return self.delta.added(total, pristine, self.strength)
+            return self.delta.added(total, pristine, self.strength, out)
         changed = self.delta.added(total[:, : self.inputs], pristine[:, : self.inputs], self.strength)
         return torch.cat([changed, total[:, self.inputs :]], dim=1)
 
@@ -118,16 +120,20 @@ def applied_loras(model: DiffusionModel, uses: Sequence[LoraUse]) -> Iterator[tu
     """Within the block the weights of the model's UNet and text encoders are changed by all `uses`; gives sentences to warn the user with.
 
     All is checked before anything is changed: raises BadRequest for a LoRA that does not fit the model. Takes memory for another
-    copy of the weights that change. Do not enter it twice at once for the same model.
+    copy of the weights that change, and leaves it to the model's next job with LoRAs. Do not enter it twice at once for the same model.
     """
     plan, warnings = _plan(model, uses)
     kept: list[tuple[Tensor, Tensor]] = []
-    try:
-        for weight, changes in plan.values():
-            _change(weight, changes, kept)
-        yield warnings
-    finally:
-        _restore(kept)
+    with model.scratch.lent(sum(lines(weight) for weight, _ in plan.values() if weight.device.type in SWAPPED)) as memory:
+        try:
+            start = 0
+            for weight, changes in plan.values():
+                swaps = weight.device.type in SWAPPED
+                _change(weight, changes, kept, laid_out(memory, start, weight) if swaps else None)
+                start += lines(weight) if swaps else 0
+            yield warnings
+        finally:
+            _restore(kept)
 
 
 def _sorted_keys(file: ModelFile) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, Tensor]], list[str]]:
@@ -223,23 +229,14 @@ def _check_family(lora: Lora, model: DiffusionModel) -> None:
 
 def _inputs(delta: Delta, weight: Tensor, name: str, lora: Lora, model: DiffusionModel) -> int:
     """Change.inputs: 0, or the 4 of an inpainting model's 9 that other models have, too. Raises BadRequest."""
-    if _fits(delta, weight.shape):
+    if delta.fits(weight.shape):
         return 0
-    if weight.ndim == 4 and weight.shape[1] == 9 and _fits(delta, (weight.shape[0], 4, *weight.shape[2:])):
+    if weight.ndim == 4 and weight.shape[1] == 9 and delta.fits((weight.shape[0], 4, *weight.shape[2:])):
         return 4
     raise BadRequest(
         f"the LoRA {lora.name} does not fit {model.path.name}: the weight of layer {name[:120]} has the shape {tuple(weight.shape)}; "
         "the LoRA was made for another kind of checkpoint, or it is damaged"
     )
-
-
-def _fits(delta: Delta, shape: Sequence[int]) -> bool:
-    """Go through the change without numbers, which takes neither time nor memory, however much the file pretends to be."""
-    try:
-        delta.of(torch.empty(shape, device="meta"))
-    except (ValueError, RuntimeError, IndexError):
-        return False
-    return True
 
 
 def _warnings(lora: Lora, missing: Sequence[str], model: DiffusionModel) -> list[str]:
@@ -262,25 +259,30 @@ def _examples(names: Sequence[str]) -> str:
 
 
 @torch.no_grad()
-def _change(weight: Tensor, changes: Sequence[Change], kept: list[tuple[Tensor, Tensor]]) -> None:
-    """Give `weight` new numbers, each change worked out from the original ones, rounded once."""
+def _change(weight: Tensor, changes: Sequence[Change], kept: list[tuple[Tensor, Tensor]], place: Tensor | None) -> None:
+    """Give `weight` new numbers, each change worked out from the original ones, rounded once. place: where they are to be; None: where
+    the original ones are.
+    """
     original = weight.data
     pristine = total = original.float()
+    out = place if place is not None and place.dtype == total.dtype else None
     for change in changes:
-        total = change.added(total, pristine)
-    swaps = weight.device.type in SWAPPED
-    kept.append((weight, original if swaps else original.clone()))
-    _give(weight, total.to(original.dtype))
+        total = change.added(total, pristine, out)
+    if place is None:
+        kept.append((weight, original.clone()))
+        weight.copy_(total)
+        return
+    if total.data_ptr() != place.data_ptr():
+        place.copy_(total)
+    kept.append((weight, original))
+    weight.data = place
 
 
 @torch.no_grad()
 def _restore(kept: list[tuple[Tensor, Tensor]]) -> None:
     for weight, original in kept:
-        _give(weight, original.to(weight.device))  # the same tensor, unless the model was moved within the block
-
-
-def _give(weight: Tensor, numbers: Tensor) -> None:
-    if weight.device.type in SWAPPED:
-        weight.data = numbers
-    else:
-        weight.copy_(numbers)
+        numbers = original.to(weight.device)  # the same tensor, unless the model was moved within the block
+        if weight.device.type in SWAPPED:
+            weight.data = numbers
+        else:
+            weight.copy_(numbers)

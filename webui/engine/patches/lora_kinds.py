@@ -4,7 +4,8 @@ A weight is (out, in) or (out, in, height, width) and is changed in fp32; r is t
 strength as a whole, as A1111 does it, also where a trainer would have used the strength within the formula (DoRA, BOFT).
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,12 +36,20 @@ class LowRank(Delta):
             return shaped(up @ down, weight)
         return shaped(torch.einsum("mn...,om,ni->oi...", like(self.mid, weight), up, down), weight)
 
-    def added(self, total: Tensor, pristine: Tensor, strength: float) -> Tensor:
+    def added(self, total: Tensor, pristine: Tensor, strength: float, out: Tensor | None = None) -> Tensor:
         """In one pass over `total`: the change is never there by itself."""
         if self.mid is not None:
-            return super().added(total, pristine, strength)
+            return super().added(total, pristine, strength, out)
         up, down = self._factors(total)
-        return torch.addmm(total.flatten(1), up, down, alpha=strength).reshape(total.shape)
+        rows = None if out is None else out.flatten(1)
+        return torch.addmm(total.flatten(1), up, down, alpha=strength, out=rows).reshape(total.shape)
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """By arithmetic alone: there are hundreds in a file, and torch takes longer to try one than to add it."""
+        if self.mid is not None or self.up.ndim < 2 or self.down.ndim < 2:
+            return super().fits(shape)
+        (out, *ranks), (rank, *inputs) = self.up.shape, self.down.shape
+        return out == shape[0] and math.prod(ranks) == rank and math.prod(inputs) == math.prod(shape[1:])
 
     def cut(self, rank: int) -> "LowRank":
         return self if self.mid is not None else replace(self, up=self.up[:, :rank], down=self.down[:rank])
