@@ -472,6 +472,16 @@ def test_inpainting_gives_back_every_pixel_outside_the_blurred_mask(model, conte
     assert changed[26:38, 26:38].mean() > 0.9
 
 
+def test_latent_noise_under_a_mask_is_the_seeds_own_whatever_the_variation(model, monkeypatch):
+    """DDIM so weak that it makes no call hands its init latents on."""
+    init = InitImage(image="photo", denoising_strength=0.01, inpaint=Inpaint(mask="mask", blur_x=0, blur_y=0, content="latent noise"))
+    request = replace(REQUEST, sampler="DDIM", batch_size=2, variation_strength=0.4, variation_seed=9, seed_resize_width=80, init=init)
+    made = decoded_latents(model, replace(request, seed_resize_height=72), monkeypatch)
+    noise = torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(REQUEST.seed))
+    for latents in made:
+        assert torch.allclose(latents[:, 3:5, 3:5], noise[:, 3:5, 3:5], atol=1e-5)
+
+
 def test_inverted_inpainting_keeps_what_is_masked(model):
     inpaint = Inpaint(mask="mask", invert=True, blur_x=0, blur_y=0)
     made = pixels(model, replace(REQUEST, init=InitImage(image="photo", inpaint=inpaint)))

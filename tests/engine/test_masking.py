@@ -43,8 +43,20 @@ def test_a_hair_thin_picture_is_refused_rather_than_scaled_to_what_no_memory_hol
 def test_resize_and_fill_continues_the_outermost_rows():
     picture = np.asarray(masking.resize(PHOTO, (64, 96), "Resize and fill"))
     assert np.array_equal(picture[24:72], np.asarray(PHOTO))
-    assert np.array_equal(picture[:24], np.broadcast_to(np.asarray(PHOTO)[0], (24, 64, 3)))
-    assert np.array_equal(picture[72:], np.broadcast_to(np.asarray(PHOTO)[-1], (24, 64, 3)))
+    first, second, *_, last_but_one, last = np.asarray(PHOTO).astype(float)
+    above, below = ((9 * edge - inner) / 8 for edge, inner in ((first, second), (last, last_but_one)))  # a bicubic filter's weights there
+    assert np.abs(picture[:24] - np.clip(above, 0, 255)).max() < 1
+    assert np.abs(picture[72:] - np.clip(below, 0, 255)).max() < 1
+
+
+@pytest.mark.parametrize(("size", "scaled"), [((40, 64), (40, 30)), ((128, 48), (64, 48)), ((72, 24), (32, 24)), ((64, 64), (64, 48))])
+def test_resize_and_fill_leaves_nothing_bare(size, scaled):
+    bright = Image.new("RGB", PHOTO.size, (9, 99, 199))
+    assert masking.resize_and_fill(bright, size).getcolors() == [(size[0] * size[1], (9, 99, 199))]
+    middle = masking.resize_and_fill(PHOTO, size).crop(
+        (size[0] // 2 - scaled[0] // 2, size[1] // 2 - scaled[1] // 2, size[0] // 2 + scaled[0] // 2, size[1] // 2 + scaled[1] // 2)
+    )
+    assert middle.tobytes() == PHOTO.resize(scaled, masking.LANCZOS).tobytes()
 
 
 def test_transparent_pictures_are_laid_on_white():
@@ -54,16 +66,21 @@ def test_transparent_pictures_are_laid_on_white():
     assert masking.flatten(picture).getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_masks_count_by_brightness_or_by_opacity():
-    grey = Image.new("RGB", (4, 4), (129, 129, 129))
-    assert masking.binary_mask(grey, (4, 4)).getextrema() == (255, 255)
-    drawn = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
-    drawn.putpixel((2, 1), (0, 0, 0, 255))
-    assert masking.binary_mask(drawn, (4, 4)).getbbox() == (2, 1, 3, 2)
+def test_masks_count_by_brightness_with_their_greys_or_by_opacity_without():
+    grey = Image.new("RGB", (4, 4), (99, 99, 99))
+    assert masking.painted_area(grey).getextrema() == (99, 99)
+    drawn = Image.new("RGBA", (4, 4), (255, 255, 255, 100))
+    drawn.putpixel((2, 1), (0, 0, 0, 140))
+    assert masking.painted_area(drawn).getbbox() == (2, 1, 3, 2)
+    assert masking.painted_area(drawn).getpixel((2, 1)) == 255
+    assert masking.painted_area(drawn, greys=True).getpixel((2, 1)) == 140
 
 
-def test_masks_of_another_size_are_fitted_to_the_picture():
-    assert masking.binary_mask(square((32, 24), (10, 8, 18, 16)), (64, 48)).getbbox() == (20, 16, 36, 32)
+@pytest.mark.parametrize("only_masked", [False, True])
+def test_masks_of_another_size_are_fitted_to_the_picture(only_masked):
+    inpaint = Inpaint(mask="", blur_x=0, blur_y=0, only_masked=only_masked)
+    region = masking.prepare_inpaint(PHOTO, square((32, 24), (10, 8, 18, 16)), inpaint, "Just resize", PHOTO.size)
+    assert region.overlay.point(lambda value: 255 if value > 128 else 0).getbbox() == (20, 16, 36, 32)
 
 
 def test_blur_reaches_two_and_a_half_deviations_by_axis():
@@ -71,12 +88,20 @@ def test_blur_reaches_two_and_a_half_deviations_by_axis():
     assert masking.blur(square(), 0, 2).getbbox() == (20, 16 - 5, 36, 32 + 5)
 
 
-def test_blur_equals_a_normalized_gaussian():
-    values = np.zeros((1, 41))
-    values[0, 20] = 255
-    line = np.asarray(masking.blur(Image.fromarray(values.astype(np.uint8)), 3, 0))[0]
-    weights = np.exp(-0.5 * (np.arange(-8, 9) / 3) ** 2)
-    assert np.array_equal(line[12:29], np.rint(255 * weights / weights.sum()))
+THEIRS = {  # cv2.GaussianBlur (OpenCV 5.0) of 41 pixels of which 12 to 19 are 255 and number 30 is 200, by sigma
+    1: "0 0 0 0 0 0 0 0 0 1 15 77 178 240 254 255 255 254 240 178 77 15 1 0 0 0 0 1 11 48 80 48 11 1 0 0 0 0 0 0 0",
+    3: "0 0 0 0 1 3 8 16 30 51 79 111 143 173 196 209 209 196 173 143 111 79 52 31 20 14 14 17 22 25 27 25 22 16 11 6 4 2 1 0 0",
+    4: "0 0 1 3 7 12 21 32 48 67 89 112 133 153 167 175 175 167 153 133 112 90 70 52 39 30 24 22 21 21 20 20 18 15 13 9 7 4 3 2 2",
+    7: "24 24 26 31 36 41 50 58 67 76 85 93 99 106 109 112 112 110 109 102 97 90 82 73 66 57 50 44 38 32 27 24 20 16 15 12 11 9 9 9 8",
+}
+
+
+@pytest.mark.parametrize("sigma", list(THEIRS))
+def test_blur_is_opencvs_to_the_last_level_along_both_axes(sigma):
+    line = np.zeros((1, 41), dtype=np.uint8)
+    line[0, 12:20], line[0, 30] = 255, 200
+    assert np.asarray(masking.blur(Image.fromarray(line), sigma, 0))[0].tolist() == [*map(int, THEIRS[sigma].split())]
+    assert np.asarray(masking.blur(Image.fromarray(line.T.copy()), 0, sigma))[:, 0].tolist() == [*map(int, THEIRS[sigma].split())]
 
 
 def test_blur_mirrors_at_the_edges():
@@ -107,8 +132,11 @@ def test_crops_at_the_far_edge_are_pushed_back_whole():
     assert masking.crop_box(square((200, 100), (190, 40, 200, 60)), 0, (64, 32)) == (160, 40, 200, 60)
 
 
-def test_crops_longer_than_the_picture_are_cut():
-    assert masking.crop_box(square((40, 100), (0, 10, 40, 90)), 0, (64, 32)) == (0, 10, 40, 90)
+def test_crops_are_rounded_as_the_fields_whose_proportions_are_a_float():
+    assert 42 * 1088 / 384 == 119
+    left, top, right, bottom = masking.crop_box(square((400, 400), (100, 150, 142, 200)), 0, (384, 1088))
+    assert (left, right, bottom - top) == (100, 142, int(42 / (384 / 1088)))
+    assert bottom - top == 118
 
 
 def test_the_latent_mask_is_one_where_most_of_a_cell_is_masked():
@@ -152,6 +180,14 @@ def test_pasting_back_touches_nothing_outside_the_blurred_mask(only_masked):
     assert columns.min() >= 20 - 5
     assert columns.max() < 36 + 5
     assert result[24, 28].tolist() == [0, 255, 0]
+
+
+def test_pasting_back_lays_the_old_picture_with_its_transparency_over_the_new_as_pillow_composes():
+    region = masking.prepare_inpaint(PHOTO, square(), Inpaint(mask="", blur_x=4, blur_y=4), "Just resize", PHOTO.size)
+    made = Image.new("RGB", PHOTO.size, (7, 200, 90))
+    shown = np.asarray(region.overlay, dtype=float)[..., None] / 255
+    exact = shown * np.asarray(made) + (1 - shown) * np.asarray(PHOTO)
+    assert np.abs(np.asarray(region.paste_back(made)) - exact).max() <= 2  # old colours are rounded twice where little of them is left
 
 
 def test_an_inverted_mask_repaints_the_rest():

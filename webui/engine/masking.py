@@ -43,9 +43,12 @@ class Region:
     def paste_back(self, made: Image.Image) -> Image.Image:
         """The whole picture with `made` in its place; where the overlay is 0 the original's pixels are untouched."""
         left, top, right, bottom = self.box
-        canvas = self.original.copy()
+        canvas = self.original.convert("RGBA")
         canvas.paste(crop_to_size(made, (right - left, bottom - top)), (left, top))
-        return Image.composite(canvas, self.original, self.overlay)
+        kept = Image.new("RGBa", canvas.size)  # premultiplied: roundings as in the field
+        kept.paste(self.original.convert("RGBA").convert("RGBa"), mask=ImageOps.invert(self.overlay))
+        canvas.alpha_composite(kept.convert("RGBA"))
+        return canvas.convert("RGB")
 
 
 def prepare_inpaint(
@@ -55,13 +58,14 @@ def prepare_inpaint(
 
     latents: any picture, laid over the model's as it is: red where its latents are made anew; None: where the mask is.
     """
-    image = flatten(image)
-    binary = binary_mask(mask, image.size)
+    image, painted = flatten(image), painted_area(mask, inpaint.greys or inpaint.soft is not None)
+    if inpaint.only_masked and painted.size != image.size:
+        painted = painted.resize(image.size, Image.Resampling.NEAREST)
     if inpaint.invert:
-        binary = ImageOps.invert(binary)
-    if binary.getbbox() is None:
+        painted = ImageOps.invert(painted)
+    if painted.getbbox() is None:
         raise BadRequest("the mask is empty, so nothing would change: paint over the area that is to be made anew")
-    blurred = blur(binary, inpaint.blur_x, inpaint.blur_y)
+    blurred = blur(painted, inpaint.blur_x, inpaint.blur_y)
     if inpaint.only_masked:
         box = crop_box(blurred, inpaint.padding, size)
         part, part_mask = (resize_and_fill(picture.crop(box), size) for picture in (image, blurred))
@@ -107,10 +111,16 @@ def resize_and_fill(image: Image.Image, size: Size) -> Image.Image:
         scaled = (width, max(1, image.height * width // image.width))
     else:
         scaled = (max(1, image.width * height // image.height), height)
-    inner = np.asarray(image.resize(scaled, LANCZOS))
+    inner = image.resize(scaled, LANCZOS)
     left, top = width // 2 - scaled[0] // 2, height // 2 - scaled[1] // 2
-    bars = [(top, height - scaled[1] - top), (left, width - scaled[0] - left)]
-    return Image.fromarray(np.pad(inner, [*bars, (0, 0)][: inner.ndim], mode="edge"))
+    whole = Image.new(image.mode, size)
+    whole.paste(inner, (left, top))
+    for axis, bar in ((0, (left, height)), (1, (width, top))):
+        if bar[axis] > 0:
+            for start, edge in ((0, 0), (scaled[axis] + bar[axis], scaled[axis])):
+                line = (edge, 0, edge, scaled[1]) if axis == 0 else (0, edge, scaled[0], edge)  # of no width: what lies beyond the edge
+                whole.paste(inner.resize(bar, box=line), (start, 0) if axis == 0 else (0, start))
+    return whole
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -123,20 +133,20 @@ def flatten(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def binary_mask(mask: Image.Image, size: Size) -> Image.Image:
-    """0 and 255 in the given size, mode L. A mask with transparency counts by its opacity, any other by its brightness."""
-    see_through = mask.mode == "RGBA" and mask.getchannel("A").getextrema() != (255, 255)
-    grey = mask.getchannel("A") if see_through else mask.convert("L")
-    binary = grey.point(lambda value: 255 if value > 128 else 0)
-    return binary if binary.size == size else binary.resize(size, Image.Resampling.NEAREST)
+def painted_area(mask: Image.Image, greys: bool = False) -> Image.Image:
+    """Mode "L", 255 = repaint. A mask with transparency counts by its opacity, others by brightness. greys: opacities count in part."""
+    if mask.mode != "RGBA" or mask.getchannel("A").getextrema() == (255, 255):
+        return mask.convert("L")
+    opacity = mask.getchannel("A")
+    return opacity if greys else opacity.point(lambda value: 255 if value > 128 else 0)
 
 
 def blur(mask: Image.Image, sigma_x: int, sigma_y: int) -> Image.Image:
     """Gaussian blur by axis, standard deviations in pixels; it reaches int(2.5 sigma + 0.5) pixels far, and mirrors at the edges."""
-    values = np.asarray(mask, dtype=np.float64)
+    values = np.asarray(mask, dtype=np.int64)
     for sigma, axis in ((sigma_x, 1), (sigma_y, 0)):
         if sigma > 0:
-            values = np.rint(_blurred(values, sigma, axis))
+            values = _blurred(values, sigma, axis)
     return Image.fromarray(values.astype(np.uint8))
 
 
@@ -158,10 +168,11 @@ def crop_box(mask: Image.Image, padding: int, size: Size) -> Box:
     left, top, right, bottom = bounds
     left, right = max(left - padding, 0), min(right + padding, mask.width)
     top, bottom = max(top - padding, 0), min(bottom + padding, mask.height)
-    if (right - left) * size[1] > (bottom - top) * size[0]:
-        top, bottom = _widened(top, bottom, int((right - left) * size[1] / size[0]), mask.height)
+    proportions = size[0] / size[1]  # rounded, and with it the crop by a pixel here and there, as in the field
+    if (right - left) / (bottom - top) > proportions:
+        top, bottom = _widened(top, bottom, int((right - left) / proportions), mask.height)
     else:
-        left, right = _widened(left, right, int((bottom - top) * size[0] / size[1]), mask.width)
+        left, right = _widened(left, right, int((bottom - top) * proportions), mask.width)
     return left, top, right, bottom
 
 
@@ -189,10 +200,19 @@ def _widened(start: int, end: int, length: int, limit: int) -> tuple[int, int]:
 
 
 def _blurred(values: np.ndarray, sigma: int, axis: int) -> np.ndarray:
+    """In whole 256ths, as OpenCV blurs 8 bits: half a grey level more or less decides whether a cell of latents is made anew."""
     reach = int(2.5 * sigma + 0.5)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     margins = [(0, 0), (0, 0)]
     margins[axis] = (reach, reach)
     padded = np.pad(values, margins, mode="reflect" if values.shape[axis] > 1 else "edge")
-    kernel = weights / weights.sum()
-    return np.apply_along_axis(np.convolve, axis, padded, kernel, mode="valid")
+    return (np.apply_along_axis(np.convolve, axis, padded, _kernel(sigma, reach), mode="valid") + 128) >> 8
+
+
+def _kernel(sigma: int, reach: int) -> np.ndarray:
+    """(2 * reach + 1,) whole numbers whose sum is 256; what rounding takes from one goes to the next, and to the middle at last."""
+    weights = np.exp(-0.5 * (np.arange(-reach, 1) / sigma) ** 2)
+    shares, left = [], 0.0
+    for share in (256 * weights / (2 * weights.sum() - 1))[:-1]:
+        shares.append(round(share + left))
+        left += share - shares[-1]
+    return np.array([*shares, 256 - 2 * sum(shares), *reversed(shares)])

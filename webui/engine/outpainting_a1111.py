@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw
 
 from webui.core.request import Outpaint
 from webui.engine import grid
-from webui.engine.colours import matched
 from webui.engine.masking import Box, Size, blur, fill
 
 SPREAD = 4  # standard deviations of mk2's overlay, per pixel of blur
@@ -138,7 +137,7 @@ def spectral_noise(picture: Image.Image, size: Size, falloff: float, colour_vari
     mixed = grey + colour_variation * (white - grey)
     noise = np.fft.ifft2(np.fft.fft2(mixed, axes=(0, 1)) * amplitudes, axes=(0, 1)).real[: size[1], : size[0]]
     noise *= 1000 / max(float(noise.std()), 1e-9)  # so that no two values count as one
-    coloured = np.stack([matched(noise[..., channel], pixels[..., channel]) for channel in range(3)], axis=-1)
+    coloured = np.stack([_matched(noise[..., channel], pixels[..., channel]) for channel in range(3)], axis=-1)
     return Image.fromarray(np.clip(np.rint(coloured), 0, 255).astype(np.uint8))
 
 
@@ -152,3 +151,12 @@ def lay_in(canvas: Image.Image, begun: Image.Image, made: Image.Image, step: Ste
     result = canvas.copy()
     result.paste(window, (left, top))
     return result
+
+
+def _matched(values: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """`values` moved, in their order, so that they are distributed as `model` is."""
+    _, place, counts = np.unique(np.round(values, 3), return_inverse=True, return_counts=True)
+    others, other_counts = np.unique(model, return_counts=True)
+    quantiles = np.cumsum(counts) / values.size
+    moved = np.interp(quantiles, np.cumsum(other_counts) / model.size, others)
+    return moved[place].reshape(values.shape)

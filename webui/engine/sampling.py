@@ -1,6 +1,6 @@
 """One run of the sampler over one batch: start latents, network, guidance and mask put together, and the steps told as they are made."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from webui.engine.preview import preview_jpeg
 from webui.engine.refining import AtWork
 from webui.engine.rng import ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
-from webui.engine.soft_inpainting import softly_kept
+from webui.engine.soft_inpainting import softly_kept, softly_shown
 from webui.engine.sources import Begin
 from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE
 from webui.engine.tiled_diffusion import tiled_network
@@ -95,7 +95,7 @@ def _start(job: Job, begin: Begin, noise: ImageNoise) -> Run:
     device = job.model.device
     shape = (job.model.vae.config.latent_channels, *begin.size)
     first = noise.first(shape).to(device)
-    init = _init_latents(begin, first)
+    init = _init_latents(begin, lambda: ImageNoise(noise.seeds, source=job.noise_source).first(shape).to(device), len(noise.seeds))
     x = job.plan.start(_multiplied(job, first), init)
     sampler = SAMPLERS[job.sampler]
     models = AtWork(job, begin, lambda job, begin: job.study.denoise(_denoise(job, begin, init, len(noise.seeds))))
@@ -131,14 +131,17 @@ def _result(job: Job, begin: Begin, run: Run, step: Step | None) -> Tensor:
     return latents if keeps_all else torch.lerp(run.init, latents, begin.mask)
 
 
-def _init_latents(begin: Begin, noise: Tensor) -> Tensor | None:
-    """The clean latents to start from, one per picture, with what masked content asks for under the mask."""
+def _init_latents(begin: Begin, noise: Callable[[], Tensor], batch: int) -> Tensor | None:
+    """The clean latents to start from, one per picture, with what masked content asks for under the mask.
+
+    noise: the first of the seeds' own, which knows no variation and no other size, as in the field.
+    """
     if begin.init is None:
         return None
-    init = begin.init.expand(len(noise), -1, -1, -1)
+    init = begin.init.expand(batch, -1, -1, -1)
     if begin.mask is None or begin.content in ("original", "fill"):
         return init
-    return torch.lerp(init, noise if begin.content == "latent noise" else torch.zeros_like(init), begin.mask)
+    return torch.lerp(init, noise() if begin.content == "latent noise" else torch.zeros_like(init), begin.mask)
 
 
 def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise:
@@ -157,6 +160,8 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     if begin.mask is None or init is None:
         return denoise
     if begin.soft is not None:
+        if kind == "timestep":
+            return softly_shown(denoise, begin.mask, init, begin.soft, job.schedule.t)
         return softly_kept(denoise, begin.mask, init, begin.soft)
     keep = partial(show_unmasked if kind == "timestep" else keep_unmasked, denoise, init=init)
     return keep(begin.mask) if begin.free_at is None else held_back(keep, begin.mask, begin.free_at, job.schedule)

@@ -26,7 +26,7 @@ from webui.engine.latents import FACTOR, encode_image, encode_masked, encode_not
 from webui.engine.masking import Region, Size
 from webui.engine.model import DiffusionModel
 from webui.engine.soft_inpainting import soft_mask, soft_region
-from webui.engine.upscaling import FILTERS_ALONE, Enlarge
+from webui.engine.upscaling import FILTERS_ALONE, Enlarge, in_eights
 
 LATENT_UPSCALE = RESIZE_MODES[3]
 PASS_STRIDE = 1_000_003  # between the seeds of an outpainting's passes: the same noise twice would draw the same things twice
@@ -329,7 +329,7 @@ def make_source(
 
 def _enlarged(image: Image.Image, upscale: TiledUpscale, enlarge: Enlarge) -> Image.Image:
     """Upscaler "None" leaves the picture as it is, as the field does."""
-    size = (int(image.width * upscale.scale), int(image.height * upscale.scale))
+    size = in_eights(image.size, upscale.scale)
     if upscale.upscaler == "None":
         size = image.size
     if max(size) > LARGEST:

@@ -49,14 +49,22 @@ def upscale_latents(latents: Tensor, size: Size, upscaler: str) -> Tensor:
 
 
 def enlarging(
-    image: Image.Image, size: Size, upscaler: str, load: LoadUpscaler, tile: int = TILE, overlap: int = TILE_OVERLAP, always: bool = False
+    image: Image.Image,
+    size: Size,
+    upscaler: str,
+    load: LoadUpscaler,
+    tile: int = TILE,
+    overlap: int = TILE_OVERLAP,
+    always: bool = False,
+    scale: float = 0.0,
 ) -> Enlarging:
     """The picture, RGB, in `size`. Upscalers enlarge both sides alike, models by a whole number; the rest is left to Lanczos.
 
-    A model is applied until its result is large enough. always: at least once, also to a picture that has the size.
+    A model is applied until its result is large enough. always: at least once, also to a picture that has the size. scale: of the
+    upscaler; 0: what `size` needs.
     Raises BadRequest where what lies between would be too large, MissingModel, BadModelFile, OutOfMemory.
     """
-    scale = max(size[0] / image.width, size[1] / image.height)
+    scale = scale or _needed(image.size, size)
     if upscaler in FILTERS:
         if scale > 1:
             image = image.resize((int(image.width * scale), int(image.height * scale)), FILTERS[upscaler])
@@ -72,6 +80,15 @@ def enlarging(
             steps = model.enlarged(image, tile, overlap)
             image = yield from told(steps, lambda tiles, before=number: (before + tiles[0] / tiles[1]) / times)  # type: ignore[misc]
     return image if image.size == size else image.resize(size, LANCZOS)
+
+
+def _needed(old: Size, new: Size) -> float:
+    return max(new[0] / old[0], new[1] / old[1])
+
+
+def in_eights(size: Size, scale: float) -> Size:
+    """What the field's upscalers make of a picture of this size: sides of whole latents."""
+    return int(size[0] * scale // FACTOR * FACTOR), int(size[1] * scale // FACTOR * FACTOR)
 
 
 def _times(scale: float, by: int) -> int:
@@ -107,8 +124,15 @@ def no_models(name: str) -> "UpscalerModel":
 
 
 def make_enlarge(load: LoadUpscaler) -> Enlarge:
-    """An Enlarge that works in one go. load: name of a model -> that model."""
-    return lambda image, size, upscaler: outcome(enlarging(image, size, upscaler, load))
+    """An Enlarge that works in one go, by way of whole latents as the field does. load: name of a model -> that model."""
+
+    def enlarge(image: Image.Image, size: Size, upscaler: str) -> Image.Image:
+        scale = _needed(image.size, size)
+        if upscaler != "None" and scale > 1:
+            image = outcome(enlarging(image, in_eights(image.size, scale), upscaler, load, scale=scale))
+        return image if image.size == size else image.resize(size, LANCZOS)
+
+    return enlarge
 
 
 FILTERS_ALONE = make_enlarge(no_models)
