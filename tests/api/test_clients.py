@@ -113,7 +113,8 @@ DISCORD = {
     "comments": {"from": "a bot"},
     "alwayson_scripts": {"Comments": {"args": []}},
 }
-TXT2IMG = {"SillyTavern": SILLY_TAVERN, "Open WebUI": OPEN_WEBUI, "Photoshop": PHOTOSHOP, "node": NODE, "Discord": DISCORD}
+PHP = {"prompt": "a cat", "width": "70", "height": "64", "override_settings": [], "alwayson_scripts": [], "styles": [], "script_args": []}
+TXT2IMG = {"PHP": PHP, "SillyTavern": SILLY_TAVERN, "Open WebUI": OPEN_WEBUI, "Photoshop": PHOTOSHOP, "node": NODE, "Discord": DISCORD}
 
 KRITA = {
     "init_images": [png((64, 64), "RGBA")],

@@ -152,6 +152,15 @@ def test_a_latent_mask_is_kept_beside_the_mask_and_means_nothing_without_one(con
     assert convert(Img2Img(init_images=[png()], latent_mask=png())).init.inpaint is None
 
 
+def test_sides_are_whole_cells_of_latents(convert: Any) -> None:
+    """A1111 renders width // 8 by height // 8 cells: 500 pixels become 496."""
+    for body in (Txt2Img(width=500, height=1079), Txt2Img(infotext="x\nSteps: 1, Size: 500x1079")):
+        request = convert(body)
+        assert (request.width, request.height) == (496, 1072)
+    request = convert(Txt2Img(width=512, height=512, enable_hr=True, firstphase_width=260, firstphase_height=256))
+    assert (request.width, request.height, request.hires.width, request.hires.height) == (256, 256, 512, 512)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -241,7 +250,7 @@ def test_what_is_not_base64_is_refused_with_the_field_named(text: str) -> None:
 BAD: list[dict[str, Any]] = [
     {"width": 0},
     {"width": -64},
-    {"width": 65},
+    {"width": 63},
     {"height": 10**30},
     {"width": 1e308},
     {"width": float("nan")},
@@ -268,7 +277,7 @@ BAD: list[dict[str, Any]] = [
     {"script_name": "X/Y/Z plot"},
     {"alwayson_scripts": {"ControlNet": {"args": []}}},
     {"alwayson_scripts": {"x\ud800": {}}},
-    {"alwayson_scripts": []},
+    {"alwayson_scripts": [[]]},
     {"override_settings": {"sd_model_checkpoint": "nobody"}},
     {"override_settings": {"sd_model_checkpoint": ["alpha"]}},
     {"override_settings": {"sd_vae": "nobody"}},

@@ -49,6 +49,22 @@ def test_a_task_is_told_from_its_place_in_the_queue_to_its_end(http: TestClient,
     assert progress(tasks, "task(first)")["completed"] is True
 
 
+def test_a_task_id_that_comes_again_is_the_newest_task(http: TestClient, tasks: TestClient, service: Service, post: Any) -> None:
+    post(force_task_id="same")
+    assert progress(tasks, "same")["completed"] is True
+    with ThreadPoolExecutor(2) as pool:
+        held = pool.submit(post, prompt="hold", steps=4)
+        holding(service)
+        again = pool.submit(post, force_task_id="same")
+        until(lambda: len(service.jobs()) == 2)
+        assert progress(tasks, "same")["queued"] is True
+        assert tasks.get("/internal/pending-tasks").json()["tasks"] == ["same"]
+        (service.settings.data_dir / "go").touch()
+        for job in (held, again):
+            job.result(PATIENCE)
+    assert progress(tasks, "same")["completed"] is True
+
+
 def test_a_task_that_nobody_knows_is_neither_active_nor_done(tasks: TestClient) -> None:
     told = progress(tasks, "task(nobody)")
     assert (told["active"], told["queued"], told["completed"], told["id_live_preview"]) == (False, False, False, -1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from webui.api.hires import with_hires
 from webui.api.known_options import FIXED, OWN, check_fixed
+from webui.api.lenient import rounded_side
 from webui.api.options import with_guidance
 from webui.api.refiner import TITLE, with_refiner
 from webui.api.repainting import SOFT, chosen, init_options, inpaint
@@ -60,6 +61,7 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
         request = replace(request, aesthetic=_aesthetic(body.aesthetic))
     if body.prediction_type is not None:
         request = replace(request, prediction_type=body.prediction_type)
+    request = replace(request, width=rounded_side(request.width), height=rounded_side(request.height))
     for name in ("width", "height"):
         if getattr(request, name) < 1:
             raise BadRequest(f"{name} {getattr(request, name)} is out of range: use 64 or more")

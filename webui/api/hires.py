@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from webui.api.lenient import rounded_side
 from webui.api.repainting import init_options
 from webui.api.schemas import Txt2Img
 from webui.core.hires import SAME, HiresFix, find_second_sampler
@@ -39,7 +40,8 @@ def with_hires(request: GenerationRequest, body: Txt2Img, add_picture: Callable[
         hires = replace(hires, image=add_picture("firstpass_image", body.firstpass_image))
     if body.firstphase_width or body.firstphase_height:  # of old clients: then width and height are those of the finished picture
         hires = replace(hires, width=request.width, height=request.height)
-        request = replace(request, width=body.firstphase_width or request.width, height=body.firstphase_height or request.height)
+        first = body.firstphase_width or request.width, body.firstphase_height or request.height
+        request = replace(request, width=rounded_side(first[0]), height=rounded_side(first[1]))
     return replace(request, hires=hires)
 
 

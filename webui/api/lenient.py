@@ -42,6 +42,12 @@ Int = Annotated[int, BeforeValidator(_whole)]
 Float = Annotated[float, BeforeValidator(_number)]
 Text = Annotated[str, BeforeValidator(_text)]
 OpenText = Annotated[str | None, BeforeValidator(_text)]
+Object = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value == [] else value)]  # PHP sends an empty one as a list
+
+
+def rounded_side(pixels: int) -> int:
+    """A picture's side as A1111 makes it: whole cells of latents, so 500 pixels are 496. What is too small for any stays to be refused."""
+    return pixels // 8 * 8 if pixels >= 64 else pixels
 
 
 class Lenient(BaseModel):

@@ -87,8 +87,8 @@ def generate(service: Service, body: wire.Generation, fetcher: PictureFetcher | 
     save = body.save_images and convert.overridden(body, service.preferences(), "samples_save")
     jobs: list[Job] = []
     for request in asked:
-        task = body.force_task_id if not jobs else None
-        jobs.append(service.wait(service.submit(request, job_id=task or None, save=save)))
+        task = service.tasks.new_job(body.force_task_id) if body.force_task_id and not jobs else None
+        jobs.append(service.wait(service.submit(request, job_id=task, save=save)))
         if jobs[-1].status == "failed":
             raise failure(jobs[-1])
         if jobs[-1].status == "interrupted":

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from webui.api.lenient import Float, Int, Lenient, OpenText, Text
+from webui.api.lenient import Float, Int, Lenient, Object, OpenText, Text
 
 Picture = Annotated[str, Field(description="base64, bare or as a data URI")]
 
@@ -41,7 +41,7 @@ class Generation(Lenient):
     s_tmax: Float | None = None
     s_tmin: Float | None = None
     s_noise: Float | None = None
-    override_settings: dict[str, Any] = Field(default_factory=dict)
+    override_settings: Object = Field(default_factory=dict)
     override_settings_restore_afterwards: bool = True
     refiner_checkpoint: OpenText = None
     refiner_switch_at: Float | None = None
@@ -54,7 +54,7 @@ class Generation(Lenient):
     script_args: list[Any] = Field(default_factory=list)
     send_images: bool = True
     save_images: bool = False
-    alwayson_scripts: dict[str, Any] = Field(default_factory=dict)
+    alwayson_scripts: Object = Field(default_factory=dict)
     aesthetic: dict[str, Any] | None = None  # Easel's own: the fields of core.aesthetic.Aesthetic
     prediction_type: str | None = None  # Easel's own: one of core.family.PREDICTION_TYPES, or "Automatic": as the checkpoint's file says
     infotext: OpenText = None

@@ -44,7 +44,7 @@ def tasks_router(service: Service, settings: Settings) -> APIRouter:
 
     @router.get("/internal/pending-tasks")
     def pending() -> dict[str, Any]:
-        tasks = [job.id for job in service.jobs() if job.status == "queued"]
+        tasks = [service.tasks.name(job.id) for job in service.jobs() if job.status == "queued"]
         return {"size": len(tasks), "tasks": tasks}
 
     @router.get("/internal/sysinfo")
@@ -63,7 +63,7 @@ def tasks_router(service: Service, settings: Settings) -> APIRouter:
 
 def _task_progress(service: Service, asked: wire.TaskQuestion, with_preview: bool) -> wire.TaskProgress:
     try:
-        job = service.job(asked.id_task)
+        job = service.job(service.tasks.job(asked.id_task))
     except MissingModel:
         return wire.TaskProgress(textinfo="Waiting...")
     if job.status == "queued":

@@ -1,7 +1,6 @@
 """Service: all that UI and API may call. Thread-safe; everything is quick except `wait`."""
 
 import logging
-import re
 import secrets
 import threading
 import time
@@ -38,6 +37,7 @@ from webui.service.queue_orders import QueueOrders
 from webui.service.replay import Replays
 from webui.service.status import StatusBoard
 from webui.service.supervisor import Supervisor
+from webui.service.task_names import JOB_ID, TaskNames
 from webui.service.turns import EVERYBODY, PRIORITIES
 from webui.service.unsaved import Unsaved
 from webui.service.weights import Weights
@@ -50,7 +50,6 @@ __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
 Listener = Callable[[str, str], None]  # called with (owner, job id), from any thread; must return at once
 ACTIVE = ("queued", "running")  # as stored; "saving" is running, seen from close by
 MAX_LISTED = 1000  # jobs in one answer
-JOB_ID = re.compile(r"[\w.:()-]{1,100}", re.ASCII)
 log = logging.getLogger(__name__)
 
 
@@ -90,6 +89,7 @@ class Service:
         self._queue = JobQueue(database, queue_limit)
         self.queue = QueueOrders(self._queue, self._completed, self._all_seen, self._queue_changed)
         self.log = self._queue.log
+        self.tasks = TaskNames(self._queue)
         self._gallery = Gallery(database, settings.outputs_dir, settings.temp_dir)
         self.grids = Grids(self._queue, self._gallery)
         self._unsaved = Unsaved()
