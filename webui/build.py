@@ -159,8 +159,8 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     upscalers = UpscalerStore(lambda name: catalog.find_upscaler(name).path, device)
     conditionings = ConditioningCache()
 
-    def load_alone(checkpoint: str) -> "DiffusionModel":
-        return load(GenerationRequest(checkpoint=checkpoint, vae="None"))
+    def load_alone(checkpoint: str, text_encoder: str = "") -> "DiffusionModel":
+        return load(GenerationRequest(checkpoint=checkpoint, vae="None", text_encoder=text_encoder))
 
     try:
         load_alone(catalog.default_checkpoint().name)
@@ -210,7 +210,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         TrainingRequest: lambda request, control: train_file(
             request,
             control,
-            load=load_alone,
+            load=lambda checkpoint: load_alone(checkpoint, request.text_encoder),
             find=lambda kind, name: finders[kind](name).path,
             folders={
                 "embedding": settings.embeddings_dirs[0],
@@ -274,7 +274,8 @@ def _loader(
             checkpoint = catalog.find_checkpoint(request.checkpoint)
         vae = None if request.vae == "None" else catalog.find_vae(request.vae).path
         cache.resize(*room())
-        model = cache.load(checkpoint.path, vae, device.dtype, device.torch_device, vae_dtype=device.vae_dtype)
+        texts = catalog.text_encoders.paths(request.text_encoder)
+        model = cache.load(checkpoint.path, vae, device.dtype, device.torch_device, vae_dtype=device.vae_dtype, text_paths=texts)
         if with_xformers:
             model.unet.enable_xformers_memory_efficient_attention()
         return model.predicting(request.prediction_type)

@@ -71,7 +71,7 @@ def test_a_card_has_every_field_that_the_page_is_promised(page: TestClient) -> N
     assert (answer["total"], answer["scanning"], len(answer["models"])) == (2, False, 2)
     card = answer["models"][0]
     names = "kind name title insert triggers negative weight family family_title size mtime hash thumbnail description notes base problem"
-    assert set(card) == {*names.split(), "warnings", "seen", "vae", "prediction_type", "native_size", "skipped"}
+    assert set(card) == {*names.split(), "warnings", "seen", "vae", "text_encoder", "prediction_type", "native_size", "skipped"}
     assert (card["name"], card["title"], card["weight"], card["description"]) == (NAME, "a #1 <b>?", 0.6, "<i>x</i>")
     assert card["insert"] == ""  # < and > cannot stand in a prompt's tag
     assert answer["models"][1]["insert"] == "<lora:plain:1>"

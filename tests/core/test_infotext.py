@@ -184,6 +184,7 @@ REQUESTS = st.builds(
     checkpoint_hash=SHORT_HASHES,
     vae=st.sampled_from(["Automatic", "None"]) | FILES,
     vae_hash=st.just("") | SHORT_HASHES,
+    text_encoder=st.just("") | FILES | st.just("clip_l.safetensors, XL/clip_g: 512x768.safetensors"),
     clip_skip=st.integers(1, 12),
     prediction_type=st.sampled_from(["", *PREDICTION_TYPES]),
     width=SIDES,

@@ -392,7 +392,7 @@ def test_a_diffusers_folder_without_a_part_is_told_by_name_and_takes_another_vae
             use()
     assert_same_weights(load(folder, vae_path=sd1_file).vae, load(sd1_file).vae)
     shutil.rmtree(folder / "text_encoder")
-    with pytest.raises(BadModelFile, match="folder has no text encoder; get the complete checkpoint"):
+    with pytest.raises(BadModelFile, match="folder has no text encoder CLIP-L; get the complete checkpoint"):
         load(folder, vae_path=sd1_file)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(BadModelFile, match="folder has no UNet and no text encoder"):
@@ -403,7 +403,10 @@ def test_a_diffusers_folder_without_a_part_is_told_by_name_and_takes_another_vae
     ("without", "message"),
     [
         ("first_stage_model.", "has no VAE; choose one"),
-        ("cond_stage_model.", "has no text encoder; get the complete checkpoint"),
+        (
+            "cond_stage_model.",
+            "has no text encoder CLIP-L; get the complete checkpoint, or put a file with CLIP-L into models/text_encoder/",
+        ),
         ("model.diffusion_model.", "not a Stable Diffusion checkpoint"),
         ("model.diffusion_model.middle_block.1.", "the UNet is incomplete: 26 of 684 tensors are missing"),
         ("first_stage_model.encoder.conv_out", "the VAE is incomplete: 2 of"),

@@ -49,7 +49,8 @@ def made_by_diffusers(path: Path, family: str) -> Tensor:
     facts = load_family(family)
     kind: Any = diffusers.StableDiffusionXLPipeline if facts.is_sdxl else diffusers.StableDiffusionPipeline
     tokenizers = {layout.tokenizer: load_tokenizer(layout.pad_token) for layout in facts.text_encoders}
-    pipeline = kind.from_single_file(str(path), config=str(facts.folder), torch_dtype=torch.float32, local_files_only=True, **tokenizers)
+    pipeline = kind.from_single_file(str(path), config=str(facts.folder), torch_dtype=torch.float16, local_files_only=True, **tokenizers)
+    pipeline.to(torch.float32)  # the same numbers: reading them as fp32 at once, diffusers holds the file and the model together
     pipeline.scheduler = diffusers.EulerDiscreteScheduler(**BETAS, prediction_type=facts.prediction_type)
     pipeline.set_progress_bar_config(disable=True)
     made: Tensor = pipeline(

@@ -16,15 +16,17 @@ from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.extras import ExtrasRequest
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
+from webui.core.model_orders import SaveOrder
 from webui.core.preferences import PREFERENCES
 from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.core.settings import Settings
-from webui.service.completion import complete, complete_extras
+from webui.service.completion import complete, complete_extras, complete_order
 from webui.service.inputs import InputStore
 from webui.service.phrases import Phrases
 
+DEFAULTS = {preference.name: preference.default for preference in PREFERENCES}
 Complete = Callable[..., GenerationRequest]
 
 
@@ -38,7 +40,7 @@ def completed(settings: Settings, inputs: InputStore, tmp_path: Path) -> Complet
     """Completes a request with these fields; `prefer` are preferences."""
 
     def run(prefer: dict[str, Any] | None = None, ckpt: str | None = None, **fields: Any) -> GenerationRequest:
-        preferences = {preference.name: preference.default for preference in PREFERENCES} | (prefer or {})
+        preferences = DEFAULTS | (prefer or {})
         catalog = Catalog(replace(settings, checkpoint=ckpt))
         return complete(GenerationRequest(**fields), catalog, preferences, inputs.open, Phrases(tmp_path / "data"))
 
@@ -132,6 +134,35 @@ def test_the_vae_is_named_or_none(completed: Complete, settings: Settings) -> No
     assert completed({"sd_vae": "None"}, checkpoint="one").vae == "None"
     with pytest.raises(MissingModel, match="absent"):
         completed(vae="absent")
+
+
+def test_a_checkpoint_without_text_encoder_gets_the_preferred_one_or_that_of_its_card(completed: Complete, settings: Settings) -> None:
+    write_checkpoint(settings.checkpoint_dirs[0] / "bare.safetensors", 768)
+    write_checkpoint(settings.checkpoint_dirs[0] / "tiny.safetensors", 256)
+    for name in ("a", "b"):
+        write_encoder(settings.text_encoder_dir / f"{name}.safetensors", 768)
+    preferred = {"text_encoder_clip_l": "a.safetensors"}
+    assert completed(checkpoint="bare").text_encoder == ""
+    assert completed(preferred, checkpoint="bare").text_encoder == "a.safetensors"
+    assert completed(preferred, checkpoint="tiny").text_encoder == ""
+    assert completed(preferred, checkpoint="tiny", refiner=Refiner(checkpoint="bare", switch_at=0.5)).text_encoder == "a.safetensors"
+    (settings.checkpoint_dirs[0] / "bare.json").write_text('{"text encoder": "b"}')
+    assert completed(preferred, checkpoint="bare").text_encoder == "b.safetensors"
+    assert completed(preferred, checkpoint="bare", text_encoder="a").text_encoder == "a.safetensors"
+    done = completed(preferred, checkpoint="bare")
+    assert completed(**vars(done)) == done
+    order = complete_order(SaveOrder(checkpoint="bare", name="whole"), Catalog(settings), DEFAULTS | preferred)
+    assert isinstance(order, SaveOrder)
+    assert order.text_encoder == "b.safetensors"
+
+
+def write_encoder(path: Path, width: int) -> None:
+    """The beginning of a text encoder: the header alone says what it is."""
+    header = json.dumps(
+        {"embeddings.token_embedding.weight": {"dtype": "F16", "shape": [1, width], "data_offsets": [0, 2 * width]}}
+    ).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2 * width))
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark(completed: Complete) -> None:

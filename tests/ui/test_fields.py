@@ -27,7 +27,7 @@ NOT_SHOWN = {
     "refiner",
     "aesthetic",
 }
-NOT_SHOWN |= {"guidance", "sampler_options", "template", "negative_template", "each"}
+NOT_SHOWN |= {"guidance", "sampler_options", "template", "negative_template", "each", "text_encoder"}
 
 
 def shown(tab: str) -> dict[str, object]:

@@ -15,8 +15,10 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from webui.core.preferences import PREFERENCES, SECTIONS
+from webui.core.text_encoders import KINDS
 from webui.service.service import Service
 
+TEXT_ENCODERS = {kind.preference: kind for kind in KINDS}
 BY_NAME = {preference.name: preference for preference in PREFERENCES}
 
 
@@ -75,6 +77,8 @@ def _row(name: str, value: Any, service: Service) -> dict[str, Any]:
         choices = ["", *(file.name for file in service.catalog.checkpoints())]
     elif name == "sd_vae":
         choices = ["Automatic", "None", *(file.name for file in service.catalog.vaes())]
+    elif name in TEXT_ENCODERS:
+        choices = ["", *(file.name for file in service.catalog.text_encoders.listed(TEXT_ENCODERS[name]))]
     return {
         "name": name,
         "value": value,

@@ -28,6 +28,7 @@ from webui.core.model_names import find_listed, find_mentioned, missing, old_has
 from webui.core.safetensors_header import open_model_file
 from webui.core.settings import Settings
 from webui.core.sidecars import Sidecar, read_sidecars
+from webui.core.text_encoders import TextEncoders
 from webui.core.upscalers import find_listed_upscaler, list_upscalers
 
 __all__ = ["Catalog", "HashStore", "MemoryHashes", "ModelFile", "ModelIndex", "old_hash_of", "sha256_of"]
@@ -97,6 +98,7 @@ class Catalog:
         self._settings = settings
         self._hashes: HashStore = hashes if hashes is not None else MemoryHashes()
         self._index: ModelIndex = index if index is not None else FolderIndex(settings)
+        self.text_encoders = TextEncoders(settings)
         self._lock = threading.Lock()
         self._lists: dict[str, tuple[ModelFile, ...]] = {}
         self._verdicts: dict[tuple[Path, float, int], Verdict] = {}

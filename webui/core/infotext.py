@@ -39,7 +39,8 @@ NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
 OURS = "Easel"  # how the value of "Version" begins in our texts
 HIRES_TEXTS = ("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt")
-TEXT_KEYS = ("Model", "Model file", "VAE", "User", *HIRES_TEXTS, "Refiner", "Refiner file")  # whose values are never sizes
+TEXT_ENCODER = "Text encoder"
+TEXT_KEYS = ("Model", "Model file", "VAE", TEXT_ENCODER, "User", *HIRES_TEXTS, "Refiner", "Refiner file")  # whose values are never sizes
 MODEL_ENDING = ".safetensors"  # left out of "Model"
 MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
 MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
@@ -122,6 +123,8 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "VAE hash", request.vae_hash
     if request.vae != "None":
         yield "VAE", request.vae
+    if request.text_encoder:
+        yield TEXT_ENCODER, request.text_encoder
     if request.variation_strength:
         yield "Variation seed", str(request.variation_seed)
         yield "Variation seed strength", _number(request.variation_strength)
@@ -351,7 +354,7 @@ def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, An
     vae_digest, vae = values.text("VAE hash"), values.text("VAE")
     if ours and name:
         name = file or _model_from_text(name)
-    models = {"vae": vae or ("None" if ours else "Automatic"), "vae_hash": vae_digest}
+    models = {"vae": vae or ("None" if ours else "Automatic"), "vae_hash": vae_digest, "text_encoder": values.text(TEXT_ENCODER)}
     if not name and not digest:
         return models | ({"checkpoint": "", "checkpoint_hash": ""} if ours else {})
     if not ours:

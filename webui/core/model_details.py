@@ -65,6 +65,7 @@ class Details:
     weight: float = 0.0
     notes: str = ""
     vae: str = ""  # that a checkpoint is to be used with
+    text_encoder: str = ""
     prediction_type: str = ""  # and what it predicts, and for which size it is, whatever its file says; "" and 0: as it says
     native_size: int = 0
     thumbnail: str = ""
@@ -145,6 +146,7 @@ def _joined(model: ModelFile, sidecar: Sidecar, shapes: Shapes, metadata: Mappin
         weight=sidecar.weight,
         notes=sidecar.notes,
         vae=sidecar.vae,
+        text_encoder=sidecar.text_encoder,
         prediction_type=sidecar.prediction_type,
         native_size=sidecar.native_size,
         thumbnail=_thumbnail(model, metadata),

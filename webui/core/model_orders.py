@@ -83,6 +83,7 @@ class SaveOrder:
     checkpoint: str
     name: str  # of the new file or folder, without ending
     vae: str = "None"  # "None": the checkpoint's own; else it takes that one's place
+    text_encoder: str = ""  # as of a GenerationRequest; the new file holds what the old one lacks
     precision: str = "fp16"
     layout: str = "single file"
     prediction_type: str = ""  # as of a GenerationRequest; where it is not the file's, the new file says so itself

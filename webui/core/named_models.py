@@ -10,6 +10,7 @@ from webui.core.errors import BadRequest
 from webui.core.lora_hash import read_lora_hashes
 from webui.core.networks import extract_networks
 from webui.core.request import GenerationRequest
+from webui.core.text_encoders import names_in
 from webui.core.upscalers import needs_model
 
 NETWORKS = {"lora": "lora", "hypernet": "hypernetwork"}  # word of a tag -> kind
@@ -22,7 +23,7 @@ HASHED = re.compile(r"(.+) \[([0-9a-f]{8,64})\]")  # "stem [hash]"
 
 @dataclass(frozen=True)
 class NamedModel:
-    """kind: a kind of core.model_listing, or "upscaler"; digits: of its hash (of LoRAs: core.lora_hash), "" where not told."""
+    """kind: a kind of core.model_listing, "text_encoder" or "upscaler"; digits: of its hash (of LoRAs: core.lora_hash); "": not told."""
 
     kind: str
     name: str
@@ -30,7 +31,7 @@ class NamedModel:
 
 
 def named_models(told: infotext.Infotext, files: Mapping[str, str] | None = None) -> list[NamedModel]:
-    """Every model once, at most MOST_NAMED, in the order checkpoints, VAE, networks, embeddings, upscalers.
+    """Every model once, at most MOST_NAMED, in the order checkpoints, VAE, text encoders, networks, embeddings, upscalers.
 
     files: of a recipe (core.recipe), which knows whole hashes of what an infotext only names.
     """
@@ -54,6 +55,8 @@ def _checkpoints(told: infotext.Infotext, request: GenerationRequest) -> Iterato
             yield ("checkpoint", parted[1], parted[2]) if parted else ("checkpoint", part.checkpoint, part.checkpoint_hash)
     if request.vae not in OWN:
         yield "vae", request.vae, request.vae_hash
+    for name in names_in(request.text_encoder):
+        yield "text_encoder", name, ""
 
 
 def _mentioned(told: infotext.Infotext, request: GenerationRequest) -> Iterator[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 from webui.core.errors import BadRequest
 from webui.core.guidance_options import GUIDANCE, GuidanceOption
 from webui.core.sampler_options import NOISE_SOURCES, OPTIONS, Option
+from webui.core.text_encoders import KINDS as TEXT_ENCODERS
 
 IMG2IMG_MERGING = "token_merging_ratio_img2img"
 
@@ -67,6 +68,12 @@ def _limits(option: GuidanceOption) -> tuple[float | None, float | None]:
 PREFERENCES: tuple[Preference, ...] = (
     Preference("sd_model_checkpoint", "", "Checkpoint that requests use when they name none; empty: the one of --ckpt, or the miniature."),
     Preference("sd_vae", "Automatic", "VAE: Automatic (one beside the checkpoint), None (the checkpoint's own) or a file's name."),
+    *(
+        Preference(
+            kind.preference, "", f"{kind.title} for checkpoints that have no text encoder of this kind: a file in models/text_encoder/."
+        )
+        for kind in TEXT_ENCODERS
+    ),
     Preference(
         "model_cache_gb",
         0,
@@ -112,7 +119,7 @@ PREFERENCES: tuple[Preference, ...] = (
 
 # Where the settings tab shows what.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Models": ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "model_cache_gb"),
+    "Models": ("sd_model_checkpoint", "sd_vae", *(kind.preference for kind in TEXT_ENCODERS), "CLIP_stop_at_last_layers", "model_cache_gb"),
     "Prompts and guidance": ("enable_prompt_comments", *(option.name for option in GUIDANCE)),
     "Sampling": ("randn_source", *(option.name for option in OPTIONS)),
     "Saving": (

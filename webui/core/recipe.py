@@ -12,6 +12,7 @@ from webui.core.catalog import HASHED_AT_ONCE, Catalog, ModelFile
 from webui.core.infotext import read
 from webui.core.networks import extract_networks
 from webui.core.request import GenerationRequest
+from webui.core.text_encoders import names_in
 from webui.core.upscalers import needs_model
 
 
@@ -63,6 +64,7 @@ def used_files(request: GenerationRequest, infotext: str, catalog: Catalog) -> d
             found[f"checkpoint {part.checkpoint}"] = catalog.find_checkpoint(part.checkpoint)
     if request.vae not in ("None", "Automatic"):
         found[f"vae {request.vae}"] = catalog.find_vae(request.vae)
+    found |= {f"text_encoder {name}": catalog.text_encoders.find(name) for name in names_in(request.text_encoder)}
     find = {"lora": catalog.find_lora, "hypernet": catalog.find_hypernetwork}
     prompts = (request.prompt, request.hires.prompt if request.hires else "")
     for use in (use for prompt in prompts for use in extract_networks(prompt)[1]):

@@ -113,6 +113,7 @@ class GenerationRequest:
     checkpoint_hash: str = ""  # first 10 hex digits of the file's sha256, "" while unknown
     vae: str = "Automatic"  # "Automatic" (before completion only), "None" (the checkpoint's own) or a name in the catalog
     vae_hash: str = ""
+    text_encoder: str = ""  # files that stand in for text encoders that a checkpoint lacks, in one text; core.text_encoders
     prediction_type: str = ""  # one of PREDICTION_TYPES, or "Automatic": as the file says; "" before completion: as its card says
     clip_skip: int = 1  # 1 .. 12, the field's counting: 1 = the last layer
     width: int = 0  # pixels, multiple of 8; 0 before completion: the checkpoint's native size

@@ -60,6 +60,7 @@ class Settings:
     aesthetic_dirs: tuple[Path, ...]
     upscaler_dirs: tuple[Path, ...]  # the last one is that of the upscaler that ships with Easel
     clip_dir: Path  # CLIP itself, for aesthetic gradients
+    text_encoder_dir: Path  # text encoders for checkpoints that lack theirs
     builtin_checkpoint: Path  # the miniature, offered whatever data_dir is
     outputs_dir: Path
     database: Path
@@ -224,6 +225,7 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
         aesthetic_dirs=(models / "aesthetic_embeddings",),
         upscaler_dirs=_upscaler_folders(models, flags),
         clip_dir=models / "CLIP",
+        text_encoder_dir=models / "text_encoder",
         builtin_checkpoint=PROJECT_DIR / MINIATURE,
         outputs_dir=data / "outputs",
         database=data / "easel.sqlite3",

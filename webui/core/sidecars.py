@@ -30,7 +30,8 @@ WRITTEN = {  # what may be changed, and A1111's name for it
     "weight": "preferred weight",
     "notes": "notes",
     "vae": "vae",
-    "prediction_type": "prediction type",  # Easel's own, like the next
+    "text_encoder": "text encoder",  # Easel's own, like the next two
+    "prediction_type": "prediction type",
     "native_size": "native size",
 }
 
@@ -46,6 +47,7 @@ class Sidecar:
     weight: float = 0.0
     notes: str = ""
     vae: str = ""  # the VAE that a checkpoint is to be used with
+    text_encoder: str = ""  # the files with the text encoders that it lacks, in one text
     prediction_type: str = ""  # of a checkpoint, where its file says it wrongly: one of PREDICTION_TYPES
     native_size: int = 0  # pixels of one side for which a checkpoint is, where its family does not tell; 0: it does
     base: str = ""  # the family of models it is for, in the words of whoever wrote it
@@ -140,6 +142,7 @@ def _a1111(data: bytearray) -> dict[str, Any]:
         "weight": _weight(content.get("preferred weight")),
         "notes": bounded(content.get("notes"), MAX_TEXT),
         "vae": bounded(content.get("vae"), 500),
+        "text_encoder": bounded(content.get("text encoder"), 500),
         "prediction_type": said if (said := content.get("prediction type")) in PREDICTION_TYPES else "",
         "native_size": _size(content.get("native size")),
         "base": bounded(content.get("sd version"), 100),

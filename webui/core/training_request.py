@@ -36,6 +36,7 @@ class TrainingRequest:
     kind: str  # one of KINDS
     name: str  # of the file, without ending
     checkpoint: str = ""  # in the catalog; "" before completion: the preferred one
+    text_encoder: str = ""  # as of a GenerationRequest
     create: bool = False
     overwrite: bool = False  # whether `create` may take the place of a file
     vectors: int = 1  # of a new embedding

@@ -1,7 +1,7 @@
 """Checkpoint files -> DiffusionModel, and back: single files in LDM layout, diffusers folders, VAE files. Never a network."""
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from webui.core.diffusers_folder import INDEX
 from webui.core.errors import BadModelFile
 from webui.core.family import family_of_unet
-from webui.engine.component_places import folder_parts, open_part, single_file_parts, vae_part
+from webui.core.text_encoders import NEEDED, lacks
+from webui.engine.component_places import folder_parts, open_part, single_file_parts, stand_ins, vae_part
 from webui.engine.device import safe_half
 from webui.engine.diffusers_parts import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler
 from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete, load_family
@@ -37,12 +38,13 @@ def load_checkpoint(
     vae_path: Path | None = None,
     *,
     vae_dtype: torch.dtype | None = None,
+    text_paths: Sequence[Path] = (),
     tell: Tell = lambda share: None,
 ) -> DiffusionModel:
     """Load a single file (.safetensors or .ckpt) or a diffusers folder.
 
-    vae_path: a VAE file that takes the place of the checkpoint's own. vae_dtype: `dtype` where None. tell: is told which share
-    of the checkpoint has been read.
+    vae_path: a VAE file that takes the place of the checkpoint's own. vae_dtype: `dtype` where None. text_paths: files with the text
+    encoders that the checkpoint lacks. tell: is told which share has been read.
     """
     vae_dtype = vae_dtype or dtype
     with ExitStack() as files:
@@ -52,9 +54,8 @@ def load_checkpoint(
             family, parts = single_file_parts(files.enter_context(open_tensors(path)))
         if vae_path is None and not parts["vae"].is_there:
             raise BadModelFile(NO_VAE.format(path.name))
-        missing = [part.title for name, part in parts.items() if name != "vae" and not part.is_there]
-        if missing:
-            raise BadModelFile(f"{path.name} has no {' and no '.join(missing)}; get the complete checkpoint")
+        parts |= stand_ins(family, parts, [files.enter_context(open_tensors(text)) for text in text_paths], path.name)
+        _check_complete(family, parts, path.name)
         parts = counted({name: part for name, part in parts.items() if name != "vae" or vae_path is None}, tell)
         components: dict[str, Any] = {}
         if vae_path is not None:
@@ -70,6 +71,16 @@ def load_checkpoint(
     family = by_its_answer(family, components["unet"])
     components["scheduler"] = _scheduler(family)
     return DiffusionModel(make_pipeline(family, components), family, path, vae_path)
+
+
+def _check_complete(family: Family, parts: Mapping[str, Part], name: str) -> None:
+    """Raises BadModelFile for what the checkpoint `name` lacks; a VAE aside."""
+    missing = [part.title for component, part in parts.items() if component != "vae" and not part.is_there]
+    kinds = [kind for kind in NEEDED.get(family.config, ()) if not parts[kind.component].is_there]
+    if kinds and parts["unet"].is_there:
+        raise BadModelFile(lacks(name, kinds))
+    if missing:
+        raise BadModelFile(f"{name} has no {' and no '.join(missing)}; get the complete checkpoint")
 
 
 def load_vae(path: Path, dtype: torch.dtype, device: torch.device, family: Family | None = None) -> AutoencoderKL:

@@ -1,6 +1,6 @@
 """Where the UNet, the VAE and the text encoders lie: in one single file (LDM layout), or in a diffusers folder."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any
 from webui.core.diffusers_folder import INDEX, folder_family, read_configuration, weight_files
 from webui.core.errors import BadModelFile, MissingModel
 from webui.core.family import detect_family
+from webui.core.text_encoders import NEEDED, TOKENS, fits_not, token_weights
 from webui.engine.family import UNET_PREFIX, VAE_PREFIX, Family, complete
 from webui.engine.ldm_keys import OLD_VAE_ATTENTION, Place, text_places, unet_places, vae_places
 from webui.engine.model_file import FilesInPieces, ModelFile, open_tensors
@@ -54,6 +55,34 @@ def folder_parts(folder: Path, files: ExitStack) -> tuple[Family, dict[str, Part
         places = partial(_text_places, naming="clip", level=level)
         parts[layout.component] = Part(file, layout.component.replace("_", " "), "", places)
     return family, parts
+
+
+def stand_ins(family: Family, parts: Mapping[str, Part], files: Sequence[ModelFile], name: str) -> dict[str, Part]:
+    """Text encoders out of files of their own for those that the checkpoint `name` lacks; a file may be of any layout, or a checkpoint.
+
+    What none holds is left out. Raises BadModelFile for a file that holds nothing of what is wanted.
+    """
+    kinds = NEEDED.get(family.config, ())
+    lacking = [(layout, kind) for layout, kind in zip(family.text_encoders, kinds, strict=False) if not parts[layout.component].is_there]
+    held = [(file, token_weights(file.shapes)) for file in files]
+    useless = next(((file, texts) for file, texts in held if not {kind.width for _, kind in lacking} & set(texts)), None)
+    found = {}
+    for layout, kind in lacking:
+        place = next(((file, texts[kind.width]) for file, texts in held if kind.width in texts), None)
+        if place is not None:
+            found[layout.component] = _text_part(*place, layout.component)
+        elif useless is not None:
+            raise BadModelFile(fits_not(useless[0].name, tuple(useless[1]), name, kind))
+    return found
+
+
+def _text_part(file: ModelFile, token_weight: str, component: str) -> Part:
+    """The text encoder whose token embedding has this name in the file."""
+    naming = "clip" if token_weight.endswith(TOKEN_WEIGHT) else "open_clip"
+    prefix = token_weight.removesuffix(TOKEN_WEIGHT if naming == "clip" else TOKENS)
+    level = "text_model." if naming == "clip" and prefix.endswith("text_model.") else ""
+    places = partial(_text_places, naming=naming, level=level)
+    return Part(file, component.replace("_", " "), prefix.removesuffix(level), places)
 
 
 def image_tower_part(folder: Path, files: ExitStack) -> tuple[Part, dict[str, Any]]:

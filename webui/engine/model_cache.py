@@ -70,9 +70,10 @@ class ModelCache:
         device: torch.device,
         *,
         vae_dtype: torch.dtype | None = None,
+        text_paths: tuple[Path, ...] = (),
     ) -> DiffusionModel:
         """The model, from memory where it is there. If its file is refused, whatever else is held stays as it was."""
-        key = (identity(checkpoint_path), dtype, device, vae_dtype or dtype)
+        key = (sum(map(identity, text_paths), identity(checkpoint_path)), dtype, device, vae_dtype or dtype)
         place = (key, identity(vae_path) if vae_path else None)
         for model in [model for (held, _), model in self._models.items() if held != key]:
             model.scratch.clear()
@@ -87,9 +88,9 @@ class ModelCache:
             model = _with_vae(same_unet[-1], vae_path, vae_dtype or dtype, device)
         else:
             self._forget_outdated(checkpoint_path, key)
-            expected = _expected_bytes(checkpoint_path, dtype)
+            expected = sum(_expected_bytes(path, dtype) for path in (checkpoint_path, *text_paths))
             self._make_room(expected)
-            model = self._read(checkpoint_path, vae_path, dtype, device, vae_dtype, self._place(expected))
+            model = self._read(checkpoint_path, vae_path, dtype, device, vae_dtype, text_paths, self._place(expected))
         self._models[place] = model
         self._fingerprints[place] = fingerprint(_modules(model))
         self._shrink()
@@ -102,13 +103,14 @@ class ModelCache:
         dtype: torch.dtype,
         device: torch.device,
         vae_dtype: torch.dtype | None,
+        text_paths: tuple[Path, ...],
         placement: Placement | None,
     ) -> DiffusionModel:
         """Where there is no memory for one more model, the others go."""
 
         def read() -> DiffusionModel:
             home = placement.home if placement else device
-            model = load_checkpoint(path, dtype, home, vae_path, vae_dtype=vae_dtype, tell=self._tell)
+            model = load_checkpoint(path, dtype, home, vae_path, vae_dtype=vae_dtype, text_paths=text_paths, tell=self._tell)
             model.placement = placement
             for part in _modules(model) if placement else ():
                 _pin_for(device, part)

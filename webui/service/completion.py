@@ -27,6 +27,7 @@ from webui.core.scripts.plan import PREVIOUS, Step
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.table import find_script
 from webui.core.styles import Style, with_styles
+from webui.core.text_encoders import SEPARATOR
 from webui.core.training_request import TrainingRequest
 from webui.core.upscalers import settled_upscaler
 from webui.core.xray import Interpolation, Noising, XrayRequest
@@ -65,6 +66,7 @@ def complete(
         checkpoint_hash=checkpoint.short_hash,
         vae=vae.name if vae else "None",
         vae_hash=vae.short_hash if vae else "",
+        text_encoder=_stand_ins(request, catalog, preferences),
         prediction_type=_prediction_type(request, checkpoint, catalog),
         width=size[0],
         height=size[1],
@@ -149,11 +151,12 @@ def complete_weights(order: WeightsOrder, catalog: Catalog) -> WeightsOrder:
 Order = MergeRecipe | SaveOrder | TrainingRequest
 
 
-def complete_order(order: Order, catalog: Catalog) -> Order:
+def complete_order(order: Order, catalog: Catalog, preferences: Mapping[str, Any]) -> Order:
     """The order with the catalog's names for its checkpoints and its VAE. Raises BadRequest, MissingModel."""
     order.validate()
     if isinstance(order, TrainingRequest):
-        return replace(order, checkpoint=_usable(catalog.find_checkpoint(order.checkpoint)).name)
+        checkpoint = _usable(catalog.find_checkpoint(order.checkpoint))
+        return replace(order, checkpoint=checkpoint.name, text_encoder=_stand_in(order, checkpoint, catalog, preferences))
 
     def vae(name: str) -> str:
         return name if name in ("", "None") else catalog.find_vae(name).name
@@ -161,7 +164,8 @@ def complete_order(order: Order, catalog: Catalog) -> Order:
     if isinstance(order, SaveOrder):
         checkpoint = _usable(catalog.find_checkpoint(order.checkpoint))
         predicts = _prediction_type(order, checkpoint, catalog)
-        return replace(order, checkpoint=checkpoint.name, vae=vae(order.vae), prediction_type=predicts)
+        texts = _stand_in(order, checkpoint, catalog, preferences)
+        return replace(order, checkpoint=checkpoint.name, vae=vae(order.vae), text_encoder=texts, prediction_type=predicts)
     slots = zip(("primary", "secondary", "tertiary"), order.checkpoints, strict=False)
     names: dict[str, Any] = {slot: _usable(catalog.find_checkpoint(name)).name for slot, name in slots}
     return replace(order, **names, bake_in_vae=vae(order.bake_in_vae))
@@ -332,6 +336,21 @@ def _vae(request: GenerationRequest, checkpoint: ModelFile, catalog: Catalog, pr
     if name == "Automatic":
         return catalog.vae_for(checkpoint)
     return None if name == "None" else catalog.find_vae(name)
+
+
+def _stand_ins(request: GenerationRequest, catalog: Catalog, preferences: Mapping[str, Any]) -> str:
+    """The files with the text encoders that the request's checkpoints lack, hires fix's and the refiner's among them."""
+    parts = [part for part in (request.hires, request.refiner) if part is not None and part.checkpoint not in ("", NONE)]
+    wanted = [request.checkpoint or preferences["sd_model_checkpoint"], *(part.checkpoint for part in parts)]
+    found = [_stand_in(request, catalog.find_checkpoint(name), catalog, preferences) for name in dict.fromkeys(wanted)]
+    return SEPARATOR.join(dict.fromkeys(filter(None, found)))
+
+
+def _stand_in(
+    asked: GenerationRequest | SaveOrder | TrainingRequest, checkpoint: ModelFile, catalog: Catalog, preferences: Mapping[str, Any]
+) -> str:
+    """As core.text_encoders: what is asked for counts more than the checkpoint's card, and that more than the preferences."""
+    return catalog.text_encoders.stand_ins(checkpoint, asked.text_encoder, catalog.notes_on(checkpoint).text_encoder, preferences)
 
 
 def _sampler(sampler: str, schedule_type: str) -> tuple[str, str]:

@@ -14,12 +14,12 @@ from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
 from webui.service.models import Models
 
-TITLES = {**KIND_TITLES, "upscaler": "upscaler"}
+TITLES = {**KIND_TITLES, "text_encoder": "text encoder", "upscaler": "upscaler"}
 TAGS = {"lora": "lora", "hypernetwork": "hypernet"}  # kind -> word of its tag in a prompt
 BY_HASH = ("checkpoint", "vae")  # are taken by their hash, whatever they are called here
 ALIKE = 0.4  # how alike names must be at least, 0 .. 1, to be offered
 MODELS = (  # settings that name files, which have lines of their own
-    *("Model", "Model hash", "Model file", "VAE", "VAE hash", "Lora hashes", "TI hashes", "Hypernet", "Hashes"),
+    *("Model", "Model hash", "Model file", "VAE", "VAE hash", infotext.TEXT_ENCODER, "Lora hashes", "TI hashes", "Hypernet", "Hashes"),
     *("Hires checkpoint", "Hires checkpoint file", "Hires upscaler", "Refiner", "Refiner file", "SD upscale upscaler"),
 )
 LONGEST = 60  # characters of a name that are compared
@@ -81,6 +81,7 @@ def _by_name(wanted: NamedModel, catalog: Catalog) -> ModelFile | None:
     find = {
         "checkpoint": catalog.find_checkpoint,
         "vae": catalog.find_vae,
+        "text_encoder": catalog.text_encoders.find,
         "lora": catalog.find_lora,
         "hypernetwork": catalog.find_hypernetwork,
         "embedding": catalog.find_embedding,
@@ -132,6 +133,7 @@ def _nearest(wanted: NamedModel, catalog: Catalog) -> str:
     files = {
         "checkpoint": catalog.checkpoints,
         "vae": catalog.vaes,
+        "text_encoder": catalog.text_encoders.listed,
         "lora": catalog.loras,
         "hypernetwork": catalog.hypernetworks,
         "embedding": catalog.embeddings,

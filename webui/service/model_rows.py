@@ -26,6 +26,7 @@ ON_CARDS = (
     "weight",
     "notes",
     "vae",
+    "text_encoder",
     "prediction_type",
     "native_size",
     "base",
@@ -70,6 +71,7 @@ class Card:
     weight: float = 1.0
     notes: str = ""
     vae: str = ""
+    text_encoder: str = ""
     prediction_type: str = ""
     native_size: int = 0
     base: str = ""

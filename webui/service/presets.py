@@ -81,12 +81,12 @@ class Presets:
         return Comparison(changes, tuple(same), tuple(unknown), wrong)
 
     def _settled(self, name: str, value: Any) -> Any:
-        """Checkpoint and VAE by the names that Easel has for them."""
+        """Checkpoint, VAE and text encoders by the names that Easel has for them."""
         if name == "sd_model_checkpoint" and value:
             return self._catalog.find_checkpoint(str(value)).name
         if name == "sd_vae" and value not in ("Automatic", "None"):
             return self._catalog.find_vae(str(value)).name
-        return value
+        return self._catalog.text_encoders.checked({name: value}).get(name, value)
 
 
 def _shown(text: str) -> str:

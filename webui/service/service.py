@@ -176,7 +176,7 @@ class Service:
             return complete_xray(request, self.complete, self._inputs.path)
         if isinstance(request, ExtrasRequest):
             return complete_extras(request, self.catalog, self._inputs.size)
-        return complete_order(request, self.catalog)
+        return complete_order(request, self.catalog, self._preferences.all())
 
     def submit(
         self, request: JobRequest, *, owner: str = "", job_id: str | None = None, save: bool = True, priority: str = "normal"
@@ -295,6 +295,7 @@ class Service:
             values["sd_model_checkpoint"] = self.catalog.find_checkpoint(str(values["sd_model_checkpoint"])).name
         if values.get("sd_vae", "None") not in ("Automatic", "None"):
             values["sd_vae"] = self.catalog.find_vae(str(values["sd_vae"])).name
+        values |= self.catalog.text_encoders.checked(values)
         self._preferences.set(values)
 
     def worker_state(self) -> str:

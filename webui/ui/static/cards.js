@@ -148,6 +148,7 @@ easel.modelDialog = async (model, changed) => {
   }
   const fields = model.kind === "checkpoint"
     ? { description: ["Description", 3], vae: ["Preferred VAE: a file's name, or None for its own", 1],
+      text_encoder: ["Text encoders that it lacks: names of files in models/text_encoder/", 1],
       prediction_type: ["Prediction type, where its file says it wrongly", ["", "epsilon", "v_prediction", "v_prediction + zero terminal SNR"]],
       native_size: ["Native size in pixels, where its family does not tell (0: it does)", 1], notes: ["Notes", 2] }
     : { description: ["Description", 3], triggers: ["Trigger words", 1], negative: ["Negative prompt", 1], weight: ["Preferred weight", 1], notes: ["Notes", 2] };
