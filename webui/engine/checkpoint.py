@@ -23,6 +23,7 @@ from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.model_file import open_tensors
 from webui.engine.module_loading import Part, Reading, load_autoencoder, load_text_encoder, load_unet
 from webui.engine.prediction import by_its_answer
+from webui.engine.spare import Spare
 from webui.engine.tensor_writer import Outgoing, new_place, write_tensors
 from webui.engine.tokenizers import load_tokenizer
 
@@ -40,11 +41,12 @@ def load_checkpoint(
     vae_dtype: torch.dtype | None = None,
     text_paths: Sequence[Path] = (),
     tell: Tell = lambda share: None,
+    spare: Spare | None = None,
 ) -> DiffusionModel:
     """Load a single file (.safetensors or .ckpt) or a diffusers folder.
 
     vae_path: a VAE file that takes the place of the checkpoint's own. vae_dtype: `dtype` where None. text_paths: files with the text
-    encoders that the checkpoint lacks. tell: is told which share has been read.
+    encoders that the checkpoint lacks. tell: is told which share has been read. spare: memory for weights.
     """
     vae_dtype = vae_dtype or dtype
     with ExitStack() as files:
@@ -60,7 +62,7 @@ def load_checkpoint(
         components: dict[str, Any] = {}
         if vae_path is not None:
             components["vae"] = load_vae(vae_path, vae_dtype, device, family)
-        with Reading(dtype, device) as reading:
+        with Reading(dtype, device, spare) as reading:
             if vae_path is None:
                 components["vae"] = _build_vae(parts["vae"], family, vae_dtype, reading)
             for layout in family.text_encoders:

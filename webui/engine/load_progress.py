@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
 from webui.core.event import Loading
 from webui.engine.model_file import CPU, ModelFile
@@ -57,9 +57,15 @@ class CountedFile:
         self._file, self._count = file, count
 
     def read(
-        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+        self,
+        key: str,
+        dtype: torch.dtype | None = None,
+        third: int | None = None,
+        device: torch.device = CPU,
+        rows: slice | None = None,
+        piece: UntypedStorage | None = None,
     ) -> Tensor:
-        tensor = self._file.read(key, dtype, third, device, rows)
+        tensor = self._file.read(key, dtype, third, device, rows, piece)
         self._count(tensor.numel())
         return tensor
 

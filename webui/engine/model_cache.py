@@ -19,6 +19,7 @@ from webui.engine.ladders import give_memory_back, is_out_of_memory, with_less_m
 from webui.engine.load_progress import Tell
 from webui.engine.model import DiffusionModel
 from webui.engine.placement import CPU, Placement, pin
+from webui.engine.spare import Spare
 
 log = logging.getLogger(__name__)
 Identity = tuple[tuple[str, int, int], ...]  # path, time of change in ns, size in bytes, of each file
@@ -57,8 +58,7 @@ class ModelCache:
             raise BadRequest(f"a cache of {max_bytes} bytes holds no model; give it as many as two checkpoints have")
         if (max_bytes, max_aside) != (self._max_bytes, self._max_aside):
             self._max_bytes, self._max_aside = max_bytes, max_aside
-            for model in self._models.values():
-                model.scratch.clear()
+            self._clear_scratch()
             self._shrink()
             self._shrink_aside()
 
@@ -75,8 +75,7 @@ class ModelCache:
         """The model, from memory where it is there. If its file is refused, whatever else is held stays as it was."""
         key = (sum(map(identity, text_paths), identity(checkpoint_path)), dtype, device, vae_dtype or dtype)
         place = (key, identity(vae_path) if vae_path else None)
-        for model in [model for (held, _), model in self._models.items() if held != key]:
-            model.scratch.clear()
+        self._clear_scratch(key)
         same_file = [aside for aside in self._aside if aside[0] == key]
         if place not in self._models and same_file:
             self._bring_back(place if place in same_file else same_file[-1])
@@ -89,8 +88,8 @@ class ModelCache:
         else:
             self._forget_outdated(checkpoint_path, key)
             expected = sum(_expected_bytes(path, dtype) for path in (checkpoint_path, *text_paths))
-            self._make_room(expected)
-            model = self._read(checkpoint_path, vae_path, dtype, device, vae_dtype, text_paths, self._place(expected))
+            spare = self._make_room(expected)
+            model = self._read(checkpoint_path, vae_path, dtype, device, vae_dtype, text_paths, self._place(expected), spare)
         self._models[place] = model
         self._fingerprints[place] = fingerprint(_modules(model))
         self._shrink()
@@ -105,23 +104,24 @@ class ModelCache:
         vae_dtype: torch.dtype | None,
         text_paths: tuple[Path, ...],
         placement: Placement | None,
+        spare: Spare,
     ) -> DiffusionModel:
-        """Where there is no memory for one more model, the others go."""
+        """Where there is no memory for one more model, the others go. spare: what those have left that went before."""
 
-        def read() -> DiffusionModel:
+        def read(spare: Spare) -> DiffusionModel:
             home = placement.home if placement else device
-            model = load_checkpoint(path, dtype, home, vae_path, vae_dtype=vae_dtype, text_paths=text_paths, tell=self._tell)
+            model = load_checkpoint(path, dtype, home, vae_path, vae_dtype=vae_dtype, text_paths=text_paths, tell=self._tell, spare=spare)
             model.placement = placement
             for part in _modules(model) if placement else ():
                 _pin_for(device, part)
             return model
 
         def read_alone() -> DiffusionModel:
-            self._drop_while(lambda: bool(self._models))
-            return read()
+            spare.clear()
+            return read(self._drop_while(lambda: bool(self._models)))
 
         advice = f"there is no memory for {path.name}: {memory_sentence(device)}; close other programs, or choose a smaller checkpoint"
-        return with_less_memory([read, read_alone], advice)
+        return with_less_memory([lambda: read(spare), read_alone], advice)
 
     def checked(self, events: Iterator[Event]) -> Iterator[Event]:
         """The events; where they end in an error, a model whose weights it has left changed is forgotten, and read again when needed."""
@@ -138,12 +138,13 @@ class ModelCache:
         """Let go of every model but the one that was asked for last."""
         self._drop_while(lambda: len(self._models) > 1)
 
-    def _set_aside(self, place: Place) -> None:
-        """Out of the card's memory, into main memory where there is room."""
+    def _set_aside(self, place: Place, spare: Spare) -> None:
+        """Out of the card's memory, into main memory where there is room; or out of main memory, which is then spare."""
         model = self._models.pop(place)
         working = {id(part) for other in self._models.values() for part in _modules(other)}
         if not self._max_aside:
             del self._fingerprints[place]
+            spare.add(_modules(model) if model.placement is None else ())
             return
         for part in (part for part in _modules(model) if id(part) not in working):
             part.to(CPU)
@@ -175,6 +176,12 @@ class ModelCache:
             for place in [place for place, model in models.items() if model.path == checkpoint_path and place[0][0] != key[0]]:
                 del models[place], self._fingerprints[place]
 
+    def _clear_scratch(self, but: Key | None = None) -> None:
+        """Of all models, or of those of other checkpoints."""
+        for (key, _), model in self._models.items():
+            if key != but:
+                model.scratch.clear()
+
     def _forget_one(self, place: Place) -> None:
         del self._models[place], self._fingerprints[place]
 
@@ -194,21 +201,23 @@ class ModelCache:
         """Of all weights in memory."""
         return bytes_of(self._models.values())
 
-    def _make_room(self, expected: int) -> None:
-        """Before a load, so that not even during it more than `max_bytes` are in memory."""
-        self._drop_while(lambda: bool(self._models) and self.held_bytes + expected > self._max_bytes)
+    def _make_room(self, expected: int) -> Spare:
+        """Before a load, so that not even during it more than `max_bytes` are in memory; what those who go leave is for the load."""
+        return self._drop_while(lambda: bool(self._models) and self.held_bytes + expected > self._max_bytes)
 
     def _shrink(self) -> None:
         """After a load, by what the models truly take."""
         self._drop_while(lambda: len(self._models) > 1 and self.held_bytes > self._max_bytes)
 
-    def _drop_while(self, too_much: Callable[[], bool]) -> None:
-        dropped = False
+    def _drop_while(self, too_much: Callable[[], bool]) -> Spare:
+        """Let the oldest go; gives the memory that they leave."""
+        spare, dropped = Spare(), False
         while too_much():
-            self._set_aside(next(iter(self._models)))
+            self._set_aside(next(iter(self._models)), spare)
             dropped = True
-        if dropped:
+        if dropped and (torch.cuda.is_available() or not spare.is_free):
             give_memory_back()
+        return spare
 
 
 def _modules(model: DiffusionModel) -> list[nn.Module]:

@@ -1,7 +1,7 @@
 """The one door for model files: names, shapes and tensors out of .safetensors and .ckpt, and no code out of anything.
 
 What a file is, is decided by its content, never by its name. Safetensors are read tensor by tensor with plain reads
-into fresh memory: no mapping, so a file that is replaced or cut while in use can hurt nobody. Zip files with a pickle
+into memory of their own: no mapping, so a file that is replaced or cut while in use can hurt nobody. Zip files with a pickle
 (.ckpt, .pt, .bin of torch >= 1.6) are converted to safetensors in a process of its own, after their container has been
 checked (converted.py, unpickle.py); everything else is refused with the advice to convert it.
 """
@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
 from webui.core.errors import BadModelFile
 from webui.core.safetensors_header import TensorEntry, open_model_file, read_header, read_into, refuse_by_its_start
 from webui.engine.converted import converted
 from webui.engine.number_types import DTYPES
+from webui.engine.spare import in_memory
 from webui.engine.unpickle import CONTENT, UNNAMED
 
 CPU = torch.device("cpu")
@@ -43,12 +44,18 @@ class ModelFile(Protocol):
     metadata: dict[str, str]
 
     def read(
-        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+        self,
+        key: str,
+        dtype: torch.dtype | None = None,
+        third: int | None = None,
+        device: torch.device = CPU,
+        rows: slice | None = None,
+        piece: UntypedStorage | None = None,
     ) -> Tensor:
         """One tensor in memory of its own, on `device`; numbers with a fraction are cast to `dtype`.
 
         third: 0, 1 or 2 takes that third of the rows, as of the joined q, k and v of open_clip's attention. rows: takes these alone,
-        so that no more than they are in memory.
+        so that no more than they are in memory. piece: memory in which the tensor may be laid, where it fits.
         """
 
 
@@ -68,7 +75,13 @@ class SafetensorsFile:
         self._position = threading.Lock()  # where the system cannot read at a place without moving there
 
     def read(
-        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+        self,
+        key: str,
+        dtype: torch.dtype | None = None,
+        third: int | None = None,
+        device: torch.device = CPU,
+        rows: slice | None = None,
+        piece: UntypedStorage | None = None,
     ) -> Tensor:
         entry = self._entries[key]
         entry = _rows_of(entry, _wanted_rows(entry.shape, third, rows))
@@ -76,7 +89,7 @@ class SafetensorsFile:
             raise BadModelFile(f"{self.name} holds numbers of the type {entry.dtype}, which Easel cannot use")
         stored = DTYPES[entry.dtype]
         target = dtype if dtype and stored.is_floating_point else stored
-        result = torch.empty(entry.shape, dtype=target, device=device)
+        result = in_memory(piece, entry.shape, target, device)
         if target == stored and device.type == "cpu":
             self._fill(memoryview(result.flatten().view(torch.uint8).numpy()), entry.start)
             return result
@@ -132,7 +145,13 @@ class TensorsInMemory:
         self.shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
     def read(
-        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+        self,
+        key: str,
+        dtype: torch.dtype | None = None,
+        third: int | None = None,
+        device: torch.device = CPU,
+        rows: slice | None = None,
+        piece: UntypedStorage | None = None,
     ) -> Tensor:
         wanted = _wanted_rows(self.shapes[key], third, rows)
         tensor = self._tensors[key] if wanted is None else self._tensors[key][wanted]
@@ -148,9 +167,15 @@ class FilesInPieces:
         self._owners = {key: piece for piece in pieces for key in piece.shapes}
 
     def read(
-        self, key: str, dtype: torch.dtype | None = None, third: int | None = None, device: torch.device = CPU, rows: slice | None = None
+        self,
+        key: str,
+        dtype: torch.dtype | None = None,
+        third: int | None = None,
+        device: torch.device = CPU,
+        rows: slice | None = None,
+        piece: UntypedStorage | None = None,
     ) -> Tensor:
-        return self._owners[key].read(key, dtype, third, device, rows)
+        return self._owners[key].read(key, dtype, third, device, rows, piece)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 
 from webui.core.errors import BadModelFile
 from webui.engine.diffusers_parts import (
@@ -23,6 +23,7 @@ from webui.engine.diffusers_parts import (
 )
 from webui.engine.ldm_keys import Place
 from webui.engine.model_file import ModelFile
+from webui.engine.spare import Spare
 
 MAX_BLOCKS = 8  # more than any VAE has, in depth and in layers
 MAX_TOWER_LAYERS = 64  # more than any of CLIP's image towers has
@@ -58,9 +59,9 @@ class Reading:
     The files must stay open until then. Whatever is wrong with a file is told at the block's end at the latest.
     """
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        """dtype, device: of the weights."""
-        self.device, self._dtype = device, dtype
+    def __init__(self, dtype: torch.dtype, device: torch.device, spare: Spare | None = None) -> None:
+        """dtype, device: of the weights. spare: memory for them; what they do not need of it is let go of."""
+        self.device, self._dtype, self._spare = device, dtype, spare or Spare()
         self._begun: list[tuple[nn.Module, dict[str, Future[Tensor]]]] = []
 
     def begin(self, part: Part, module: nn.Module, config: Config, dtype: torch.dtype | None = None) -> None:
@@ -73,13 +74,18 @@ class Reading:
             raise BadModelFile(f"{part.file.name}: the {part.title} is incomplete: {problem}")
         shapes = {key: tuple(tensor.shape) for key, tensor in wanted.items()}
         dtype = dtype or self._dtype
-        coming = {key: READERS.submit(_read, part, places[key], shapes[key], dtype, self.device) for key in wanted}
+        pieces = self._spare.take([math.prod(shape) * dtype.itemsize for shape in shapes.values()])
+        coming = {
+            key: READERS.submit(_read, part, places[key], shape, dtype, self.device, piece)
+            for (key, shape), piece in zip(shapes.items(), pieces, strict=True)
+        }
         self._begun.append((module, coming))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._spare.clear()
         try:
             for module, coming in self._begun if error is None else ():
                 module.load_state_dict({key: tensor.result() for key, tensor in coming.items()}, assign=True)
@@ -192,13 +198,15 @@ def _build(part: Part, make: Callable[[], nn.Module], config: Config, reading: R
     return module
 
 
-def _read(part: Part, place: Place, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """One weight in the module's shape: 1x1 convolutions and linear layers are the same numbers."""
+def _read(
+    part: Part, place: Place, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, piece: UntypedStorage | None
+) -> Tensor:
+    """One weight in the module's shape: 1x1 convolutions and linear layers are the same numbers. piece: memory for it."""
     name = part.prefix + place.key
     stored = part.file.shapes[name]
     if not _fits(stored, place, shape):
         raise BadModelFile(f"{part.file.name}: tensor {name} has shape {stored}; the model needs {_as_stored(place, shape)}")
-    tensor = part.file.read(name, dtype, place.third, device)
+    tensor = part.file.read(name, dtype, place.third, device, piece=piece)
     if not tensor.is_floating_point():
         raise BadModelFile(f"{part.file.name}: tensor {name} holds whole numbers ({tensor.dtype}), no weights")
     return tensor.T.contiguous() if place.transposed else tensor.reshape(shape)
