@@ -142,6 +142,7 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
     from webui.engine.upscaling import make_enlarge
     from webui.engine.weights import keep_weights
     from webui.engine.xray.run import run_xray
+    from webui.training.aesthetic import make_file
     from webui.training.jobs import train_file
 
     os.environ[CONVERTED] = str(settings.data_dir / "cache" / "converted")
@@ -207,17 +208,28 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
             request, control, read_input=lambda sha256: inputs.path(sha256).read_bytes(), load=upscalers.load
         ),
         SaveOrder: lambda order, control: save(order, control, load=load, folder=folder),
-        TrainingRequest: lambda request, control: train_file(
-            request,
-            control,
-            load=lambda checkpoint: load_alone(checkpoint, request.text_encoder),
-            find=lambda kind, name: finders[kind](name).path,
-            folders={
-                "embedding": settings.embeddings_dirs[0],
-                "hypernetwork": settings.hypernetwork_dirs[0],
-                "lora": settings.lora_dirs[0],
-            },
-            data_dir=settings.data_dir,
+        TrainingRequest: lambda request, control: (
+            make_file(
+                request,
+                control,
+                find=lambda kind, name: catalog.find_aesthetic(name).path,
+                target=settings.aesthetic_dirs[0],
+                clip_folder=settings.clip_dir,
+                data_dir=settings.data_dir,
+            )
+            if request.kind == "aesthetic"
+            else train_file(
+                request,
+                control,
+                load=lambda checkpoint: load_alone(checkpoint, request.text_encoder),
+                find=lambda kind, name: finders[kind](name).path,
+                folders={
+                    "embedding": settings.embeddings_dirs[0],
+                    "hypernetwork": settings.hypernetwork_dirs[0],
+                    "lora": settings.lora_dirs[0],
+                },
+                data_dir=settings.data_dir,
+            )
         ),
         WeightsOrder: lambda order, control: keep_weights(order, forget=cache.forget, load=load_alone),
         MemoryQuestion: lambda question, control: iter([device.told()]),

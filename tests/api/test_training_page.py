@@ -41,6 +41,14 @@ def test_a_training_waits_in_the_queue_with_what_was_asked(page: TestClient, own
     assert page.get(f"/internal/training/jobs/{job}?client=browser-two").status_code == 403
 
 
+def test_an_aesthetic_embedding_is_ordered_with_its_pictures_alone(page: TestClient, own: Service) -> None:
+    add(page)
+    order = {"client": ME, "set": "cats", "kind": "aesthetic", "name": "soft light", "steps": 300, "checkpoint": "gone", "further": True}
+    request = own.job(page.post("/internal/training", json=order).json()["job"]).request
+    assert request == TrainingRequest(kind="aesthetic", name="soft light", create=True, data_root="training/cats")
+    assert request.title == "Make aesthetic embedding soft light"
+
+
 def test_losses_and_samples_are_those_that_the_job_has_told(page: TestClient, own: Service) -> None:
     add(page)
     job = page.post("/internal/training", json={"client": ME, "set": "cats", "kind": "lora", "name": "kitty", "side": 64}).json()["job"]

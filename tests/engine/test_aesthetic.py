@@ -27,8 +27,8 @@ from webui.engine import text_encoding
 from webui.engine.aesthetic import (
     Guide,
     drawn_states,
-    make_aesthetic_embedding,
     make_guide,
+    making_aesthetic_embedding,
     read_aesthetic_embedding,
     read_text_projection,
     slerp,
@@ -41,6 +41,15 @@ from webui.engine.generate import generate
 SPACE = 24  # numbers of the tiny CLIP's common space
 SIZE = 28  # pixels of its pictures
 SETTINGS = Aesthetic(embedding="sky", learning_rate=0.001, steps=3)
+
+
+def make_aesthetic_embedding(pictures, clip_folder):
+    looking = making_aesthetic_embedding(pictures, clip_folder)
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            return end.value
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +241,7 @@ def test_without_clip_the_error_says_what_to_put_where(model, embedding, tmp_pat
         ):
             call()
     place.mkdir()
-    with pytest.raises(MissingModel, match="no weights"):
+    with pytest.raises(MissingModel, match=r"CLIP is not there: .*put config.json and model.safetensors"):
         make_guide(model, SETTINGS, embedding, place)
     save_file({"visual_projection.weight": torch.ones(2, 2)}, place / "model.safetensors")
     with pytest.raises(BadModelFile, match=r"no text_projection\.weight; .* put config\.json"):

@@ -1,5 +1,6 @@
 """What a prompt calls reaches the picture, for one job, and is named in its infotext."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,3 +168,18 @@ def test_an_embedding_that_was_not_hashed_yet_is_hashed_when_it_is_called(tmp_pa
     save_file({"emb_params": torch.ones(1, 8)}, path)
     store = EmbeddingStore(lambda: [model_in((tmp_path,), (".safetensors",), path.name)], lambda file: sha256_of(file.path))
     assert store.now()["soft"].sha256 == sha256_of(path)
+
+
+@pytest.mark.parametrize("noted", [None, False, True])
+def test_a_rotation_that_does_not_say_how_it_was_trained_is_told_as_a_guess(model, tmp_path, noted):
+    """PEFT's OFT: the exact rotation turns the other way than the approximation, and no tensor shows which it is."""
+    inputs = model.unet.mid_block.attentions[0].proj_in.weight.shape[1]
+    tensors = {"unet.mid_block.attentions.0.proj_in.oft_R.weight": torch.full((inputs // 8, 28), 0.01)}
+    metadata = {} if noted is None else {"lora_adapter_metadata": json.dumps({"unet.use_cayley_neumann": noted})}
+    save_file(tensors, tmp_path / "turn.safetensors", metadata)
+    used = NetworkStore(lambda kind, name: tmp_path / f"{name}.safetensors", lora_hash).of("a <lora:turn:1> b <lora:turn:0.5>")
+    told = [
+        "the LoRA turn.safetensors rotates weights (PEFT's OFT) and does not say how: taken is PEFT's default" in text
+        for text in used.notices
+    ]
+    assert told == ([True] if noted is None else [])

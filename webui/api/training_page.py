@@ -69,7 +69,7 @@ def add_training_page_routes(router: APIRouter, service: Service) -> None:
 
     @router.post("/training")
     def train(order: Order) -> dict[str, str]:
-        if order.steps < 1:
+        if order.steps < 1 and order.kind != "aesthetic":
             raise BadRequest(f"steps {order.steps} is out of range: use 1 or more")
         if not sets.pictures(order.set):
             raise BadRequest("there is no picture to train on yet: choose a set of pictures, or drop some on the page")
@@ -128,7 +128,9 @@ def _add_set_routes(router: APIRouter, sets: TrainingSets) -> None:
 def _request(service: Service, order: Order) -> TrainingRequest:
     values = order.model_dump(exclude={"client", "set", "further", "side"})
     checkpoint = order.checkpoint or str(service.preferences()["sd_model_checkpoint"])
-    places = {"data_root": f"{FOLDER}/{order.set}", "width": order.side, "height": order.side}
+    places: dict[str, Any] = {"data_root": f"{FOLDER}/{order.set}", "width": order.side, "height": order.side}
+    if order.kind == "aesthetic":  # takes no steps, and no file further
+        return TrainingRequest(kind=order.kind, name=order.name, create=True, overwrite=order.overwrite, data_root=places["data_root"])
     return TrainingRequest(**{**values, "checkpoint": checkpoint}, create=not order.further, widths=(), **places)
 
 

@@ -1,4 +1,5 @@
-"""What a training job is asked: to make an embedding, a hypernetwork or a LoRA, to train it on a folder of pictures, or both."""
+"""What a training job is asked: to make an embedding, a hypernetwork or a LoRA, to train it on a folder of pictures, or both; or to make
+an aesthetic embedding of such a folder."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from webui.core.limits import MAX_SEED, MAX_SIDE
 from webui.core.model_orders import check_file_name
 from webui.core.request import known_fields
 
-KINDS = ("embedding", "hypernetwork", "lora")
+KINDS = ("embedding", "hypernetwork", "lora", "aesthetic")
 WEIGHT_INITS = ("Normal", "KaimingNormal", "KaimingUniform", "XavierNormal", "XavierUniform")
 MAX_VECTORS = 75
 MAX_TEXT = 1000  # characters
@@ -66,7 +67,8 @@ class TrainingRequest:
     @property
     def title(self) -> str:
         """What is done, for people."""
-        return f"Train {self.kind} {self.name}, {self.steps} steps" if self.steps else f"Make {self.kind} {self.name}"
+        what = "aesthetic embedding" if self.kind == "aesthetic" else self.kind
+        return f"Train {what} {self.name}, {self.steps} steps" if self.steps else f"Make {what} {self.name}"
 
     def validate(self) -> None:
         """Raises BadRequest with the field, its value and what to do."""
@@ -90,6 +92,8 @@ class TrainingRequest:
             raise BadRequest("a LoRA is made and trained in one go; ask for steps, and for a new file")
         if len(self.sample_prompt) > MAX_TEXT:
             raise BadRequest(f"the prompt of samples is longer than {MAX_TEXT} characters; shorten it")
+        if self.kind == "aesthetic" and (self.steps or not self.create or not self.data_root):
+            raise BadRequest("an aesthetic embedding is the mean of its pictures: ask for a new file out of a folder, and for no steps")
         if self.steps and not self.data_root:
             raise BadRequest("training needs data_root: a folder with pictures below the data folder")
 

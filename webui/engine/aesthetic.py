@@ -8,7 +8,7 @@ checkpoint's own (the same weights in most SD 1.x checkpoints).
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from webui.core.aesthetic import Aesthetic
+from webui.core.diffusers_folder import weight_files
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.engine.component_places import image_tower_part, open_weights
 from webui.engine.model import DiffusionModel
@@ -156,9 +157,16 @@ def read_text_projection(clip_folder: Path) -> Tensor:
 
 
 @torch.no_grad()
-def make_aesthetic_embedding(pictures: Iterable[Image.Image], clip_folder: Path, device: torch.device | None = None) -> Tensor:
-    """(1, n) float32 on the CPU: the mean of the pictures in CLIP's common space. Raises MissingModel where CLIP is not there."""
+def making_aesthetic_embedding(
+    pictures: Iterable[Image.Image], clip_folder: Path, device: torch.device | None = None
+) -> Generator[int, None, Tensor]:
+    """Returns (1, n) float32 on the CPU: the mean of the pictures in CLIP's common space; yields how many have been looked at.
+
+    Raises MissingModel where CLIP is not there, BadRequest where there is no picture.
+    """
     _check_clip_folder(clip_folder)
+    if not (clip_folder / "config.json").is_file():
+        raise MissingModel(f"{clip_folder / 'config.json'} is not there: {_advice(clip_folder)}")
     with ExitStack() as files:
         part, config = image_tower_part(clip_folder, files)
         with Reading(torch.float32, device or torch.device("cpu")) as reading:
@@ -167,6 +175,7 @@ def make_aesthetic_embedding(pictures: Iterable[Image.Image], clip_folder: Path,
     for batch in _batches(_prepared(picture, tower.config.image_size) for picture in pictures):
         total += tower(pixel_values=batch.to(tower.device)).image_embeds.sum(0, keepdim=True).cpu()
         count += len(batch)
+        yield count
     if not count:
         raise BadRequest("there are no pictures to make an aesthetic embedding from; choose a folder with at least one")
     return total / count
@@ -192,6 +201,10 @@ def _prepared(picture: Image.Image, size: int) -> Tensor:
 def _check_clip_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise MissingModel(f"{folder} is not there: {_advice(folder)}")
+    try:
+        weight_files(folder)
+    except MissingModel:
+        raise MissingModel(f"CLIP is not there: {_advice(folder)}") from None
 
 
 def _advice(folder: Path) -> str:

@@ -15,7 +15,8 @@ from webui.core.networks import NetworkUse, extract_networks, hypernetwork_stren
 from webui.engine.embeddings import Embedding, embedding_from, read_embedding
 from webui.engine.model import DiffusionModel
 from webui.engine.patches.hypernetwork import HypernetworkUse, applied_hypernetworks, read_hypernetwork
-from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
+from webui.engine.patches.lora import Lora, LoraUse, applied_loras, read_lora
+from webui.engine.patches.lora_rotations import InputRotation
 
 KEPT = 4  # files that stay in memory between jobs; where a prompt calls more, all of those
 READERS: dict[str, Callable[[Path], Any]] = {"lora": read_lora, "hypernet": read_hypernetwork}
@@ -83,7 +84,9 @@ class NetworkStore:
         while len(self._kept) > max(KEPT, len(known)):
             self._kept.popitem(last=False)
         facts = {"Lora hashes": write_lora_hashes(hashes)} if any(digest for _, digest in hashes) else {}
-        return Networks(text, tuple(loras), tuple(hypernetworks), facts, tuple(_unknown(use) for use in uses if use.kind not in READERS))
+        notices = [_unknown(use) for use in uses if use.kind not in READERS]
+        notices += dict.fromkeys(_guessed(use.lora) for use in loras if _is_guessed(use.lora))
+        return Networks(text, tuple(loras), tuple(hypernetworks), facts, tuple(notices))
 
     def _read(self, kind: str, path: Path) -> tuple[Any, str]:
         key = (kind, path, *_state(path))
@@ -133,6 +136,19 @@ class _Embeddings(Mapping[str, Embedding]):
 
 def _unknown(use: NetworkUse) -> str:
     return f"{use.tag[:100]} was left out of the prompt: Easel knows <lora:...> and <hypernet:...>"
+
+
+def _is_guessed(lora: Lora) -> bool:
+    """Whether it rotates weights as peft's OFT does, and nothing tells whether by the series or exactly: then the other way round."""
+    rotates = any(isinstance(delta, InputRotation) for deltas in lora.layers.values() for delta in deltas.values())
+    return rotates and "use_cayley_neumann" not in lora.metadata.get("lora_adapter_metadata", "")
+
+
+def _guessed(lora: Lora) -> str:
+    return (
+        f"the LoRA {lora.name} rotates weights (PEFT's OFT) and does not say how: taken is PEFT's default, the approximation; if it was "
+        "trained with use_cayley_neumann=False, save it with its settings (diffusers' save_lora_weights), else it turns the wrong way"
+    )
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -155,6 +155,8 @@ def complete_order(order: Order, catalog: Catalog, preferences: Mapping[str, Any
     """The order with the catalog's names for its checkpoints and its VAE. Raises BadRequest, MissingModel."""
     order.validate()
     if isinstance(order, TrainingRequest):
+        if order.kind == "aesthetic":
+            return order
         checkpoint = _usable(catalog.find_checkpoint(order.checkpoint))
         return replace(order, checkpoint=checkpoint.name, text_encoder=_stand_in(order, checkpoint, catalog, preferences))
 

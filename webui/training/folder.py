@@ -34,18 +34,28 @@ USUAL = {"embedding": "subject_filewords", "hypernetwork": "hypernetwork", "lora
 def read_examples(folder: Path, request: TrainingRequest, data_dir: Path) -> Iterator[tuple[Image.Image, Sequence[str]]]:
     """The folder's pictures, in order of names, with their captions. Raises BadRequest where there is none, or one is damaged."""
     lines = read_template(request.template or USUAL[request.kind], data_dir)
+    files = picture_files(folder, data_dir)
+    rng = Random(request.seed)
+    for path in files:
+        fitted = ImageOps.fit(opened(path).convert("RGB"), (request.width, request.height), Image.Resampling.LANCZOS)
+        yield fitted, _captions(_own_caption(path), lines, request, rng)
+
+
+def picture_files(folder: Path, data_dir: Path) -> list[Path]:
+    """Those in the folder itself that lie below the data folder, links resolved, by name. Raises BadRequest where there is none."""
     home = data_dir.resolve()
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS and path.resolve().is_relative_to(home)]
     if not 1 <= len(files) <= MAX_PICTURES:
         raise BadRequest(f"{folder.name} holds {len(files)} pictures ({', '.join(ENDINGS)}); training takes 1 to {MAX_PICTURES}")
-    rng = Random(request.seed)
-    for path in files:
-        try:
-            picture = open_image(_read(path, MAX_BYTES))
-        except BadRequest as error:
-            raise BadRequest(f"{path.name}: {error}") from None
-        fitted = ImageOps.fit(picture.convert("RGB"), (request.width, request.height), Image.Resampling.LANCZOS)
-        yield fitted, _captions(_own_caption(path), lines, request, rng)
+    return files
+
+
+def opened(path: Path) -> Image.Image:
+    """A picture. Raises BadRequest, naming the file."""
+    try:
+        return open_image(_read(path, MAX_BYTES))
+    except BadRequest as error:
+        raise BadRequest(f"{path.name}: {error}") from None
 
 
 def read_template(name: str, data_dir: Path) -> tuple[str, ...]:

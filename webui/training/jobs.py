@@ -48,7 +48,7 @@ def train_file(
     Raises BadRequest, MissingModel, BadModelFile, StorageError.
     """
     request.validate()
-    old = _old_file(request, find)
+    old = old_file(request, find)
     yield Loading(f"loading {request.checkpoint}")
     model = load(request.checkpoint)
     with torch.inference_mode(False), torch.enable_grad():
@@ -63,7 +63,7 @@ def train_file(
     yield Finished(interrupted=control.interrupted)
 
 
-def _old_file(request: TrainingRequest, find: Callable[[str, str], Path]) -> Path | None:
+def old_file(request: TrainingRequest, find: Callable[[str, str], Path]) -> Path | None:
     """The file that is there. Raises BadRequest where there must be none, MissingModel where there must be one."""
     try:
         found = find(request.kind, request.name)

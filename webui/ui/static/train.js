@@ -1,6 +1,7 @@
 // The Train tab: a set of pictures with captions, what to make of it, and how the training goes. The form is remembered by the browser.
 class TrainView {
-  static KINDS = { lora: "LoRA", embedding: "Embedding", hypernetwork: "Hypernetwork" };
+  static KINDS = { lora: "LoRA", embedding: "Embedding", hypernetwork: "Hypernetwork", aesthetic: "Aesthetic embedding" };
+  static AESTHETIC = ["kind", "name", "overwrite"]; // all that an aesthetic embedding wants: it is the mean of its pictures
   static RATES = { lora: 0.0005, embedding: 0.005, hypernetwork: 0.0001 };
   static TEMPLATES = { "": "The captions alone", subject_filewords: "A thing: name and caption", style_filewords: "A style: name and caption", subject: "A thing: the name alone", style: "A style: the name alone" };
 
@@ -87,9 +88,12 @@ class TrainView {
 
   changed() {
     const { kind } = this.values();
-    if (kind !== this.kind) this.inputs.learning_rate.value = TrainView.RATES[kind];
+    if (kind !== this.kind && kind in TrainView.RATES) this.inputs.learning_rate.value = TrainView.RATES[kind];
     this.kind = kind;
-    for (const field of this.form.querySelectorAll("[data-only]")) field.hidden = field.dataset.only !== "" && !field.dataset.only.includes(kind);
+    for (const [name, input] of Object.entries(this.inputs)) {
+      const { only } = input.parentElement.dataset;
+      input.parentElement.hidden = kind === "aesthetic" ? !TrainView.AESTHETIC.includes(name) : only !== "" && !only.includes(kind);
+    }
     const kept = easel.stored("train_1", {});
     const values = this.values();
     easel.store("train_1", { ...kept, ...values, checkpoint: values.checkpoint || kept.checkpoint }); // the list may not be there yet
@@ -97,8 +101,12 @@ class TrainView {
   }
 
   tellEstimate() {
-    const { steps, batch_size: batch } = this.values();
+    const { kind, steps, batch_size: batch } = this.values();
     const many = this.pictures.length;
+    if (many && kind === "aesthetic") {
+      this.estimate.textContent = `${many} pictures, each looked at once`;
+      return;
+    }
     const times = many ? (steps * batch) / many : 0;
     this.estimate.textContent = many ? `${many} pictures, each seen about ${times < 10 ? times.toFixed(1) : Math.round(times)} times` : "No pictures yet: choose a set, or add some.";
   }
@@ -251,7 +259,7 @@ class TrainView {
     row.fill.style.width = `${percent}%`;
     row.bar.setAttribute("aria-valuenow", percent);
     row.bar.hidden = row.stop.hidden = ended;
-    row.use.hidden = !["done", "interrupted"].includes(job.status);
+    row.use.hidden = job.kind === "aesthetic" || !["done", "interrupted"].includes(job.status);
     const eta = !ended && job.eta ? `ETA ${easel.duration(job.eta)}` : "";
     row.words.textContent = job.status === "failed" ? easel.sentence(job.error) : [easel.sentence(job.text || job.status), eta].filter(Boolean).join(" · ");
   }
