@@ -45,16 +45,16 @@ def test_idle_options_take_any_value_and_stay_as_they_are(http: TestClient) -> N
 @pytest.mark.parametrize("value", [8, "8", 75.0])
 def test_what_would_change_pictures_is_refused_in_options_and_in_requests(http: TestClient, value: Any) -> None:
     for route, body in (
-        ("options", {"comma_padding_backtrack": value}),
-        ("txt2img", {"override_settings": {"comma_padding_backtrack": value}}),
+        ("options", {"sdxl_crop_top": value}),
+        ("txt2img", {"override_settings": {"sdxl_crop_top": value}}),
     ):
         reply = http.post(f"/sdapi/v1/{route}", json=body)
         assert reply.status_code == 422
-        assert "comma_padding_backtrack" in reply.json()["detail"]
+        assert "sdxl_crop_top" in reply.json()["detail"]
 
 
 def test_equal_values_of_other_kinds_are_equal() -> None:
-    assert checked_options({"sdxl_crop_top": 0.0, "comma_padding_backtrack": "20", "enable_batch_seeds": "true"}) == {}
+    assert checked_options({"sdxl_crop_top": 0.0, "sdxl_crop_left": "0", "enable_batch_seeds": "true"}) == {}
     with pytest.raises(BadRequest):
         checked_options({"enable_batch_seeds": False})
 

@@ -19,6 +19,14 @@ OPTIONS = GuidanceOptions(
     token_merging=0.5,
     token_merging_hr=0.25,
     noise_schedule="Zero Terminal SNR",
+    comma_backtrack=8,
+    pag=3.0,
+    freeu=True,
+    freeu_b1=1.3,
+    freeu_b2=1.4,
+    freeu_s1=0.9,
+    freeu_s2=0.2,
+    freeu_plain=True,
 )
 ITEMS = {
     "Emphasis": "No norm",
@@ -33,6 +41,14 @@ ITEMS = {
     "Token merging ratio": "0.5",
     "Token merging ratio hr": "0.25",
     "Noise Schedule": "Zero Terminal SNR",
+    "Comma padding backtrack": "8",
+    "PerturbedAttentionGuidance_scale": "3.0",
+    "freeu_enabled": "True",
+    "freeu_b1": "1.3",
+    "freeu_b2": "1.4",
+    "freeu_s1": "0.9",
+    "freeu_s2": "0.2",
+    "freeu_plain": "True",
 }
 
 
@@ -53,6 +69,12 @@ def test_values_out_of_range_are_told_and_not_used() -> None:
     assert [problem.split(" ")[0] for problem in values.problems] == ["Emphasis", "CFG", "NGMS"]
 
 
+def test_forges_switches_beside_the_numbers_are_understood() -> None:
+    values = Values({"PerturbedAttentionGuidance_enabled": "True", "PerturbedAttentionGuidance_scale": "4", "freeu_enabled": "True"})
+    assert read_guidance(values) == GuidanceOptions(pag=4.0, freeu=True)
+    assert values.left() == []
+
+
 def test_preferences_have_the_fields_option_names() -> None:
     told = {"emphasis": "Ignore", "cfg_rescale": 0.1, "skip_early_cond": 0.2, "s_min_uncond": 4, "s_min_uncond_all": True}
     assert preferred_guidance(told) == GuidanceOptions(emphasis="Ignore", rescale=0.1, skip_early=0.2, ngms=4, ngms_all_steps=True)
@@ -67,6 +89,10 @@ def test_preferences_have_the_fields_option_names() -> None:
         ({"skip_early": -0.1}, "Skip Early CFG"),
         ({"skip_early": "0.1"}, "Skip Early CFG"),
         ({"ngms_all_steps": 1}, "neither True nor False"),
+        ({"comma_backtrack": 75}, "use a whole number from 0 to 74"),
+        ({"comma_backtrack": 2.5}, "Comma padding backtrack 2.5 is out of range"),
+        ({"freeu_b1": 2.5}, "freeu_b1 2.5 is out of range: use a number from 0 to 2"),
+        ({"pag": -1}, "PerturbedAttentionGuidance_scale -1"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_limit(fields: dict[str, Any], sentence: str) -> None:

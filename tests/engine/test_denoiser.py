@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from webui.engine.denoiser import denoiser, held_back, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
+from webui.engine.denoiser import denoiser, held_back, keep_unmasked, lcm_denoiser, show_unmasked, timestep_denoiser, unet_network
 from webui.engine.guidance import Context
 from webui.engine.model import alphas_cumprod
 from webui.engine.schedules import NoiseSchedule
@@ -28,6 +28,17 @@ def test_a_network_that_knows_the_noise_gives_back_the_clean_latents(sigma, pred
 
     denoised = denoiser(predict, SCHEDULE, prediction_type)(CLEAN + sigma * NOISE, torch.tensor(sigma), 0)
     torch.testing.assert_close(denoised, CLEAN, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("t", [801.0, 599.4])
+def test_timestep_samplers_read_a_v_by_the_trained_timestep_below(t):
+    sigma = SCHEDULE.sigma(torch.tensor(t))
+    x, v = torch.randn(2, 1, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    signal = float(1 / (1 + SCHEDULE.sigmas[int(t)] ** 2))  # alpha_bar
+    noise = signal**0.5 * v + (1 - signal) ** 0.5 * x
+    length = float((1 + sigma**2) ** 0.5)
+    made = timestep_denoiser(lambda seen, t, call: v, SCHEDULE, "v_prediction")(x * length, sigma, 0)
+    assert torch.allclose(made, x * length - sigma * noise, atol=1e-5)
 
 
 def test_lcm_asks_at_trained_timesteps_only():

@@ -101,6 +101,20 @@ def test_a_comma_21_tokens_before_the_end_moves_nothing(model):
     assert [len(c) for c in chunks(model, words(55) + ", " + words(30))] == [56, 30]
 
 
+@pytest.mark.parametrize(("place", "backtrack", "moved"), [(40, 35, True), (40, 34, False), (1, 74, True), (0, 74, False), (74, 1, True)])
+def test_how_far_a_comma_is_looked_for_can_be_told(model, place, backtrack, moved):
+    """place: of the comma among 75 tokens, after which one more follows."""
+    prompt = " ".join(["cat"] * place + [","] + ["cat"] * (75 - place))
+    names = EmbeddingNames(model, {}, prompt)
+    chunks = split_into_chunks(parse_attention(prompt), model, names, backtrack)
+    assert [len(chunk) for chunk in chunks] == ([place + 1, 75 - place] if moved else [75, 1])
+
+
+def test_without_backtrack_no_comma_moves_anything(model):
+    prompt = " ".join(["cat"] * 74 + [",", "cat"])
+    assert [len(chunk) for chunk in split_into_chunks(parse_attention(prompt), model, EmbeddingNames(model, {}, prompt), 0)] == [75, 1]
+
+
 def test_a_comma_that_itself_overflows_moves_nothing(model):
     assert [len(c) for c in chunks(model, words(70) + ", " + words(4) + ", dog")] == [75, 2]
 

@@ -151,7 +151,6 @@ FIXED: dict[str, Any] = {
     "hires_fix_use_firstpass_conds": False,
     "use_downcasted_alpha_bar": False,
     "enable_batch_seeds": True,
-    "comma_padding_backtrack": 20,
     "sd_unet": "Automatic",
     "sd_vae_encode_method": "Full",
     "sd_vae_decode_method": "Full",

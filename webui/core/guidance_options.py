@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from webui.core.chunks import CHUNK, COMMA_BACKTRACK
 from webui.core.errors import BadRequest
 from webui.core.key_values import Values
 from webui.core.prompt import EMPHASIS
@@ -28,6 +29,14 @@ class GuidanceOptions:
     token_merging: float = 0.0
     token_merging_hr: float = 0.0
     noise_schedule: str = NOISE_SCHEDULES[0]
+    comma_backtrack: int = COMMA_BACKTRACK
+    pag: float = 0.0
+    freeu: bool = False
+    freeu_b1: float = 1.01
+    freeu_b2: float = 1.02
+    freeu_s1: float = 0.99
+    freeu_s2: float = 0.95
+    freeu_plain: bool = False
 
     def for_second_pass(self) -> "GuidanceOptions":
         """As hires fix's second pass goes by them."""
@@ -43,8 +52,8 @@ class GuidanceOptions:
             elif isinstance(option.default, bool):
                 if not isinstance(value, bool):
                     raise BadRequest(f"{option.key} {value!r} is neither True nor False: use one of them")
-            elif not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= option.most:  # NaN fails too
-                raise BadRequest(f"{option.key} {value!r} is out of range: use a number from 0 to {option.most:g}")
+            elif not isinstance(value, option.kinds) or isinstance(value, bool) or not 0 <= value <= option.most:  # NaN fails too
+                raise BadRequest(f"{option.key} {value!r} is out of range: use a {option.kind} from 0 to {option.most:g}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,15 @@ class GuidanceOption:
     def default(self) -> str | float | bool:
         default: str | float | bool = DEFAULTS[self.field]
         return default
+
+    @property
+    def kinds(self) -> tuple[type, ...]:
+        """What a number may be."""
+        return (int,) if isinstance(self.default, int) else (int, float)
+
+    @property
+    def kind(self) -> str:
+        return "number" if float in self.kinds else "whole number"
 
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(GuidanceOptions)}
@@ -122,7 +140,33 @@ GUIDANCE: tuple[GuidanceOption, ...] = (
         "Zero Terminal SNR begins with pure noise, as checkpoints want that were trained so; those that say so have it anyway.",
         choices=NOISE_SCHEDULES,
     ),
+    GuidanceOption(
+        "comma_backtrack",
+        "Comma padding backtrack",
+        "comma_padding_backtrack",
+        "A comma among so many last tokens of a full chunk of 75 moves what follows it into the next chunk; 0: none does.",
+        CHUNK - 1,
+    ),
+    GuidanceOption(
+        "pag",
+        "PerturbedAttentionGuidance_scale",
+        "pag_scale",
+        "Perturbed attention guidance: how strongly pictures are pushed away from what the UNet makes without its sense for form; 0: off.",
+        100,
+    ),
+    GuidanceOption("freeu", "freeu_enabled", "freeu_enabled", "FreeU: other weights for what the UNet's way up brings and what it skips."),
+    GuidanceOption("freeu_b1", "freeu_b1", "freeu_b1", "FreeU: factor of what comes from below, in the deepest layers.", 2),
+    GuidanceOption("freeu_b2", "freeu_b2", "freeu_b2", "FreeU: the same, in the layers of half their width.", 2),
+    GuidanceOption("freeu_s1", "freeu_s1", "freeu_s1", "FreeU: factor of the coarse parts of what is skipped, in the deepest layers.", 4),
+    GuidanceOption("freeu_s2", "freeu_s2", "freeu_s2", "FreeU: the same, in the layers of half their width.", 4),
+    GuidanceOption(
+        "freeu_plain",
+        "freeu_plain",
+        "freeu_plain",
+        "FreeU as diffusers has it: plain factors, by the UNet's stages; off: as Forge has it, stronger where more is seen.",
+    ),
 )
+PAG_SWITCH = "PerturbedAttentionGuidance_enabled"  # Forge's, which stands beside the scale
 
 
 def guidance_items(options: GuidanceOptions | None) -> Iterator[tuple[str, str]]:
@@ -136,11 +180,14 @@ def guidance_items(options: GuidanceOptions | None) -> Iterator[tuple[str, str]]
 def read_guidance(values: Values) -> GuidanceOptions:
     """What an infotext says; all keys are taken."""
     told: dict[str, Any] = {}
+    values.text(PAG_SWITCH)
     for option in GUIDANCE:
         if option.choices:
             told[option.field] = values.choice(option.key, option.choices, str(option.default))
         elif isinstance(option.default, bool):
             told[option.field] = values.text(option.key) == "True"
+        elif isinstance(option.default, int):
+            told[option.field] = values.whole(option.key, option.default, 0, int(option.most))
         else:
             told[option.field] = values.number(option.key, float(option.default), 0, option.most)
     return GuidanceOptions(**told)

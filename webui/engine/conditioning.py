@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
+from webui.core.chunks import COMMA_BACKTRACK
 from webui.core.prompt_schedule import Until, parse_prompt, parse_schedule
 from webui.engine.embeddings import Embedding
 from webui.engine.model import DiffusionModel
@@ -81,6 +82,7 @@ class Encoder:
     draw: Draw | None = None
     patches: Hashable = ()
     cache: ConditioningCache = field(default_factory=ConditioningCache)
+    backtrack: int = COMMA_BACKTRACK
     unfit: set[str] = field(default_factory=set, init=False)
 
     def prompt(self, text: str, calls: int, first_pass: int | None = None) -> tuple[Scheduled, ...]:
@@ -96,7 +98,8 @@ class Encoder:
 
     @torch.inference_mode()  # what is kept must hold no graphs
     def _encoded(self, schedule: Sequence[Until], weight: float = 1.0, negative: bool = False) -> Scheduled:
-        variants, order = read_variants(self.model, [text for _, text in schedule], self.embeddings, self.emphasis, negative)
+        texts = [text for _, text in schedule]
+        variants, order = read_variants(self.model, texts, self.embeddings, self.emphasis, negative, self.backtrack)
         self.unfit.update(variants.unfit)
         draw = None if negative else self.draw
         if draw:

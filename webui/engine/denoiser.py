@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from webui.engine.guidance import Context, Network, Predict
-from webui.engine.schedules import NoiseSchedule
+from webui.engine.schedules import ROUNDING, NoiseSchedule
 
 LCM_SIGMA_DATA = 0.5  # boundary condition of consistency models (arXiv:2303.01469, appendix C)
 LCM_TIMESTEP_SCALING = 10.0
@@ -41,6 +41,20 @@ def denoiser(predict: Predict, schedule: NoiseSchedule, prediction_type: str) ->
 
     def denoise(x: Tensor, sigma: Tensor, call: int) -> Tensor:
         return _to_denoised(predict, x, float(sigma), schedule.t(sigma), call, prediction_type)
+
+    return denoise
+
+
+def timestep_denoiser(predict: Predict, schedule: NoiseSchedule, prediction_type: str) -> Denoise:
+    """As `denoiser`, for timestep samplers: a v is read as one of the trained timestep at or below the network's, as in the field."""
+    if prediction_type != "v_prediction":
+        return denoiser(predict, schedule, prediction_type)
+
+    def denoise(x: Tensor, sigma: Tensor, call: int) -> Tensor:
+        t, seen = schedule.t(sigma), x / math.hypot(1, float(sigma))
+        trained = float(schedule.sigmas[int(t + ROUNDING)])
+        noise = (predict(seen, t, call) + seen * trained) / math.hypot(1, trained)
+        return torch.sub(x, noise, alpha=float(sigma))
 
     return denoise
 

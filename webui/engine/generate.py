@@ -65,7 +65,8 @@ def generate(
         words = ChainMap(called[number].embeddings, embeddings())  # type: ignore[arg-type]
         draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
         patches = called[number].text_patches
-        encoder = Encoder(model, request.clip_skip, options.emphasis, options.old_timelines, words, draw, patches, cache)
+        ways = options.emphasis, options.old_timelines
+        encoder = Encoder(model, request.clip_skip, *ways, words, draw, patches, cache, options.comma_backtrack)
         source = make_source(one, model, open_input, enlarge)
         again = request.hires if number else None
         first_pass = full_calls(request) if number else None

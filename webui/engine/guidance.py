@@ -61,7 +61,7 @@ class Guidance:
     scale: CFG scale. rescale: 0 .. 1, how far the answer's spread is brought back to that of the prompt's (arXiv:2305.08891, 3.4).
     alone: when the negative prompt is left out; what the prompt's first part answers then stands in its place. alone_scale: the CFG scale
     of these calls. padding: the empty prompt, by which the shorter of both prompts is made longer. last_token: the negative prompt is, by
-    its last token, or it is cut off.
+    its last token, or it is cut off. perturbed: how strongly answers are pushed away from those without sense for form (arXiv:2403.17377).
     """
 
     scale: float
@@ -70,16 +70,24 @@ class Guidance:
     alone_scale: float = 1.0
     padding: Conditioning | None = None
     last_token: bool = False
+    perturbed: float = 0.0
 
 
 def guided(
-    network: Network, conds: Sequence[Scheduled], uncond: Scheduled, guidance: Guidance, batch: int, unguided_too: bool = False
+    network: Network,
+    conds: Sequence[Scheduled],
+    uncond: Scheduled,
+    guidance: Guidance,
+    batch: int,
+    unguided_too: bool = False,
+    perturbed: Network | None = None,
 ) -> Predict:
     """uncond + scale * sum of weight * (cond - uncond), for `batch` latents at once; each prompt as it is at the call.
 
     The negative prompt runs at every scale, 1 too, as the field does. Prompts of as many tokens share one call; a negative prompt of
     another length takes a call of its own, since padding would change the picture. Parts of a prompt always share one. unguided_too: the
-    answer is stacked with the one without the prompt, (2, batch, 4, h, w).
+    answer is stacked with the one without the prompt, (2, batch, 4, h, w). perturbed: the network without sense for form, which is asked
+    once more with the prompt; None: guidance does without.
     """
 
     @lru_cache(maxsize=CONTEXTS)
@@ -98,7 +106,12 @@ def guided(
         answers = [answer for context in asked for answer in _ask(network, x, t, context)]
         without = answers[0 if alone else -1]
         scale = guidance.alone_scale if alone else guidance.scale
-        result = _combined(answers[: len(conds)], without, [cond.weight for cond in conds], scale, guidance.rescale)
+        parts, weights, pushed = answers[: len(conds)], [cond.weight for cond in conds], None
+        if perturbed is not None:
+            (context,) = contexts(True, uncond.at(call), *(cond.at(call) for cond in conds))
+            formless = _ask(perturbed, x, t, context)
+            pushed = _sum([part - other for part, other in zip(parts, formless, strict=True)], weights) * guidance.perturbed
+        result = _combined(parts, without, weights, scale, guidance.rescale, pushed)
         return torch.stack([result, without]) if unguided_too else result
 
     return predict
@@ -110,8 +123,15 @@ def _ask(network: Network, x: Tensor, t: float, context: Context) -> Sequence[Te
     return network(torch.cat([x] * prompts) if prompts > 1 else x, t, context).chunk(prompts)
 
 
-def _combined(parts: Sequence[Tensor], without: Tensor, weights: Sequence[float], scale: float, rescale: float) -> Tensor:
-    result = without
+def _sum(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    return torch.stack([part * weight for part, weight in zip(parts, weights, strict=True)]).sum(dim=0)
+
+
+def _combined(
+    parts: Sequence[Tensor], without: Tensor, weights: Sequence[float], scale: float, rescale: float, pushed: Tensor | None = None
+) -> Tensor:
+    """pushed: what else is added before the spread is brought back."""
+    result = without if pushed is None else without + pushed
     for part, weight in zip(parts, weights, strict=True):
         result = torch.add(result, part - without, alpha=weight * scale)
     if not rescale:

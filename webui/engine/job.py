@@ -97,7 +97,7 @@ class Job:
         no_push = no_push and options.skip_uncond and not SAMPLERS[self.sampler].cfgpp  # these need the answer without the prompt
         alone = always if no_push else left_out(options, self.run_calls, low)
         padding = self.encoder.empty() if options.pad_conds else None
-        return Guidance(scale, options.rescale, alone, scale if no_push else 1.0, padding, options.pad_conds_v0)
+        return Guidance(scale, options.rescale, alone, scale if no_push else 1.0, padding, options.pad_conds_v0, options.pag)
 
     @property
     def run_calls(self) -> int:

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def encode_image(model: DiffusionModel, image: Image.Image) -> Tensor:
-    """Latents of an RGB picture whose sides are multiples of 8: (1, 4, height/8, width/8), float32, in the UNet's scale."""
+    """Latents of an RGB picture: (1, 4, height/8, width/8), float32, in the UNet's scale; of no full latents nothing is left."""
     return _encode(model, to_pixels(image).to(model.device))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,11 +14,12 @@ from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.event import Control, Event, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.engine.brownian import BrownianNoise
-from webui.engine.denoiser import Denoise, denoiser, held_back, keep_unmasked, lcm_denoiser, show_unmasked, unet_network
-from webui.engine.guidance import Network, guided
+from webui.engine.denoiser import Denoise, denoiser, held_back, keep_unmasked, lcm_denoiser, show_unmasked, timestep_denoiser, unet_network
+from webui.engine.guidance import Context, Network, guided
 from webui.engine.job import Job
 from webui.engine.latents import FACTOR
 from webui.engine.masking import Box
+from webui.engine.patches.perturbed_attention import perturbed_attention
 from webui.engine.preview import preview_jpeg
 from webui.engine.refining import AtWork
 from webui.engine.rng import ImageNoise
@@ -150,13 +152,14 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
     conds = [cond.with_sizes(job.model, size, GOOD_SCORE) for cond in job.conds]
     uncond = job.uncond.with_sizes(job.model, size, BAD_SCORE)
-    network = job.study.network(_network(job, begin))
-    predict = guided(network, conds, uncond, job.strength, batch, unguided_too=SAMPLERS[job.sampler].cfgpp)
+    plain = _network(job, begin)
+    perturbed = _perturbed(plain, job.model.unet) if job.strength.perturbed else None
+    predict = guided(job.study.network(plain), conds, uncond, job.strength, batch, SAMPLERS[job.sampler].cfgpp, perturbed)
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
     else:
-        denoise = denoiser(predict, job.schedule, prediction_type)
+        denoise = (timestep_denoiser if kind == "timestep" else denoiser)(predict, job.schedule, prediction_type)
     if begin.mask is None or init is None:
         return denoise
     if begin.soft is not None:
@@ -165,6 +168,16 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
         return softly_kept(denoise, begin.mask, init, begin.soft)
     keep = partial(show_unmasked if kind == "timestep" else keep_unmasked, denoise, init=init)
     return keep(begin.mask) if begin.free_at is None else held_back(keep, begin.mask, begin.free_at, job.schedule)
+
+
+def _perturbed(network: Network, unet: Any) -> Network:
+    """`network`, whose UNet is `unet`, without its sense for form."""
+
+    def formless(x: Tensor, t: float, context: Context) -> Tensor:
+        with perturbed_attention(unet):
+            return network(x, t, context)
+
+    return formless
 
 
 def _network(job: Job, begin: Begin) -> Network:

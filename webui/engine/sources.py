@@ -22,7 +22,7 @@ from webui.core.soft_inpainting import SoftInpainting
 from webui.engine import grid, masking, outpainting
 from webui.engine import outpainting_a1111 as a1111
 from webui.engine.colours import with_colours_of
-from webui.engine.latents import FACTOR, encode_image, encode_masked, encode_nothing
+from webui.engine.latents import FACTOR, TILED_ABOVE, encode_image, encode_masked, encode_nothing
 from webui.engine.masking import Region, Size
 from webui.engine.model import DiffusionModel
 from webui.engine.soft_inpainting import soft_mask, soft_region
@@ -114,10 +114,12 @@ class FromImage(OnePass):
 
     @cached_property
     def _fitted(self) -> Image.Image:
-        """In the size in which it is encoded."""
+        """In the size in which it is encoded; its own for latent upscale, but whole latents where it is encoded in tiles."""
         image = masking.flatten(self.image)
         if self.told.resize_mode != LATENT_UPSCALE:
             return masking.resize(image, self.size, self.told.resize_mode)
+        if min(image.size) >= FACTOR and image.width * image.height <= TILED_ABOVE:
+            return image
         width, height = (max(side // FACTOR, 1) * FACTOR for side in image.size)
         return image.resize((width, height), masking.LANCZOS)
 

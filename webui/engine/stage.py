@@ -9,6 +9,7 @@ from webui.core.networks import extract_networks
 from webui.core.request import GenerationRequest
 from webui.engine.model import DiffusionModel
 from webui.engine.networks import Networks, applied, fitting
+from webui.engine.patches.freeu import freeu
 from webui.engine.patches.seamless import seamless
 from webui.engine.patches.token_merging import merged_tokens
 
@@ -40,13 +41,14 @@ class Stage:
         """
         tags = [use.tag for use in extract_networks(request.prompt)[1]]
         merging = request.guidance.token_merging if request.guidance else 0.0
-        wanted = (request.checkpoint, request.prediction_type, request.vae, tags, merging)  # tiling is the same in all passes
+        wanted = (request.checkpoint, request.prediction_type, request.vae, tags, merging)  # tiling and FreeU are the same in all passes
         if self.model is None or self._wanted != wanted:
             self.close()
             self.model = yield from self._follow(partial(self._load, request), f"loading {request.checkpoint or 'the checkpoint'}")
             for part in (self.model.unet, self.model.vae):
                 self._exits.enter_context(seamless(part, **AXES[request.tiling]))
             self._exits.enter_context(merged_tokens(self.model.unet, merging))
+            self._exits.enter_context(freeu(self.model.unet, request.guidance))
             networks = fitting(networks, self.model) if only_fitting else networks
             yield from self.untold(self._exits.enter_context(applied(networks, self.model)))
             self._wanted = wanted

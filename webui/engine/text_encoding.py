@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from webui.core.chunks import CHUNK, Word, split_words
+from webui.core.chunks import CHUNK, COMMA_BACKTRACK, Word, split_words
 from webui.core.errors import BadRequest
 from webui.core.prompt import BREAK, pieces_of
 from webui.engine.embeddings import Embedding, EmbeddingNames, spliced
@@ -73,14 +73,18 @@ def read_variants(
     embeddings: Mapping[str, Embedding] | None = None,
     emphasis: str = "Original",
     negative: bool = False,
+    backtrack: int = COMMA_BACKTRACK,
 ) -> tuple[Variants, list[int]]:
-    """`texts` as tokens, and for each of them which variant it is. Texts of fewer chunks get empty ones, as in the field."""
+    """`texts` as tokens, and for each of them which variant it is. Texts of fewer chunks get empty ones, as in the field.
+
+    backtrack: see `core.chunks.split_words`.
+    """
     counts: dict[str, int] = {}
     for text in texts:
         counts[text] = counts.get(text, 0) + 1
     pieces = [pieces_of(text, emphasis) for text in counts]
     names = EmbeddingNames(model, embeddings or {}, " ".join(text for parts in pieces for text, _ in parts))
-    split = [split_into_chunks(parts, model, names) for parts in pieces]
+    split = [split_into_chunks(parts, model, names, backtrack) for parts in pieces]
     most = max(map(len, split))
     chunks = tuple(tuple(map(tuple, [*parts, *[[]] * (most - len(parts))])) for parts in split)
     places = {text: place for place, text in enumerate(counts)}
@@ -134,9 +138,11 @@ def with_sizes(conditioning: Conditioning, model: DiffusionModel, size: tuple[in
     return replace(conditioning, sizes=torch.tensor([*size, 0.0, 0.0, *wanted], device=model.device))
 
 
-def split_into_chunks(pieces: Sequence[tuple[str, float]], model: DiffusionModel, names: EmbeddingNames) -> list[list[Token]]:
+def split_into_chunks(
+    pieces: Sequence[tuple[str, float]], model: DiffusionModel, names: EmbeddingNames, backtrack: int = COMMA_BACKTRACK
+) -> list[list[Token]]:
     """Tokens of all pieces in order, with their weights, in chunks of at most CHUNK; never none. No embedding lies in two chunks."""
-    return split_words(_words(pieces, model, names))
+    return split_words(_words(pieces, model, names), backtrack)
 
 
 def _words(pieces: Sequence[tuple[str, float]], model: DiffusionModel, names: EmbeddingNames) -> Iterator[Word[Token] | None]:

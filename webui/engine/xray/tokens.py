@@ -77,7 +77,9 @@ def told_texts(asked: Asked, conds: Sequence[Scheduled]) -> list[list[tuple[int,
 
 
 def _told(encoder: Any, number: int, schedule: Sequence[Until], cond: Scheduled) -> list[tuple[int, Told]]:
-    variants, order = read_variants(encoder.model, [text for _, text in schedule], encoder.embeddings, encoder.emphasis)
+    variants, order = read_variants(
+        encoder.model, [text for _, text in schedule], encoder.embeddings, encoder.emphasis, backtrack=encoder.backtrack
+    )
     made = [
         Told(number, cond.weight, text, variants.chunks[place], conditioning.states)
         for (_, text), place, (_, conditioning) in zip(schedule, order, cond.until, strict=True)
