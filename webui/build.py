@@ -23,6 +23,7 @@ from webui.api.extra_networks import extra_networks_router
 from webui.api.gallery import pictures_router
 from webui.api.guard import Guard
 from webui.api.internal import internal_router
+from webui.api.mcp_http import mcp_route
 from webui.api.page_paths import ClosedDoors
 from webui.api.routes import sdapi_router
 from webui.api.system import Switch
@@ -105,6 +106,7 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
     add_docs_route(app.router)
     app.include_router(internal_router(service))
     app.include_router(pictures_router(service))
+    app.router.routes.append(mcp_route(app))
 
     @app.get("/healthz", include_in_schema=False)
     def healthz() -> dict[str, str]:

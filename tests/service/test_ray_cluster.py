@@ -1,6 +1,7 @@
 """webui/service/ray_worker.py on two nodes: what lies between machines, and a machine that goes away."""
 
 import importlib.util
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made = Cluster(initialize_head=True, head_node_args=SMALL_NODE | {"include_dashboard": False})
     made.second = made.add_node(**SMALL_NODE)
     yield made
+    until(lambda: not any(thread.name == "easel-ray" for thread in threading.enumerate()))  # one that asks Ray now would connect again
     ray.shutdown()
     made.shutdown()
 

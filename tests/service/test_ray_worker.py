@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,6 +35,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         yield folder / "attempts.log"
+    until(lambda: not any(thread.name == "easel-ray" for thread in threading.enumerate()))  # one that asks Ray now would connect again
     import ray
 
     ray.shutdown()

@@ -1,5 +1,7 @@
 """Tools by which an assistant draws: a Model Context Protocol server on stdin and stdout, over a running Easel's /api/v1.
 
+mcp_http.py offers the same tools in the running Easel itself.
+
     python -m webui.api.mcp [--url http://127.0.0.1:7860]
 
 User and password, where Easel wants them, come from the variable EASEL_AUTH ("user:password"). Needs the package `mcp`.
@@ -10,7 +12,7 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -32,41 +34,57 @@ INSTRUCTIONS = (
 Content = list[str | Image]
 
 
+Fetch = Callable[[str, str, bytes | None, str], Awaitable[tuple[int, bytes]]]  # method, path below /api/v1, body, its kind -> status, body
+
+
 class Easel:
     """A running Easel, by its own API."""
 
-    def __init__(self, url: str, auth: str = ""):
-        """auth: "user:password", "" for none."""
-        self._base = f"{url.rstrip('/')}/api/v1"
-        self._headers = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
+    def __init__(self, fetch: Fetch, reads_files: bool):
+        """reads_files: whether tools may name pictures by their paths here."""
+        self._fetch = fetch
+        self.reads_files = reads_files
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The JSON that a route answers. Raises ToolError with Easel's sentence."""
         data = json.dumps(body).encode() if body is not None else None
-        return json.loads(await run_sync(self._answer, method, path, data, "application/json"))
+        return json.loads(await self._answer(method, path, data, "application/json"))
 
     async def file(self, picture: int) -> bytes:
         """The bytes of a finished picture."""
-        return await run_sync(self._answer, "GET", f"/pictures/{picture}/file", None, "")
+        return await self._answer("GET", f"/pictures/{picture}/file", None, "")
 
     async def send(self, path: str, data: bytes) -> Any:
         """POST a picture file."""
         mark = secrets.token_hex(16)
         head = f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="picture"\r\nContent-Type: image/png\r\n\r\n'
         body = head.encode() + data + f"\r\n--{mark}--\r\n".encode()
-        return json.loads(await run_sync(self._answer, "POST", path, body, f"multipart/form-data; boundary={mark}"))
+        return json.loads(await self._answer("POST", path, body, f"multipart/form-data; boundary={mark}"))
 
-    def _answer(self, method: str, path: str, data: bytes | None, kind: str) -> bytes:
-        headers = {**self._headers, **({"Content-Type": kind} if data is not None else {})}
+    async def _answer(self, method: str, path: str, data: bytes | None, kind: str) -> bytes:
+        status, body = await self._fetch(method, path, data, kind)
+        if status >= 400:
+            raise ToolError(_sentence(body) or f"Easel answered with status {status}")
+        return body
+
+
+def by_address(url: str, auth: str) -> Fetch:
+    """Ask the Easel at `url`; auth: "user:password", "" for none."""
+    base = f"{url.rstrip('/')}/api/v1"
+    login = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
+
+    def ask(method: str, path: str, data: bytes | None, kind: str) -> tuple[int, bytes]:
+        headers = {**login, **({"Content-Type": kind} if data is not None else {})}
         try:
-            with urlopen(Request(self._base + path, data, headers, method=method), timeout=PATIENCE) as answer:
-                found: bytes = answer.read()
-                return found
+            with urlopen(Request(base + path, data, headers, method=method), timeout=PATIENCE) as answer:
+                return answer.status, answer.read()
         except HTTPError as error:
             with error:
-                raise ToolError(_sentence(error.read()) or f"Easel answered with status {error.code}") from None
+                return error.code, error.read()
         except (URLError, TimeoutError, ConnectionError) as error:
-            raise ToolError(f"no Easel answers at {self._base} ({error}); start it, or name its address with --url") from None
+            raise ToolError(f"no Easel answers at {base} ({error}); start it, or name its address with --url") from None
+
+    return lambda *asked: run_sync(ask, *asked)
 
 
 def _sentence(body: bytes) -> str:
@@ -133,6 +151,8 @@ async def _bytes_of(easel: Easel, picture: int | None, file: str, data: str) -> 
     """The picture that was named in one of three ways. Raises ToolError."""
     if (picture is not None) + bool(file) + bool(data) != 1:
         raise ToolError("name one picture: by picture, file or data")
+    if file and not easel.reads_files:
+        raise ToolError("files are read where the tools run by stdio alone; send the picture as data")
     if picture is not None:
         return await easel.file(picture)
     try:
@@ -173,7 +193,7 @@ def _image(data: bytes) -> Image:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m webui.api.mcp", description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--url", default="http://127.0.0.1:7860", help="where Easel answers")
-    make_server(Easel(parser.parse_args().url, os.environ.get("EASEL_AUTH", ""))).run("stdio")
+    make_server(Easel(by_address(parser.parse_args().url, os.environ.get("EASEL_AUTH", "")), reads_files=True)).run("stdio")
 
 
 if __name__ == "__main__":
