@@ -37,6 +37,7 @@ SCRIPTS = (
     "result.js",
     "batch.js",
     "canvas.js",
+    "outpaint.js",
     "inspector.js",
     "cards.js",
     "complete.js",
