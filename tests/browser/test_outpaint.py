@@ -38,3 +38,34 @@ def test_no_side_is_told(person: Person, wide_png: bytes) -> None:
     person.page.wait_for_function("Boolean(easel.canvases.outpaint.hash)")
     person.page.click("#outpaint_generate")
     person.wait_for_toast("at least one side")
+
+
+def test_a_shape_is_reached_by_growing_on_both_ends_and_what_is_too_large_is_told(person: Person, wide_png: bytes) -> None:
+    page = person.page
+    person.open("outpaint")
+    page.click("#outpaint_shapes [data-shape='16:9']")
+    person.wait_for_toast("Choose a picture first")
+    page.set_input_files("#outpaint_file", {"name": "wide.png", "mimeType": "image/png", "buffer": wide_png})
+    page.wait_for_function("Boolean(easel.canvases.outpaint.hash)")
+    caption = page.locator("#outpaint_canvas .caption")
+    for shape, size in (("16:9", "800 × 448"), ("1:1", "800 × 800"), ("2:1", "800 × 400")):
+        page.click(f"#outpaint_shapes [data-shape='{shape}']")
+        caption.filter(has_text=f"final size {size}").wait_for()
+    page.click("#outpaint_shapes [data-shape='1:1']")
+    person.wait_for_value("outpaint_top", 200)
+    person.wait_for_value("outpaint_bottom", 200)
+    assert caption.locator(".too-large").count() == 0
+    person.write("outpaint_left", 3600)
+    caption.locator(".too-large").wait_for()
+
+
+def test_a_result_is_grown_further(person: Person) -> None:
+    width, height = start_from_a_picture(person, "outpaint").size
+    person.page.click("#outpaint_right_more")
+    person.page.locator("#outpaint_canvas .caption", has_text=f"final size {width + 64} × {height}").wait_for()
+    person.make_picture("outpaint")
+    person.page.click("#outpaint_send_to_outpaint")  # "Grow further"
+    person.page.locator(
+        "#outpaint_canvas .caption", has_text=f"Picture {width + 64} × {height} → final size {width + 128} × {height}"
+    ).wait_for()
+    assert person.make_picture("outpaint").size == (width + 128, height)

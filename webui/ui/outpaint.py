@@ -21,6 +21,11 @@ def build() -> Studio:
                     with gr.Column(min_width=90, elem_classes=["side"]):
                         studio.add(f"init.outpaint.{side}")
                         studio.button(f"{side}_more", f"{side.capitalize()} +{STEP}", "small", size="sm")
+            gr.HTML(
+                html_template="<div class='shapes' role='group' aria-label='Grow to a shape'></div>",
+                js_on_load="easel.growView(element.querySelector('.shapes'))",
+                elem_id="outpaint_shapes",
+            )
             studio.button("no_sides", "Set all sides to 0", "small", size="sm")
         parts.result_area(studio)
         with gr.Column(elem_classes=["area-settings"]):

@@ -32,10 +32,12 @@ STATIC = Path(__file__).parent / "static"
 LANGUAGES = Path(__file__).parent / "languages"  # one file for each but English: its words -> theirs
 SCRIPTS = (
     "easel.js",
+    "drafts.js",
     "zoom.js",
     "result.js",
     "batch.js",
     "canvas.js",
+    "outpaint.js",
     "inspector.js",
     "cards.js",
     "complete.js",
@@ -260,8 +262,16 @@ def _wire_start(
     def on_load(drafts: Any) -> dict[Component, Any]:
         start = actions.start_values(service, drafts)
         filled = {groups[tab][name]: value for tab, values in start.items() if tab in groups for name, value in values.items()}
-        return filled | merging.choices(service) | upscaling.start(service, drafts) | {first: {"started": True}}
+        filled |= merging.choices(service) | upscaling.start(service, drafts)
+        return {widget: value for widget, value in filled.items() if _is_news(widget, value)} | {first: {"started": True}}
 
     outputs = [widget for widgets in groups.values() for widget in widgets.values()]
     outputs += [*merging.checkpoints, *merging.vaes, *upscaling.widgets.values(), first]
-    page.load(on_load, [first], outputs, js="() => [easel.drafts()]", **QUIET)
+    page.load(on_load, [first], outputs, js="() => [easel.drafts()]", show_progress_on=first, **QUIET)
+
+
+def _is_news(widget: Component, told: Any) -> bool:
+    """Whether a value, or a list and its value, is another than the page was built with: each one told costs the browser a millisecond."""
+    if isinstance(widget, gr.Dropdown) and isinstance(told, gr.Dropdown):
+        return bool(told.choices != widget.choices or told.constructor_args.get("value", widget.value) != widget.value)
+    return bool(told != widget.value)

@@ -127,9 +127,6 @@ def wire_scripts(panel: ScriptPanel, service: Service) -> None:
         kind, text, chosen = panel.axis(letter)
         kind.change(lambda label, now: _choices(service, label, now), [kind, chosen], chosen, **QUIET)
         panel.fills[letter].click(lambda label, as_text: _all(service, label, as_text), [kind, csv], [text, chosen], **QUIET)
-    widgets = list(panel.widgets.values())
-    kept = f"(...values) => easel.keep('{panel.group}', {json.dumps(list(panel.widgets))}, values)"
-    gr.on([widget.change for widget in widgets], None, widgets, None, js=kept, **QUIET)
 
 
 def _values(service: Service, label: str) -> list[str]:

@@ -207,7 +207,7 @@ def result_area(studio: Studio) -> None:
             js_on_load=f"easel.resultView(element.querySelector('.result'), '{studio.name}')",
             elem_id=f"{studio.name}_results",
         )
-        studio.bridge = bridge(studio.name, "fill", "image", "sides", "upscale", "edit")
+        studio.bridge = bridge(studio.name, "fill", "image", "sides", "upscale", "edit", "keep")
 
 
 def canvas(studio: Studio, kind: str) -> None:
@@ -256,8 +256,9 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
     collected = f"(...values) => easel.collect('{studio.name}', values)"
     sent = [studio.bridge, *widgets, *scripted.values()]
     studio.buttons["generate"].click(on_generate, sent, studio.bridge, js=collected, trigger_mode="multiple", **QUIET)
-    studio.bridge.edit(on_edit, None, [*widgets, studio.bridge], **QUIET)
-    studio.bridge.fill(on_fill, widgets, [*studio.widgets.values(), *scripted.values(), studio.bridge], **QUIET)
+    unseen = QUIET | {"show_progress_on": studio.bridge}  # else Gradio tells each of these fields twice that nothing is to be shown
+    studio.bridge.edit(on_edit, None, [*widgets, studio.bridge], **unseen)
+    studio.bridge.fill(on_fill, widgets, [*studio.widgets.values(), *scripted.values(), studio.bridge], **unseen)
     if studio.scripts:
         wire_scripts(studio.scripts, service)
     if "hires.enabled" in studio.widgets:
@@ -271,15 +272,9 @@ def wire(studio: Studio, quick: dict[str, Component], service: Service) -> None:
     press("reuse_seed", f"seed => easel.reuseSeed('{studio.name}', seed)", "seed")
     if "width" in studio.widgets:
         press("res_switch", "(width, height) => [height, width]", "width", "height")
-    kept = list(studio.widgets)
-    gr.on(
-        [widget.change for widget in studio.widgets.values()],
-        None,
-        list(studio.widgets.values()),
-        None,
-        js=f"(...values) => easel.keep('{studio.name}', {json.dumps(kept)}, values)",
-        **QUIET,
-    )
+    groups = {studio.name: list(studio.widgets)} | ({studio.scripts.group: list(scripted)} if studio.scripts else {})
+    kept = f"(...values) => easel.keepAll({json.dumps(groups)}, values)"
+    studio.bridge.keep(None, [*studio.widgets.values(), *scripted.values()], None, js=kept, **QUIET)
 
 
 def _presser(studio: Studio) -> Callable[..., None]:

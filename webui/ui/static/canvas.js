@@ -154,6 +154,8 @@ class CanvasView {
       Object.assign(layer.style, { left: `${(100 * left) / width}%`, top: `${(100 * top) / height}%`, width: `${(100 * this.width) / width}%`, height: `${(100 * this.height) / height}%` });
     }
     this.caption.textContent = this.kind === "sides" ? `Picture ${this.width} × ${this.height} → final size ${width} × ${height}` : `${this.width} × ${this.height}`;
+    const large = this.kind === "sides" && Math.max(width, height) > easel.LARGEST;
+    if (large) this.caption.append(easel.make("span", { class: "too-large" }, `Too large: at most ${easel.LARGEST} pixels a side can be made.`));
     this.repaint();
   }
 

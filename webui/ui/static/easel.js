@@ -1,4 +1,4 @@
-// The page's own script: who we are, the socket to the server, keys, drops, drafts. Views register themselves by tab name.
+// The page's own script: who we are, the socket to the server, keys, drops. Views register themselves by tab name.
 const easel = {
   triggers: {}, // bridge name -> Gradio's trigger function
   results: {}, // tab -> ResultView
@@ -71,6 +71,7 @@ easel.told = (value) => {
   if (value?.started) easel.started = true; // the fields show this visit's values, no longer those that the page was built with
   for (const sentence of value?.say ?? []) easel.toast(sentence);
   if (value?.edited) easel.queue.edited();
+  if (easel.ready) easel.lookAtDrafts();
   if (value?.overrides) easel.overrides.set(value.overrides.tab, value.overrides.values);
 };
 easel.fire = (name, event, data) => easel.triggers[name]?.(event, data);
@@ -121,16 +122,7 @@ easel.tabsView = (root) => {
   easel.openTab(easel.currentTab());
 };
 
-// --- Drafts: what the fields hold survives a reload --------------------------------------------------------------------
-
-easel.drafts = () => easel.stored("drafts_1", {});
-easel.keep = (tab, names, values) => {
-  if (!easel.ready) return; // Gradio's first values are not the user's
-  const drafts = easel.drafts();
-  if (tab === "quick") setTimeout(() => document.dispatchEvent(new Event("easel:checkpoint")), 50); // when the field shows it
-  drafts[tab] = Object.fromEntries(names.map((name, i) => [name, values[i]]));
-  easel.store("drafts_1", drafts);
-};
+// --- What Generate sends ----------------------------------------------------------------------------------------------
 
 easel.answers = () => easel.request("internal/ping").then(() => true, (error) => { easel.toast(error.message); return false; });
 
@@ -372,8 +364,8 @@ easel.nameIcons = () => {
 };
 
 easel.whenStarted = (since, act) => {
-  if (easel.started || Date.now() - since > 15000) setTimeout(act, 300); // when Gradio has drawn it
-  else setTimeout(() => easel.whenStarted(since, act), 50);
+  if (easel.started || Date.now() - since > 15000) setTimeout(act, 50); // when Gradio has drawn it
+  else setTimeout(() => easel.whenStarted(since, act), 20);
 };
 
 easel.start = (flagTheme) => {
@@ -385,6 +377,7 @@ easel.start = (flagTheme) => {
   easel.habits.watch();
   easel.watchTouches();
   easel.watchPrompts();
+  easel.watchDrafts();
   const usual = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const wait = setInterval(() => {
     if (!document.body) return;
@@ -395,6 +388,6 @@ easel.start = (flagTheme) => {
     easel.nameIcons();
     easel.showSlots(1);
     easel.connect();
-    easel.whenStarted(Date.now(), () => { easel.ready = true; document.documentElement.dataset.easel = "ready"; });
-  }, 50);
+    easel.whenStarted(Date.now(), () => { easel.ready = true; easel.beginDrafts(); document.documentElement.dataset.easel = "ready"; });
+  }, 20);
 };

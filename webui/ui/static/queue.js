@@ -184,7 +184,7 @@ class QueueView {
 
   async edit(job) {
     if (this.editing) this.leave();
-    this.editing = { job: job.id, tab: job.tab, drafts: structuredClone(easel.drafts()), overrides: easel.overrides.of(job.tab) };
+    this.editing = { job: job.id, tab: job.tab, drafts: await easel.draftsNow(job.tab), overrides: easel.overrides.of(job.tab) };
     easel.overrides.set(job.tab, {}); // the top row shows the job's own
     easel.openTab(job.tab);
     easel.fire(job.tab, "edit", { job: job.id, client: easel.client });

@@ -33,7 +33,9 @@ class ResultView {
   sendButtons() {
     const targets = [["img2img", "img2img"], ["inpaint", "Inpaint"], ["outpaint", "Outpaint"], ["extras", "Extras"], ["png_info", "PNG info"]];
     const buttons = targets.map(([target, name]) => {
-      const button = easel.iconButton("send", `Send picture and parameters to ${name}`, () => this.send(target), name);
+      const again = target === "outpaint" && this.tab === "outpaint";
+      const title = again ? "Grow this picture further: it becomes the one to start from" : `Send picture and parameters to ${name}`;
+      const button = easel.iconButton("send", title, () => this.send(target), again ? "Grow further" : name);
       button.id = `${this.tab}_send_to_${target}`;
       return button;
     });
