@@ -52,7 +52,7 @@ class GuidanceOptions:
             elif isinstance(option.default, bool):
                 if not isinstance(value, bool):
                     raise BadRequest(f"{option.key} {value!r} is neither True nor False: use one of them")
-            elif not isinstance(value, option.kinds) or isinstance(value, bool) or not 0 <= value <= option.most:  # NaN fails too
+            elif type(value) not in option.kinds or not 0 <= value <= option.most:  # NaN fails too
                 raise BadRequest(f"{option.key} {value!r} is out of range: use a {option.kind} from 0 to {option.most:g}")
 
 
