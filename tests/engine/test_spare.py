@@ -1,6 +1,7 @@
 """Memory that one model leaves to the next: the same bits as in fresh memory, and never that of a model which somebody still has."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.tiny import CPU, tiny_parts
+from tests.engine.test_generate import REQUEST, Script
+from tests.lora_files import kohya_name, write_lora
+from tests.tiny import CPU, tiny_checkpoint, tiny_parts
 from webui.core.errors import BadModelFile
+from webui.core.event import Finished, Progress
 from webui.engine.checkpoint import load_checkpoint, save_single_file
+from webui.engine.conditioning import ConditioningCache
+from webui.engine.generate import generate
+from webui.engine.load_progress import LoadProgress
 from webui.engine.model import DiffusionModel
 from webui.engine.model_cache import ModelCache
+from webui.engine.networks import NetworkStore
 from webui.engine.spare import Spare, in_memory
 
 FAMILIES = ("miniature", "sd2", "sdxl")  # the last two with joined and with transposed weights
@@ -110,6 +118,37 @@ def test_a_model_that_somebody_still_has_keeps_its_numbers(holder: str, files: d
     assert_same_bits(weights, before)
     assert held is not None
     assert_same_bits(numbers(other), numbers(load_checkpoint(files["miniature 1"], torch.float32, CPU)))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' schedulers with numpy 2
+@pytest.mark.parametrize("ending", ["whole", "closed early", "an error"])
+def test_when_a_job_has_ended_nobody_has_its_model_any_more(ending: str, tmp_path: Path) -> None:
+    """As the worker runs it, with all that it keeps between jobs: a LoRA's file, encoded prompts, the thread that loads."""
+    paths = {name: tiny_checkpoint(tmp_path / f"{name}.safetensors", family="sd1", seed=i) for i, name in enumerate("ab")}
+    cache, kept, progress = ModelCache(1), ConditioningCache(), LoadProgress()
+    lora = write_lora(tmp_path / "x.safetensors", load(cache, paths["a"]), kohya_name("sd1"), only="attn")
+    store = NetworkStore(lambda kind, name: lora, lambda path: "")
+
+    def job(name: str) -> Any:
+        request = replace(REQUEST, checkpoint=name, steps=2, prompt="a red circle <lora:x:0.5>")
+        parts = {"load": lambda asked: load(cache, paths[asked.checkpoint]), "open_input": {}.__getitem__, "networks": store.of}
+        return cache.checked(generate(request, Script(), conditionings=kept, follow=progress.follow, **parts))
+
+    lay: set[int] = set()
+    for name in "aba":
+        events = job(name)
+        if ending == "whole":
+            assert isinstance(list(events)[-1], Finished)
+        else:
+            next(event for event in events if isinstance(event, Progress) and event.step)
+            thrown = GeneratorExit() if ending == "closed early" else ZeroDivisionError()
+            with pytest.raises(type(thrown)):
+                events.throw(thrown)
+            del thrown
+        del events
+        now = addresses(load(cache, paths[name]))
+        assert not lay or len(now & lay) > 0.9 * len(now)
+        lay = now
 
 
 def test_of_a_model_of_which_somebody_has_one_part_the_others_memory_is_taken(files: dict[str, Path]) -> None:
