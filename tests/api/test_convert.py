@@ -109,6 +109,14 @@ def test_overridden_options_reach_the_request_by_their_names(convert: Any, optio
     assert made == replace(SamplerOptions(), **{option.field: wanted})
 
 
+def test_text_encoders_that_a_checkpoint_lacks_are_overridden_by_their_names(convert: Any) -> None:
+    told = {"text_encoder_clip_g": "XL/g.safetensors", "text_encoder_clip_l": "clip_l", "text_encoder_clip_h": ""}
+    assert convert(Txt2Img(override_settings=told)).text_encoder == "clip_l, XL/g.safetensors"
+    text = "x\nSteps: 5, Seed: 1, Size: 64x64, Text encoder: old.safetensors"
+    assert convert(Txt2Img(infotext=text)).text_encoder == "old.safetensors"
+    assert convert(Txt2Img(infotext=text, override_settings=told)).text_encoder == "clip_l, XL/g.safetensors"
+
+
 def test_a_field_counts_more_than_an_overridden_option_and_that_more_than_an_infotext(convert: Any) -> None:
     text = "x\nSteps: 20, Sampler: Euler, Seed: 1, Sigma churn: 1, Sigma noise: 1.05, ENSD: 7, RNG: NV"
     options = {"s_churn": 2, "eta_noise_seed_delta": 31337, "randn_source": "GPU"}

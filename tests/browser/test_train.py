@@ -47,6 +47,23 @@ def test_dropped_pictures_with_captions_become_a_lora_that_is_tried_in_txt2img(p
     assert 'Lora hashes: "squares: ' in page.inner_text("#txt2img_infotext")
 
 
+def test_an_aesthetic_embedding_asks_for_its_pictures_alone_and_without_clip_says_where_to_put_it(person: Person, server: Server) -> None:
+    page = person.page
+    person.open("train")
+    page.locator("#train_sets option").first.wait_for(state="attached")
+    person.drop("#train_drop", picture("red"), "red.png")
+    page.locator(".train-picture").first.wait_for()
+    page.select_option("#train_kind", "aesthetic")
+    asked = [field.get_attribute("id") for field in page.locator(".train-form input:visible, .train-form select:visible").all()]
+    assert asked == ["train_kind", "train_name"]
+    page.fill("#train_name", "soft light")
+    page.click("#train_start")
+    run = page.locator(".train-run[data-status=failed]", has_text="Aesthetic embedding soft light")
+    run.wait_for()
+    place = server.data_dir / "models" / "CLIP"
+    assert f"put config.json and model.safetensors of openai/clip-vit-large-patch14 (1.7 GB) into {place}" in run.inner_text()
+
+
 def test_a_training_that_is_stopped_keeps_what_it_learnt(person: Person, server: Server) -> None:
     page = person.page
     person.open("train")

@@ -106,6 +106,15 @@ def test_a_checkpoint_is_found_by_every_name(settings, folder, found_by):
     assert catalog.find_checkpoint(spelled.get(found_by) or getattr(model, found_by)) == model
 
 
+def test_a_name_without_ending_means_the_safetensors_file_before_the_torch_file_beside_it(settings, folder):
+    for name in ("same.ckpt", "same.safetensors", "alone.ckpt", "sub/same.ckpt"):
+        put(folder / name, name.encode())
+    catalog = Catalog(settings)
+    titles = {model.name: model.title for model in catalog.checkpoints()}
+    asked = {text: catalog.find_checkpoint(text).name for text in ("same", "SAME", "same.ckpt", titles["same.ckpt"], "alone", "sub/same")}
+    assert list(asked.values()) == ["same.safetensors", "same.safetensors", "same.ckpt", "same.ckpt", "alone.ckpt", "sub/same.ckpt"]
+
+
 def test_hashes_of_old_pictures_find_their_checkpoint(settings, folder):
     data = os.urandom(0x100000 + 100)
     put(folder / "a small one.ckpt", b"x")

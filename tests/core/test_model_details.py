@@ -52,6 +52,14 @@ def test_sidecars_count_more_than_metadata(tmp_path: Path) -> None:
     assert (found.triggers, found.weight, found.thumbnail) == ("mine", 0.6, ".preview.jpg")
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(b"", "x.ckpt is empty"), (b"<html>404", "web page"), (b"\x80\x02\x8a\nl\xfc\x9cF", "old format")]
+)
+def test_a_ckpt_that_can_never_be_read_says_so_in_the_list(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "x.ckpt").write_bytes(content)
+    assert sentence in details(tmp_path, "checkpoint").problem
+
+
 def test_the_commonest_tags_stand_in_for_trigger_words() -> None:
     assert top_tags(json.dumps({"5_a": {"cat": 3, "dog ": 9}, "1_b": {"cat": 8, "bird": 1}})) == "cat, dog, bird"
     assert len(top_tags(json.dumps({"a": {f"t{i}": i for i in range(1, 500)}})).split(", ")) == 12

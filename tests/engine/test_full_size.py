@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from tests.engine.test_families import BETAS, REQUEST, final_latents, noise, rel
 from tests.tiny import CPU, full_size_parts
 from webui.core.request import GenerationRequest
 from webui.engine.checkpoint import load_checkpoint, save_single_file
-from webui.engine.family import load_family
+from webui.engine.family import Family, load_family
 from webui.engine.tokenizers import load_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 SMALL = GenerationRequest(**{**vars(REQUEST), "width": 64, "height": 64, "steps": 2})
 GIB = 2**30
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 NEEDED = {"sd1": 8, "sd2": 8, "sdxl": 16}  # GiB of main memory: a model in fp32, and its file on the way
 
 
@@ -39,6 +41,30 @@ def test_a_file_of_full_size_makes_the_latents_that_diffusers_makes(family: str,
     assert relative(ours, theirs) < 1e-3
 
 
+def test_a_file_of_sdxls_full_size_loads_as_diffusers_loads_it(tmp_path: Path) -> None:
+    """In fp16, one loader after the other, where the test above finds too little memory: all weights, bit for bit."""
+    if psutil.virtual_memory().available < 9 * GIB:
+        pytest.skip("needs 9 GiB of free memory")
+    path = tmp_path / "full.safetensors"
+    save_single_file(path, **full_size_parts("sdxl"))
+    give_back()
+    model = load_checkpoint(path, torch.float16, CPU)
+    ours = {name: sums(getattr(model.pipeline, name)) for name in PARTS}
+    facts = model.family
+    assert facts.name == "sdxl"
+    del model
+    give_back()
+    pipeline = their_pipeline(path, facts)
+    path.unlink()
+    for name in PARTS:
+        assert ours[name] == sums(getattr(pipeline, name)), name
+
+
+def sums(module: Any) -> dict[str, str]:
+    """Of each weight, its numbers as fp16."""
+    return {key: hashlib.sha256(tensor.half().numpy().tobytes()).hexdigest() for key, tensor in module.state_dict().items()}
+
+
 def made_by_easel(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, str]:
     """Final latents, and the family that was found."""
     model = load_checkpoint(path, torch.float32, CPU)
@@ -52,12 +78,17 @@ def give_back() -> None:
         trim(0)
 
 
+def their_pipeline(path: Path, facts: Family) -> Any:
+    """As diffusers loads the file in fp16, which is how it is written."""
+    kind: Any = diffusers.StableDiffusionXLPipeline if facts.is_sdxl else diffusers.StableDiffusionPipeline
+    tokenizers = {layout.tokenizer: load_tokenizer(layout.pad_token) for layout in facts.text_encoders}
+    return kind.from_single_file(str(path), config=str(facts.folder), torch_dtype=torch.float16, local_files_only=True, **tokenizers)
+
+
 def made_by_diffusers(path: Path, family: str) -> Tensor:
     give_back()
     facts = load_family(family)
-    kind: Any = diffusers.StableDiffusionXLPipeline if facts.is_sdxl else diffusers.StableDiffusionPipeline
-    tokenizers = {layout.tokenizer: load_tokenizer(layout.pad_token) for layout in facts.text_encoders}
-    pipeline = kind.from_single_file(str(path), config=str(facts.folder), torch_dtype=torch.float16, local_files_only=True, **tokenizers)
+    pipeline = their_pipeline(path, facts)
     pipeline.to(torch.float32)  # the same numbers: reading them as fp32 at once, diffusers holds the file and the model together
     pipeline.scheduler = diffusers.EulerDiscreteScheduler(**BETAS, prediction_type=facts.prediction_type)
     pipeline.set_progress_bar_config(disable=True)

@@ -170,6 +170,11 @@ def test_an_embedding_that_was_not_hashed_yet_is_hashed_when_it_is_called(tmp_pa
     assert store.now()["soft"].sha256 == sha256_of(path)
 
 
+def test_the_name_of_a_file_that_is_listed_as_damaged_is_a_word_like_others():
+    broken = ModelFile(Path("broken.pt"), "broken.pt", 1, 1.0, problem="it is cut short")
+    assert list(EmbeddingStore(lambda: [broken, replace(broken, path=Path("soft.pt"), problem="")]).now()) == ["soft"]
+
+
 @pytest.mark.parametrize("noted", [None, False, True])
 def test_a_rotation_that_does_not_say_how_it_was_trained_is_told_as_a_guess(model, tmp_path, noted):
     """PEFT's OFT: the exact rotation turns the other way than the approximation, and no tensor shows which it is."""

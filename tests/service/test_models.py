@@ -183,6 +183,15 @@ def test_completions_begin_with_what_begins_so(models: Models, settings: Setting
     assert models.completions("*") == []
 
 
+def test_files_that_a_prompt_cannot_tell_apart_are_one_completion(models: Models, settings: Settings) -> None:
+    for name in ("sub/twin.safetensors", "twin.safetensors", "twin.bin"):
+        lora(settings.lora_dirs[0] / name)
+    models.refresh()
+    settled(models)
+    inserts = [card.insert for card in models.completions("<lora:twi")]
+    assert sorted(inserts) == ["<lora:sub/twin:1>", "<lora:twin:1>"]
+
+
 def test_a_thumbnail_is_small_and_follows_its_picture(models: Models, loras: Path) -> None:
     with pytest.raises(MissingModel, match=r"put one beside it, called ink\.preview\.png"):
         models.thumbnail("lora", "ink.safetensors")

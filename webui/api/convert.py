@@ -24,6 +24,7 @@ from webui.core.networks import extract_networks
 from webui.core.preferences import PREFERENCES
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
+from webui.core.text_encoders import KINDS, SEPARATOR
 
 AddInput = Callable[[bytes], str]  # picture bytes -> sha256 in the input store
 
@@ -52,7 +53,7 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     _refuse_what_is_missing(body)
     request = _overlay(body, _base(body, preferences))
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)
-    request = _with_sampler_options(request, body)
+    request = _with_text_encoders(_with_sampler_options(request, body), body)
     request = replace(request, styles=tuple(body.styles))
     request = with_refiner(with_guidance(request, body, preferences), body)
     if body.disable_extra_networks:
@@ -177,6 +178,13 @@ def _overridden(
     if skip is not None:
         request = replace(request, clip_skip=_clip_skip(skip))
     return request
+
+
+def _with_text_encoders(request: GenerationRequest, body: Generation) -> GenerationRequest:
+    """`request` with the files that override_settings names for text encoders that the checkpoint lacks."""
+    names = [body.override_settings.get(kind.preference) for kind in KINDS]
+    told = SEPARATOR.join(_as_text(kind.preference, name) for kind, name in zip(KINDS, names, strict=True) if name)
+    return replace(request, text_encoder=told or request.text_encoder)
 
 
 def _with_sampler_options(request: GenerationRequest, body: Generation) -> GenerationRequest:

@@ -15,7 +15,7 @@ from webui.core.safetensors_header import open_model_file, read_header, refuse_b
 from webui.core.sidecars import MAX_TEXT, Sidecar, bounded, plain_text, read_sidecars, words
 from webui.core.torch_outline import read_outline
 
-READER = "2"  # to be counted up when files would be read differently, so that what is stored of them is read anew
+READER = "3"  # to be counted up when files would be read differently, so that what is stored of them is read anew
 MAX_OUTLINED = 400_000_000  # bytes of a .pt, .bin or .ckpt that is looked into
 MAX_ROWS = 200
 MAX_ROW = 500  # characters of one row of metadata
@@ -109,9 +109,9 @@ def _outline(kind: str, model: ModelFile) -> tuple[Shapes, Mapping[str, str]] | 
         large, named_so = kind in ("checkpoint", "vae"), model.name.lower().endswith(".safetensors")
         if start[:4] == b"PK\x03\x04" and not (large and named_so):
             return _torch_outline(kind, model, file)
+        refuse_by_its_start(start, model.path.name)
         if large and not named_so:
             return None
-        refuse_by_its_start(start, model.path.name)
         header = read_header(file, model.path.name)
     return {key: entry.shape for key, entry in header.tensors.items()}, header.metadata
 

@@ -66,8 +66,15 @@ def _first_named(wanted: str, models: Sequence[ModelFile]) -> ModelFile | None:
         for names in (_full_names, _short_names):
             for model in models:
                 if fold(wanted) in map(fold, names(model)):
-                    return model
+                    bare = (without_ending(model.name), *_short_names(model)[1:])
+                    return _first_of_twins(model, models) if fold(wanted) in map(fold, bare) else model
     return None
+
+
+def _first_of_twins(found: ModelFile, models: Sequence[ModelFile]) -> ModelFile:
+    """Of files in one folder that differ in their endings alone the safetensors one."""
+    twins = (model for model in models if (model.path.parent, model.stem) == (found.path.parent, found.stem))
+    return next((model for model in twins if model.name.lower().endswith(ENDINGS["checkpoint"][0])), found)
 
 
 def _full_names(model: ModelFile) -> tuple[str, ...]:

@@ -110,8 +110,9 @@ class EmbeddingStore:
         self._kept: dict[tuple[Path, float, int], Embedding] = {}
 
     def now(self) -> Mapping[str, Embedding]:
-        """Those whose files are there at this moment, by name; of two files of one name the first."""
-        return _Embeddings({file.stem: file for file in reversed(list(self._files()))}, self._read)
+        """Those whose files are there at this moment, by name; of two files of one name the first. What is listed as damaged is no
+        embedding: else a file called "broken" would spoil every prompt with that word."""
+        return _Embeddings({file.stem: file for file in reversed(list(self._files())) if not file.problem}, self._read)
 
     def _read(self, file: ModelFile) -> Embedding:
         key = (file.path, file.mtime, file.size)

@@ -80,12 +80,12 @@ class Models:
         return CardPage(total, self._scan.scanning, cards)
 
     def completions(self, text: str) -> list[Card]:
-        """The models whose name begins with, or holds, what stands in the prompt: "<lora:na", "<hypernet:na" or "na"."""
+        """The models whose name begins with, or holds, what stands in the prompt: "<lora:na", "<hypernet:na" or "na"; of files that a
+        prompt cannot tell apart, which differ in their endings alone, one."""
         wanted = text.strip().lower()[:200]
-        for start, kind in TAGS.items():
-            if wanted.startswith(start):
-                return self._rows.starting_with(wanted.removeprefix(start), [kind], COMPLETED)
-        return self._rows.starting_with(wanted.removeprefix("<"), MENTIONED, COMPLETED)
+        start, kinds = next(((start, [kind]) for start, kind in TAGS.items() if wanted.startswith(start)), ("<", MENTIONED))
+        cards = self._rows.starting_with(wanted.removeprefix(start), kinds, COMPLETED)
+        return list({(card.kind, card.insert or card.name): card for card in reversed(cards)}.values())[::-1]
 
     def files(self, kind: str) -> list[tuple[ModelFile, dict[str, Any]]]:
         """Every file of a kind with the fields of its core.model_details.Details. Raises BadRequest."""

@@ -82,7 +82,7 @@ class SettingsView {
   control(row) {
     const make = easel.make;
     if (typeof row.default === "boolean") return make("input", { type: "checkbox" });
-    if (row.choices) return make("select", {}, ...row.choices.map((choice) => make("option", { value: choice }, choice || "Automatic")));
+    if (row.choices) return make("select", {}, ...row.choices.map((choice) => make("option", { value: choice }, choice || (row.name.startsWith("text_encoder") ? "None" : "Automatic"))));
     if (typeof row.default === "number") {
       return make("input", { type: "number", step: Number.isInteger(row.default) && row.maximum !== 1 ? 1 : "any", min: row.minimum ?? undefined, max: row.maximum ?? undefined });
     }
