@@ -15,34 +15,75 @@ from torch import Tensor
 
 ALPHAS = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
 SIGMAS = np.sqrt((1 - ALPHAS) / ALPHAS)
-KARRAS = ("DPM++ 2M", "DPM++ SDE", "DPM++ 2S a", "DPM2", "DPM2 a")
-EXPONENTIAL = ("DPM++ 2M SDE", "DPM++ 3M SDE")
+KARRAS = ("DPM++ 2M", "DPM++ SDE", "DPM++ 2S a", "DPM2", "DPM2 a", "Restart")
+EXPONENTIAL = ("DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE")
 ONE_LESS = ("DPM2", "DPM2 a", "DPM++ 3M SDE")
-BROWNIAN = ("DPM++ SDE", "DPM++ 2M SDE", "DPM++ 3M SDE")
+BROWNIAN = ("DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE")
 
 Eps = Callable[[Tensor, float], Tensor]
 """(latents of unit variance, timestep) -> the noise in them, guided."""
+Pair = Callable[[Tensor, float], tuple[Tensor, Tensor]]
+"""The same with the prompt and without it."""
 
 
-def run(sampler: str, steps: int, eps: Eps, seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
-    """The final latents of a txt2img request with the sampler's own schedule type; picture i has seeds[i]."""
+def run(
+    sampler: str,
+    steps: int,
+    pair: Pair,
+    cfg: float,
+    seeds: Sequence[int],
+    shape: tuple[int, int, int],
+    init: Tensor | None = None,
+    strength: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """The final latents of a request with the sampler's own schedule type; picture i has seeds[i].
+
+    init: clean latents of img2img; strength: denoising strength; mask: (1, 1, h, w), 1 = repaint.
+    """
+    tail = None if init is None else int(min(strength, 0.999) * steps)
+    init, mask = (torch.zeros(()) if init is None else init.double()), (torch.ones(()) if mask is None else mask.double())
+    made = _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask)
+    return made * mask + init * (1 - mask)
+
+
+def _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask) -> Tensor:
+    scale = cfg / 12.5 if sampler == "DDIM CFG++" else cfg
+
+    def eps(x: Tensor, t: float) -> Tensor:
+        with_prompt, without = pair(x, t)
+        return without + scale * (with_prompt - without)
+
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def noise(*between: float) -> Tensor:
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).double()
 
     first = noise()
-    if sampler in ("DDIM", "PLMS"):
-        return TIMESTEP[sampler](first, eps, steps)
+    if sampler in TIMESTEP:
+        way = timesteps(steps)
+        if tail is not None:
+            way, top = way[len(way) - tail :], way[-1 - tail]
+            first = math.sqrt(ALPHAS[top]) * init + math.sqrt(1 - ALPHAS[top]) * first
+
+        def shown(ask: Callable[[Tensor, float], Tensor]) -> Callable[[Tensor, float], Tensor]:
+            return lambda x, t: ask(x * mask + init * (1 - mask), t)
+
+        if sampler == "DDIM CFG++":
+            return ddim_cfgpp(first, shown(lambda x, t: torch.stack([eps(x, t), pair(x, t)[1]])), way)
+        return TIMESTEP[sampler](first, shown(eps), way)
     sigmas = levels(sampler, steps)
     if sampler in BROWNIAN:
         noise = brownian(sigmas, seeds, shape)
+    if tail is not None:
+        sigmas = sigmas[steps - tail - 1 :]
 
     def denoised(x: Tensor, sigma: float) -> Tensor:
         t = float(np.interp(math.log(sigma), np.log(SIGMAS), np.arange(1000)))
-        return x - sigma * eps(x / math.hypot(1, sigma), t)
+        seen = x - sigma * eps(x / math.hypot(1, sigma), t)
+        return seen * mask + init * (1 - mask)
 
-    return SIGMA[sampler](first * sigmas[0], denoised, sigmas, noise)
+    return SIGMA[sampler](init + first * sigmas[0], denoised, sigmas, noise)
 
 
 def levels(sampler: str, steps: int) -> list[float]:
@@ -107,6 +148,24 @@ def heun(x, denoised, sigmas, noise):
         there = x + slope * (b - a)
         x = x + (slope + (there - denoised(there, b)) / b) / 2 * (b - a) if b else there
     return x
+
+
+def restart(x, denoised, sigmas, noise):
+    """From 36 steps on twice a quarter of them, from 20 on nine of them, are spent on the way from 2 down to 0.1, once more each."""
+    steps = len(sigmas) - 1
+    length, times = (0, 0) if steps < 20 else (9, 1) if steps < 36 else (steps // 4, 2)
+    whole = [*rooted(sigmas[0], sigmas[-2], steps - length * times), 0.0] if times else sigmas
+    low, high = (min(range(len(whole)), key=lambda i: abs(whole[i] - level)) for level in (0.1, 2.0))
+    again = rooted(whole[high], whole[low], length + 1) if times else []
+    for number, part in enumerate([whole[: low + 1], *[again] * times, whole[low:]]):
+        if times and 0 < number <= times:
+            x = x + noise() * math.sqrt(whole[high] ** 2 - whole[low] ** 2)
+        x = heun(x, denoised, part, noise)
+    return x
+
+
+def rooted(high: float, low: float, count: int) -> list[float]:
+    return [(high ** (1 / 7) + i / (count - 1) * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for i in range(count)]
 
 
 def lms(x, denoised, sigmas, noise):
@@ -183,7 +242,7 @@ def dpmpp_sde(x, denoised, sigmas, noise):
     return x
 
 
-def dpmpp_sde_multistep(x, denoised, sigmas, noise, order):
+def dpmpp_sde_multistep(x, denoised, sigmas, noise, order, heun=False):
     seen, lengths = [], []
     for a, b in steps_of(sigmas):
         seen = [denoised(x, a), *seen[:2]]
@@ -192,7 +251,8 @@ def dpmpp_sde_multistep(x, denoised, sigmas, noise, order):
         h = math.log(a / b)
         x = b / a * math.exp(-h) * x + (1 - math.exp(-2 * h)) * seen[0]
         if order == 2 and lengths:
-            x = x + 0.5 * (1 - math.exp(-2 * h)) * h / lengths[0] * (seen[0] - seen[1])
+            gain = 1 - (1 - math.exp(-2 * h)) / (2 * h) if heun else 0.5 * (1 - math.exp(-2 * h))
+            x = x + gain * h / lengths[0] * (seen[0] - seen[1])
         elif lengths:
             phi_2 = math.expm1(-2 * h) / (2 * h) + 1
             slopes = [(seen[k] - seen[k + 1]) / (lengths[k] / h) for k in range(len(lengths))]
@@ -216,15 +276,24 @@ def move(x: Tensor, eps: Tensor, t: int, t_next: int) -> Tensor:
     return math.sqrt(b) * (x - math.sqrt(1 - a) * eps) / math.sqrt(a) + math.sqrt(1 - b) * eps
 
 
-def ddim(x: Tensor, eps: Eps, steps: int) -> Tensor:
-    for t, t_next in steps_of(timesteps(steps)):
+def ddim(x: Tensor, eps: Eps, way: Sequence[int]) -> Tensor:
+    for t, t_next in steps_of(way):
         x = move(x, eps(x, t), t, t_next)
     return x
 
 
-def plms(x: Tensor, eps: Eps, steps: int) -> Tensor:
+def ddim_cfgpp(x: Tensor, both: Callable[[Tensor, float], Tensor], way: Sequence[int]) -> Tensor:
+    """The clean latents by the guided noise, with the noise that is seen without the prompt put back on."""
+    for t, t_next in steps_of(way):
+        guided, without = both(x, t)
+        a, b = ALPHAS[t], ALPHAS[t_next]
+        x = math.sqrt(b) * (x - math.sqrt(1 - a) * guided) / math.sqrt(a) + math.sqrt(1 - b) * without
+    return x
+
+
+def plms(x: Tensor, eps: Eps, way: Sequence[int]) -> Tensor:
     old: list[Tensor] = []
-    for t, t_next in steps_of(timesteps(steps)):
+    for t, t_next in steps_of(way):
         new = eps(x, t)
         if not old:
             mixed = (new + eps(move(x, new, t, t_next), t_next)) / 2
@@ -246,6 +315,8 @@ SIGMA = {
     "DPM++ 2S a": dpmpp_2s_a,
     "DPM++ SDE": dpmpp_sde,
     "DPM++ 2M SDE": lambda *run: dpmpp_sde_multistep(*run, order=2),
+    "DPM++ 2M SDE Heun": lambda *run: dpmpp_sde_multistep(*run, order=2, heun=True),
     "DPM++ 3M SDE": lambda *run: dpmpp_sde_multistep(*run, order=3),
+    "Restart": restart,
 }
-TIMESTEP = {"DDIM": ddim, "PLMS": plms}
+TIMESTEP = {"DDIM": ddim, "PLMS": plms, "DDIM CFG++": ddim_cfgpp}

@@ -565,6 +565,27 @@ def test_the_answer_tells_the_refiner(http: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scripts", "overrides", "expected"),
+    [
+        ({"FreeU Integrated": {"args": [True, 1.3, 1.4, 0.9]}}, {}, GuidanceOptions(freeu=True, freeu_b1=1.3, freeu_b2=1.4, freeu_s1=0.9)),
+        ({"FreeU Integrated": {"args": [False, 1.3]}}, {}, None),
+        ({"Perturbed Attention Guidance Integrated": {"args": [True, 2.5]}}, {}, GuidanceOptions(pag=2.5)),
+        ({"perturbed attention guidance integrated": {"args": [True]}}, {}, GuidanceOptions(pag=3.0)),
+        ({"Perturbed Attention Guidance Integrated": {"args": [True, 2.5]}}, {"pag_scale": 1}, GuidanceOptions(pag=1.0)),
+        ({}, {"freeu_enabled": True, "comma_padding_backtrack": 8}, GuidanceOptions(freeu=True, comma_backtrack=8)),
+    ],
+)
+def test_forges_scripts_and_options_say_what_is_guided_how(convert: Any, scripts: Any, overrides: Any, expected: Any) -> None:
+    told = convert(Txt2Img(alwayson_scripts=scripts, override_settings=overrides)).guidance
+    assert (told or GuidanceOptions()) == (expected or GuidanceOptions())
+
+
+def test_too_many_arguments_of_forges_scripts_are_refused(convert: Any) -> None:
+    with pytest.raises(BadRequest, match="at most 2"):
+        convert(Txt2Img(alwayson_scripts={"Perturbed Attention Guidance Integrated": {"args": [True, 2.5, 1]}}))
+
+
+@pytest.mark.parametrize(
     ("overrides", "text", "expected"),
     [
         ({"token_merging_ratio_img2img": 0.3}, "", 0.3),

@@ -10,12 +10,14 @@ import psutil
 import pytest
 import torch
 
-from tests.engine.test_families import REQUEST, final_latents, relative
+from tests.engine.test_families import PHOTO, REQUEST, final_latents, relative
 from tests.field import BROWNIAN, SIGMA, TIMESTEP, run
 from tests.tiny import tiny_model
+from webui.core.request import InitImage, Inpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.engine.diffusers_parts import AutoencoderKL, CLIPTextConfig, CLIPTextModel, UNet2DConditionModel
 from webui.engine.family import load_family
+from webui.engine.latents import encode_image
 from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.text_encoding import encode_negative_prompt, encode_prompt
 from webui.engine.tokenizers import load_tokenizer
@@ -33,14 +35,23 @@ def theirs(model: Any, request: Any) -> torch.Tensor:
         states = [encode_prompt(model, request.prompt, 1).states, encode_negative_prompt(model, request.negative_prompt, 1).states]
 
     @torch.no_grad()
-    def eps(x: torch.Tensor, t: float) -> torch.Tensor:
+    def pair(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
         context = torch.stack([states[i // len(x)] for i in range(2 * len(x))])
         answer = model.unet(torch.cat([x, x]).float(), torch.tensor(t, dtype=torch.float32), encoder_hidden_states=context)[0].double()
         with_prompt, without = answer.chunk(2)
-        return without + request.cfg_scale * (with_prompt - without)
+        return with_prompt, without
 
     seeds = [request.seed + i for i in range(request.batch_size)]
-    return run(request.sampler, request.steps, eps, seeds, (4, request.height // 8, request.width // 8))
+    asked = request.sampler, request.steps, pair, request.cfg_scale, seeds, (4, request.height // 8, request.width // 8)
+    if request.init is None:
+        return run(*asked)
+    with torch.no_grad():
+        init = encode_image(model, PHOTO)
+    mask = None
+    if request.init.inpaint is not None:
+        mask = torch.zeros(1, 1, 9, 8)
+        mask[..., 3:7, 2:5] = 1
+    return run(*asked, init, request.init.denoising_strength, mask)
 
 
 def limit(sampler: str) -> float:
@@ -51,6 +62,20 @@ def limit(sampler: str) -> float:
 def test_a_small_models_latents_are_the_fields(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     request = replace(BATCH, sampler=sampler)
     assert relative(final_latents(tiny_model(), request, monkeypatch), theirs(tiny_model(), request)) < limit(sampler) / 5
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("inpaint", [None, Inpaint(mask="mask", blur_x=0, blur_y=0)])
+def test_a_small_models_repainted_latents_are_the_fields(sampler: str, inpaint: Inpaint | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    init = InitImage(image="photo", denoising_strength=0.6, inpaint=inpaint)
+    request = replace(BATCH, sampler=sampler, steps=8, init=init)
+    assert relative(final_latents(tiny_model(), request, monkeypatch), theirs(tiny_model(), request)) < limit(sampler) / 5
+
+
+@pytest.mark.parametrize("steps", [20, 36])
+def test_restart_repeats_its_way_as_the_field_does(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = replace(BATCH, sampler="Restart", steps=steps, cfg_scale=1.5, batch_size=1)
+    assert relative(final_latents(tiny_model(), request, monkeypatch), theirs(tiny_model(), request)) < 1e-4
 
 
 @functools.cache

@@ -48,6 +48,12 @@ def test_a_comma_near_the_end_makes_the_chunk_shorter_as_in_the_engine(counter: 
     assert counter.count(cats(59) + ", " + cats(20), 20) == Count(75 + 20, 150)
 
 
+def test_how_far_a_comma_is_looked_for_can_be_told(counter: TokenCounter) -> None:
+    prompt = " ".join(["cat"] * 40 + [","] + ["cat"] * 35)
+    assert counter.count(prompt, 20) == Count(76, 150)
+    assert counter.count(prompt, 20, backtrack=35) == Count(75 + 35, 150)
+
+
 def test_what_generate_would_refuse_is_refused(counter: TokenCounter) -> None:
     with pytest.raises(BadRequest, match="64 brackets"):
         counter.count("(" * 100 + "cat", 20)

@@ -9,7 +9,7 @@ from typing import Any
 from webui.api.hires import with_hires
 from webui.api.known_options import FIXED, OWN, check_fixed
 from webui.api.lenient import rounded_side
-from webui.api.options import with_guidance
+from webui.api.options import FORGE_SCRIPTS, with_guidance
 from webui.api.refiner import TITLE, with_refiner
 from webui.api.repainting import SOFT, chosen, init_options, inpaint
 from webui.api.schemas import Generation, Img2Img, Txt2Img
@@ -75,7 +75,7 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
 def _refuse_what_is_missing(body: Generation) -> None:
     """Refuse what Easel cannot do rather than answer with another picture than the one asked for."""
     for name in body.alwayson_scripts:
-        if name.strip().lower() not in (SOFT, TITLE, *BUILT_IN):
+        if name.strip().lower() not in (SOFT, TITLE, *BUILT_IN, *FORGE_SCRIPTS):
             raise BadRequest(f"Always on script '{_short(name)}' not found; leave it out of alwayson_scripts")
     if body.restore_faces:
         raise BadRequest("restore_faces is not supported by this version of Easel; leave it out")

@@ -27,14 +27,15 @@ def add_prompt_routes(router: APIRouter, service: Service) -> None:
 
     @router.post("/tokens")
     def tokens(typed: Typed) -> dict[str, Any]:
-        comments = bool(service.preferences()["enable_prompt_comments"])
-        return {name: _counted(counter, text, typed.steps, comments) for name, text in typed.prompts.items()}
+        told = service.preferences()
+        rules = bool(told["enable_prompt_comments"]), int(told["comma_padding_backtrack"])
+        return {name: _counted(counter, text, typed.steps, *rules) for name, text in typed.prompts.items()}
 
 
-def _counted(counter: TokenCounter, text: str, steps: int, comments: bool) -> dict[str, Any]:
+def _counted(counter: TokenCounter, text: str, steps: int, comments: bool, backtrack: int) -> dict[str, Any]:
     if len(text) > LONGEST:
         return {"problem": f"the prompt has more than {LONGEST} characters; shorten it"}
     try:
-        return vars(counter.count(text, steps, comments))
+        return vars(counter.count(text, steps, comments, backtrack))
     except BadRequest as error:
         return {"problem": str(error)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from webui.core.chunks import CHUNK, FINAL_SIGMA, Word, split_words
+from webui.core.chunks import CHUNK, COMMA_BACKTRACK, FINAL_SIGMA, Word, split_words
 from webui.core.networks import extract_networks
 from webui.core.prompt import BREAK, pieces_of, without_comments
 from webui.core.prompt_schedule import parse_prompt
@@ -34,16 +34,19 @@ class TokenCounter:
         """vectors: name of each embedding -> how many places it takes."""
         self._vectors = vectors
 
-    def count(self, prompt: str, steps: int, comments: bool = True) -> Count:
-        """The largest of all texts that the prompt has on its way over `steps`, parts joined by AND included. Raises BadRequest."""
+    def count(self, prompt: str, steps: int, comments: bool = True, backtrack: int = COMMA_BACKTRACK) -> Count:
+        """The largest of all texts that the prompt has on its way over `steps`, parts joined by AND included. Raises BadRequest.
+
+        backtrack: see `core.chunks.split_words`.
+        """
         prompt = prompt.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs, which JSON can bring, are no text
         text, _ = extract_networks(without_comments(prompt) if comments else prompt)
         texts = {until.text for part in parse_prompt(text, max(steps, 1)) for until in part.schedule}
         vectors = self._vectors()
-        return max((self._of_text(each, vectors) for each in texts), key=lambda count: (count.room, count.used))
+        return max((self._of_text(each, vectors, backtrack) for each in texts), key=lambda count: (count.room, count.used))
 
-    def _of_text(self, text: str, vectors: Mapping[str, int]) -> Count:
-        chunks = split_words(self._words(text, self._names(text, vectors)))
+    def _of_text(self, text: str, vectors: Mapping[str, int], backtrack: int) -> Count:
+        chunks = split_words(self._words(text, self._names(text, vectors)), backtrack)
         return Count((len(chunks) - 1) * CHUNK + len(chunks[-1]), len(chunks) * CHUNK)
 
     def _words(self, text: str, names: Mapping[tuple[int, ...], int]) -> Iterator[Word[int] | None]:
