@@ -71,6 +71,10 @@ def test_the_guard_stands_before_the_tools(url: str, more: dict[str, Any], statu
     assert httpx.post(url + PLACE, json=asked, timeout=PATIENCE, **({"auth": OWNER} | more)).status_code == status
 
 
+def test_there_is_no_stream_to_wait_on(url: str) -> None:
+    assert httpx.get(url + PLACE, auth=OWNER, timeout=PATIENCE).status_code == 405
+
+
 def test_without_the_package_a_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     app = FastAPI()
     app.router.routes.append(mcp_http.mcp_route(app))

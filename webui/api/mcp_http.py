@@ -18,8 +18,8 @@ TOLD = (b"authorization", b"cookie", b"x-easel-client")  # by which Easel knows 
 
 
 def mcp_route(app: ASGIApp) -> Route:
-    """The route; app: all of Easel, which the tools ask."""
-    return Route(PATH, _Tools(app), include_in_schema=False)
+    """The route; app: all of Easel, which the tools ask. Nothing is told unasked, so there is no stream to GET and no session to DELETE."""
+    return Route(PATH, _Tools(app), methods=["POST"], include_in_schema=False)
 
 
 class _Tools:

@@ -26,4 +26,4 @@ class ClosedDoors(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         sentence = f"there is no {scope['path'][:100]} here"
-        await envelope(404, "HTTPException", sentence, sentence)(scope, receive, send)
+        await envelope(404, "HTTPException", "Not Found", sentence)(scope, receive, send)  # the words that clients of A1111 look for
