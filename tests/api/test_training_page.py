@@ -70,7 +70,6 @@ def test_losses_and_samples_are_those_that_the_job_has_told(page: TestClient, ow
         ({"steps": 0}, "use 1 or more"),
         ({"name": ""}, "has no name"),
         ({"rank": 0}, "out of range"),
-        ({"further": True}, "in one go"),
         ({"side": 65}, "multiples of 8"),
         ({"set": "../x"}, "cannot be the name"),
     ],
@@ -80,3 +79,17 @@ def test_what_is_wrong_is_told_before_it_waits(page: TestClient, own: Service, c
     answer = page.post("/internal/training", json={"client": ME, "set": "cats", "kind": "lora", "name": "kitty", "side": 64, **changes})
     assert sentence in answer.json()["errors"]
     assert own.jobs(ME) == []
+
+
+def test_a_training_that_was_stopped_goes_on_with_the_steps_it_has_left(page: TestClient, own: Service) -> None:
+    add(page)
+    order = {"client": ME, "set": "cats", "kind": "lora", "name": "kitty", "side": 64, "steps": 9, "rank": 3}
+    job = page.post("/internal/training", json=order).json()["job"]
+    further = f"/internal/training/jobs/{job}/further?client={ME}"
+    assert "only a training that was stopped" in page.post(further, json={}).json()["errors"]
+    own.xrays.keep(job, Record("losses.json", b'{"losses": [[1, 0.5], [4, 0.4]]}'))
+    own.interrupt(job, owner=ME)
+    assert page.post(further.replace(ME, "browser-two"), json={}).status_code == 403
+    request = own.job(page.post(further, json={}).json()["job"]).request
+    assert isinstance(request, TrainingRequest)
+    assert (request.create, request.steps, request.rank, request.name) == (False, 5, 3, "kitty")

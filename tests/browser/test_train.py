@@ -80,3 +80,8 @@ def test_a_training_that_is_stopped_keeps_what_it_learnt(person: Person, server:
     run.get_by_role("button", name="Stop and save").click()
     page.locator(".train-run[data-status=interrupted]").first.wait_for()
     assert (server.data_dir / "embeddings/greenish.safetensors").exists()
+    run.get_by_role("button", name="Go on").click()
+    again = page.locator(".train-run:not([data-status=interrupted]) .words", has_text="loss")
+    again.first.wait_for()
+    page.locator(".train-run").first.get_by_role("button", name="Stop and save").click()
+    page.wait_for_function("document.querySelectorAll('.train-run[data-status=interrupted]').length === 2")

@@ -189,6 +189,9 @@ def test_a_lora_is_made_trained_and_read_as_others_are(run, data: Path, model: D
     with pytest.raises(BadRequest, match="exists already"):
         run("lora", create=True, **TRAIN)
     run("lora", create=True, overwrite=True, **TRAIN)
+    run("lora", **TRAIN)  # further
+    with safe_open(data / "loras" / "sks.safetensors", "pt") as file:
+        assert file.metadata()["ss_steps"] == "12"
 
 
 def test_losses_and_samples_are_told_on_the_way(run) -> None:

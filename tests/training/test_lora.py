@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests.training.conftest import noise_prediction
+from webui.core.errors import BadRequest
 from webui.engine.model import DiffusionModel
 from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
 from webui.engine.text_encoding import encode_prompt
@@ -50,3 +53,20 @@ def test_the_file_has_kohyas_names_for_every_attention_layer(model: DiffusionMod
         }
         assert set(file.keys()) == names
         assert file.metadata()["ss_network_dim"] == "2"
+
+
+def test_a_saved_file_is_gone_on_from_with_its_rank_and_alpha(model: DiffusionModel, dataset: Dataset, tmp_path: Path):
+    trained(model, dataset).save(tmp_path / "a.safetensors", {"ss_steps": "8"})
+    again = LoraTraining(model, rank=3, alpha=9.0)
+    assert again.go_on_from(tmp_path / "a.safetensors") == 8
+    assert (again.rank, again.alpha) == (2, 1.0)
+    again.save(tmp_path / "b.safetensors", {})
+    with safe_open(tmp_path / "a.safetensors", "pt") as one, safe_open(tmp_path / "b.safetensors", "pt") as two:
+        assert all(torch.equal(one.get_tensor(key), two.get_tensor(key)) for key in {*one.keys(), *two.keys()})
+    list(train(model, dataset, again, steps=1, learning_rate=0.05, batch_size=2))
+
+
+def test_a_file_with_other_layers_is_not_gone_on_from(model: DiffusionModel, tmp_path: Path):
+    save_file({"lora_unet_x.alpha": torch.tensor(1.0)}, tmp_path / "a.safetensors")
+    with pytest.raises(BadRequest, match="make a new one"):
+        LoraTraining(model).go_on_from(tmp_path / "a.safetensors")

@@ -9,9 +9,11 @@ POST /internal/training {"client", "set", and fields of core.training_request.Tr
 GET  /internal/training/jobs -> {"jobs": [{"id", "kind", "name", "status", "text", "fraction", "eta", "error"}, ...]} of `client`
 GET  /internal/training/jobs/{id} -> the same, "losses": [[step, loss], ...], "samples": files, and "steps"
 GET  /internal/training/jobs/{id}/{file} -> a sample
+POST /internal/training/jobs/{id}/further -> {"job"}, which trains the steps that one that was stopped has left
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, UploadFile
@@ -94,6 +96,16 @@ def add_training_page_routes(router: APIRouter, service: Service) -> None:
         if not SAMPLE.fullmatch(file):
             raise MissingModel(f"this training has no picture {file[:80]!r}")
         return file_answer(service.xrays.path(job_id, file))
+
+    @router.post("/training/jobs/{job_id}/further")
+    def further(job_id: str, client: str = "") -> dict[str, str]:
+        job = _own(service, job_id, client)
+        assert isinstance(job.request, TrainingRequest)
+        losses = (service.xrays.told(job_id).get("losses") or {}).get("losses", [])  # these outlive the server
+        left = job.request.steps - (losses[-1][0] if losses else 0)
+        if job.status != "interrupted" or left < 1:
+            raise BadRequest("only a training that was stopped and has steps left can go on; start a new one")
+        return {"job": service.submit(replace(job.request, create=False, steps=left), owner=client, save=False)}
 
 
 def _add_set_routes(router: APIRouter, sets: TrainingSets) -> None:

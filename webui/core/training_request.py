@@ -88,8 +88,8 @@ class TrainingRequest:
             raise BadRequest(f"weight init {self.weight_init[:50]!r} is not known; choose one of: {', '.join(WEIGHT_INITS)}")
         if len(self.init_text) > MAX_TEXT or not math.isfinite(self.max_norm) or self.max_norm < 0:
             raise BadRequest(f"the initialisation text is longer than {MAX_TEXT} characters, or the limit of gradients is no number")
-        if self.kind == "lora" and not (self.create and self.steps):
-            raise BadRequest("a LoRA is made and trained in one go; ask for steps, and for a new file")
+        if self.kind == "lora" and not self.steps:
+            raise BadRequest("a LoRA is made and trained in one go; ask for steps")
         if len(self.sample_prompt) > MAX_TEXT:
             raise BadRequest(f"the prompt of samples is longer than {MAX_TEXT} characters; shorten it")
         if self.kind == "aesthetic" and (self.steps or not self.create or not self.data_root):

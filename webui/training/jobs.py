@@ -83,7 +83,8 @@ def _addition(request: TrainingRequest, model: DiffusionModel, old: Path | None)
     if request.steps and (len(model.text_encoders) != 1 or model.unet.config["in_channels"] != 4):
         raise BadRequest(f"nothing can be trained for {request.checkpoint}: choose one of Stable Diffusion 1.x or 2.x, not for inpainting")
     if request.kind == "lora":
-        return LoraTraining(model, request.rank, request.rank, request.seed), 0
+        lora = LoraTraining(model, request.rank, request.rank, request.seed)
+        return lora, lora.go_on_from(old) if old and not request.create else 0
     known = None if request.create else old
     if request.kind == "embedding":
         embedding = read_embedding(known) if known else None

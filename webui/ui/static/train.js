@@ -22,7 +22,7 @@ class TrainView {
     this.runs = make("div", { class: "train-runs" });
     this.rowsOf = new Map(); // job id -> its nodes
     root.append(make("div", { class: "train-half" }, this.form), make("div", { class: "train-half" },
-      make("h2", {}, "Pictures and captions"), this.setRow(), this.drop, this.grid, make("h2", {}, "Trainings"), this.runs));
+      make("h2", {}, "Pictures and captions"), this.setRow(), this.drop, this.grid, make("h2", {}, "Trainings"), this.runs, make("p", { class: "train-none" }, "Nothing is trained yet. A training that you start is shown here with its losses and samples.")));
     this.restore();
     document.addEventListener("easel:tab", () => { if (easel.currentTab() === "train") this.try(this.load()); });
     if (easel.currentTab() === "train") this.try(this.load());
@@ -66,7 +66,7 @@ class TrainView {
       row(this.text("sample_prompt", "Prompt of samples"), this.number("sample_every", "A sample after so many steps (0: none)", 100, { step: 1, min: 0 })),
       easel.make("details", {}, easel.make("summary", {}, "More"),
         row(this.tick("shuffle_tags", "Shuffle what stands between commas"), this.number("tag_drop_out", "Share of it that is left out", 0, { min: 0, max: 1 }), this.number("seed", "Seed", 1, { step: 1 })),
-        row(this.tick("further", "Train the file of this name further", "embedding hypernetwork"), this.tick("overwrite", "A file of this name may be overwritten"))),
+        row(this.tick("further", "Train the file of this name further", "lora embedding hypernetwork"), this.tick("overwrite", "A file of this name may be overwritten"))),
     ];
   }
 
@@ -198,6 +198,11 @@ class TrainView {
     await this.loadJobs();
   }
 
+  async goOn(job) {
+    await this.ask(`training/jobs/${job.id}/further?client=${easel.client}`, {});
+    await this.loadJobs();
+  }
+
   async loadJobs() {
     const told = await this.ask(`training/jobs?client=${easel.client}`);
     for (const job of told.jobs.reverse()) this.show(job);
@@ -247,9 +252,10 @@ class TrainView {
       row = { fill, bar: make("div", { class: "bar", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 }, fill),
         words: make("span", { class: "words", role: "status" }), curve: make("div", { class: "train-curve", hidden: true }), samples: make("div", { class: "train-samples" }),
         stop: easel.iconButton("close", "Stop and save what was learnt", () => this.try(easel.request(`internal/jobs/${job.id}/interrupt?client=${easel.client}`, { method: "POST" })), "Stop & save"),
+        more: easel.iconButton("play", "Go on with the steps that are left, from what was learnt so far", () => this.try(this.goOn(job)), "Go on"),
         use: easel.iconButton("send", "Put it into the prompt of txt2img", () => this.use(job), "Try in txt2img") };
       row.node = make("article", { class: "train-run", "data-job": job.id }, make("strong", { translate: "no" }, `${TrainView.KINDS[job.kind]} ${job.name}`), row.bar, row.words, row.curve, row.samples,
-        make("div", { class: "acts" }, row.stop, row.use));
+        make("div", { class: "acts" }, row.stop, row.more, row.use));
       this.rowsOf.set(job.id, row);
       this.runs.prepend(row.node);
     }
@@ -259,6 +265,7 @@ class TrainView {
     row.fill.style.width = `${percent}%`;
     row.bar.setAttribute("aria-valuenow", percent);
     row.bar.hidden = row.stop.hidden = ended;
+    row.more.hidden = job.kind === "aesthetic" || job.status !== "interrupted";
     row.use.hidden = job.kind === "aesthetic" || !["done", "interrupted"].includes(job.status);
     const eta = !ended && job.eta ? `ETA ${easel.duration(job.eta)}` : "";
     row.words.textContent = job.status === "failed" ? easel.sentence(job.error) : [easel.sentence(job.text || job.status), eta].filter(Boolean).join(" · ");
