@@ -1,42 +1,36 @@
 """Fills in what a request leaves open, from preferences, catalog and input pictures, so that it says all that the picture depends on."""
 
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from random import Random
 from typing import Any
 
 from PIL import Image
 
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.choices import LATENT_UPSCALERS, SAMPLERS, SamplerChoice, find_sampler
-from webui.core.dynamic_prompt import resolve
 from webui.core.errors import BadModelFile, BadRequest
 from webui.core.extras import ExtrasRequest
 from webui.core.guidance_options import GuidanceOptions, preferred_guidance
 from webui.core.hires import HiresFix, find_second_sampler
 from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
 from webui.core.networks import extract_networks, hypernetwork_strength, lora_strengths
-from webui.core.prompt import pieces_of, without_comments
+from webui.core.prompt import pieces_of
 from webui.core.prompt_schedule import parse_prompt, parse_schedule
 from webui.core.refiner import NONE, Refiner
-from webui.core.request import MAX_BATCH_COUNT, MAX_SIDE, GenerationRequest, InitImage
+from webui.core.request import MAX_SIDE, GenerationRequest, InitImage
 from webui.core.sampler_options import preferred_options
 from webui.core.scripts.plan import PREVIOUS, Step
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.table import find_script
-from webui.core.styles import Style, with_styles
 from webui.core.text_encoders import SEPARATOR
 from webui.core.training_request import TrainingRequest
 from webui.core.upscalers import settled_upscaler
 from webui.core.xray import Interpolation, Noising, XrayRequest
 from webui.service.phrases import Phrases
+from webui.service.wording import drawn_seed, settled_words
 
 SMALLEST_SIDE = 64  # pixels
-MAX_DRAWN = 5_000_000  # characters of the prompts that chance gives to the pictures of a job
-Words = tuple[str, str, str, str]  # a picture's prompt, negative prompt, and those of hires fix
-SEEDS = 2**32  # drawn seeds lie below
 
 
 def complete(
@@ -47,7 +41,7 @@ def complete(
     phrases: Phrases,
 ) -> GenerationRequest:
     """The request with nothing left open; what is set already stays. Raises BadRequest, MissingModel."""
-    request = _decided(request, phrases, bool(preferences["enable_prompt_comments"]))
+    request = settled_words(request, phrases, bool(preferences["enable_prompt_comments"]))
     for prompt in dict.fromkeys([request.prompt, *(prompt for prompt, *_ in request.each)]):
         _check_networks(prompt, catalog)
     if request.aesthetic is not None:
@@ -72,7 +66,7 @@ def complete(
         height=size[1],
         sampler=sampler,
         schedule_type=schedule_type,
-        variation_seed=_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
+        variation_seed=drawn_seed(request.variation_seed) if request.variation_strength else max(request.variation_seed, 0),
         init=_init(request.init, catalog) if request.init else None,
         hires=_hires(request, request.hires, catalog) if request.hires else None,
         refiner=_refiner(request.refiner, checkpoint, catalog) if request.refiner and request.refiner.checkpoint != NONE else None,
@@ -95,7 +89,7 @@ def complete_script(
     """The script with each of its requests complete. Raises BadRequest, MissingModel, naming the one that cannot be carried out."""
     script = find_script(request.script)
     base = _with_options(request.base, preferences)  # so that an axis may change one of them
-    plan = script.plan(base, request.arguments, lambda: _seed(-1))
+    plan = script.plan(base, request.arguments, lambda: drawn_seed(-1))
     opened = cache(open_input)  # all steps begin with the same picture
     steps = tuple(replace(step, request=_complete_step(step, base, catalog, preferences, opened, phrases)) for step in plan.steps)
     return replace(request, script=script.title).planned(replace(plan, steps=steps))
@@ -204,66 +198,6 @@ def _with_options(request: GenerationRequest, preferences: Mapping[str, Any]) ->
         rng = str(preferences.get("randn_source", request.rng))
         request = replace(request, rng=rng, sampler_options=preferred_options(preferences))
     return replace(request, guidance=request.guidance or preferred_guidance(preferences))
-
-
-def _decided(request: GenerationRequest, phrases: Phrases, comments: bool) -> GenerationRequest:
-    """Styles put into the prompts, comments taken out, and what the prompts leave to chance decided by the request's seed."""
-    styles = {style.name: style for style in phrases.styles()} if request.styles else {}
-    chosen = [styles[name] for name in request.styles if name in styles]
-    texts = (
-        with_styles(request.prompt, [style.prompt for style in chosen]),
-        with_styles(request.negative_prompt, [style.negative_prompt for style in chosen]),
-    )
-    clean = without_comments if comments else str
-    texts = (clean(texts[0]), clean(texts[1]))
-    request = replace(request, prompt=texts[0], negative_prompt=texts[1], styles=(), seed=_seed(request.seed))
-    if request.template or request.negative_template:
-        return request  # has been decided before
-    second = _second_words(request.hires, chosen)
-
-    def decided(seed: int) -> Words:
-        chance = Random(seed)
-        first, negative, again, again_negative = (clean(resolve(clean(text), chance, phrases.lines)) for text in (*texts, *second))
-        return first, negative, again, again_negative
-
-    words = decided(request.seed)
-    if words != (*texts, *second):
-        request = _each_with_its_own(request, decided)
-    return replace(
-        request,
-        hires=replace(request.hires, prompt=words[2], negative_prompt=words[3]) if request.hires else None,
-        prompt=words[0],
-        negative_prompt=words[1],
-        template=texts[0] if words[0] != texts[0] else "",
-        negative_template=texts[1] if words[1] != texts[1] else "",
-    )
-
-
-def _second_words(hires: HiresFix | None, styles: Sequence[Style]) -> tuple[str, str]:
-    """Prompt and negative prompt of hires fix; styles are for them, too, where there are some."""
-    if hires is None:
-        return "", ""
-    prompt = with_styles(hires.prompt, [style.prompt for style in styles]) if hires.prompt else ""
-    negative = with_styles(hires.negative_prompt, [style.negative_prompt for style in styles]) if hires.negative_prompt else ""
-    return prompt, negative
-
-
-def _each_with_its_own(request: GenerationRequest, decided: Callable[[int], Words]) -> GenerationRequest:
-    """With the prompts of each picture, as its own seed decides them; then one is made at a time. Raises BadRequest for too many."""
-    pictures, length = request.batch_size * request.batch_count, 0
-    if pictures > MAX_BATCH_COUNT:
-        raise BadRequest(
-            f"a prompt that leaves something to chance can be drawn for at most {MAX_BATCH_COUNT} pictures at once: ask for fewer"
-        )
-    each: list[Words] = []
-    for number in range(pictures):
-        each.append(decided(request.seed + number))
-        length += sum(map(len, each[-1]))
-        if length > MAX_DRAWN:
-            raise BadRequest(f"the prompts of all pictures would have more than {MAX_DRAWN} characters: ask for fewer pictures at once")
-    if len(set(each)) < 2:
-        return request
-    return replace(request, each=tuple(each), batch_size=1, batch_count=pictures)
 
 
 def _check_networks(prompt: str, catalog: Catalog) -> None:
@@ -405,7 +339,3 @@ def _extended(width: int, height: int) -> tuple[int, int]:
 def _rounded(side: int) -> int:
     """A picture's side as a request's: a multiple of 8, not too small; one that is too large is left for `validate` to refuse."""
     return max(side // 8 * 8, SMALLEST_SIDE)
-
-
-def _seed(seed: int) -> int:
-    return secrets.randbelow(SEEDS) if seed == -1 else seed
