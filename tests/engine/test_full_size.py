@@ -1,7 +1,5 @@
 """Files of real sizes, with the real names and shapes of their tensors and random weights: loaded and run beside diffusers' own loader."""
 
-import ctypes
-import gc
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from tests.tiny import CPU, full_size_parts
 from webui.core.request import GenerationRequest
 from webui.engine.checkpoint import load_checkpoint, save_single_file
 from webui.engine.family import Family, load_family
+from webui.engine.ladders import give_memory_back
 from webui.engine.tokenizers import load_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -32,7 +31,7 @@ def test_a_file_of_full_size_makes_the_latents_that_diffusers_makes(family: str,
         pytest.skip(f"needs {NEEDED[family]} GiB of free memory")
     path = tmp_path / "full.safetensors"
     save_single_file(path, **{"text_encoder": None, **full_size_parts(family)})
-    give_back()
+    give_memory_back()
     ours, told = made_by_easel(path, monkeypatch)
     assert told == family
     theirs = made_by_diffusers(path, family)
@@ -47,13 +46,13 @@ def test_a_file_of_sdxls_full_size_loads_as_diffusers_loads_it(tmp_path: Path) -
         pytest.skip("needs 9 GiB of free memory")
     path = tmp_path / "full.safetensors"
     save_single_file(path, **full_size_parts("sdxl"))
-    give_back()
+    give_memory_back()
     model = load_checkpoint(path, torch.float16, CPU)
     ours = {name: sums(getattr(model.pipeline, name)) for name in PARTS}
     facts = model.family
     assert facts.name == "sdxl"
     del model
-    give_back()
+    give_memory_back()
     pipeline = their_pipeline(path, facts)
     path.unlink()
     for name in PARTS:
@@ -71,13 +70,6 @@ def made_by_easel(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, 
     return final_latents(model, SMALL, monkeypatch), model.family.name
 
 
-def give_back() -> None:
-    """Of what is not used any more, the C library keeps nothing: else model and file would be in memory once more."""
-    gc.collect()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
-
-
 def their_pipeline(path: Path, facts: Family) -> Any:
     """As diffusers loads the file in fp16, which is how it is written."""
     kind: Any = diffusers.StableDiffusionXLPipeline if facts.is_sdxl else diffusers.StableDiffusionPipeline
@@ -86,7 +78,7 @@ def their_pipeline(path: Path, facts: Family) -> Any:
 
 
 def made_by_diffusers(path: Path, family: str) -> Tensor:
-    give_back()
+    give_memory_back()
     facts = load_family(family)
     pipeline = their_pipeline(path, facts)
     pipeline.to(torch.float32)  # the same numbers: reading them as fp32 at once, diffusers holds the file and the model together

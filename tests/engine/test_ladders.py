@@ -1,13 +1,15 @@
 """What is tried after a failure, in which order, and what is told at the end."""
 
 import logging
+import sys
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from webui.core.errors import EngineError, OutOfMemory
-from webui.engine.ladders import UnetOverflow, check_unet, with_less_memory, with_more_precision
+from webui.engine.ladders import UnetOverflow, check_unet, give_memory_back, with_less_memory, with_more_precision
 
 
 class FakeVae(nn.Module):
@@ -111,3 +113,15 @@ def test_a_failed_attempt_holds_no_memory_during_the_next() -> None:
         raise MemoryError(large)
 
     assert with_less_memory([first, lambda: Large.alive], "") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries give back by themselves, or never")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    torch.ones(30 << 20, dtype=torch.uint8)  # once so much was freed, pieces below it come from the heap
+    pieces = [torch.ones(1 << 20, dtype=torch.uint8) for _ in range(300)]
+    last = pieces.pop()  # lies above them: without it the C library itself would cut the heap
+    full = psutil.Process().memory_info().rss
+    pieces.clear()
+    give_memory_back()
+    assert full - psutil.Process().memory_info().rss > 200 << 20
+    assert last.all()

@@ -1,8 +1,10 @@
 """What is tried next where 16 bits are too few or memory runs out, and what the user is told where nothing is left to try."""
 
 import copy
+import ctypes
 import gc
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ from webui.engine.diffusers_parts import AutoencoderKL
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 WIDER = {torch.float16: (torch.bfloat16, torch.float32), torch.bfloat16: (torch.float32,)}  # bfloat16: fewer digits, but fp32's range
+C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")  # in RuntimeErrors: of the CPU, of Apple's GPU, of cuBLAS
 
 
@@ -62,7 +65,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def give_memory_back() -> None:
-    """Modules refer to themselves in circles, and CUDA's allocator keeps what was freed."""
+    """Modules refer to themselves in circles, and CUDA's allocator and Linux's C library keep what was freed."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if trim := getattr(C_LIBRARY, "malloc_trim", None):
+        trim(0)
