@@ -173,7 +173,10 @@ def boxes(page: Page) -> dict[str, dict[str, list[int]]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["desk", "phone"])
 def test_the_parts_of_every_tab_stand_where_they_stood(request: pytest.FixtureRequest, device: str) -> None:
-    now = boxes(request.getfixturevalue(device))
+    page = request.getfixturevalue(device)
+    page.reload()  # what the tests before have unfolded is folded again
+    page.wait_for_selector("html[data-easel=ready]", state="attached")
+    now = boxes(page)
     known = json.loads(REFERENCE.read_text("utf-8")) if REFERENCE.exists() else {}
     if os.environ.get("EASEL_NEW_LAYOUT"):
         known[device] = now
