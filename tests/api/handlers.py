@@ -19,7 +19,7 @@ from webui.core.xray import XrayRequest
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.worker import Handler
 
-LONG = 600.0  # seconds after which a held job goes on by itself: longer than any test
+LONG = 200.0  # seconds after which a held job goes on by itself: longer than any test waits, or the next ones would fail with it
 
 
 def make(settings: Settings) -> dict[type, Handler]:

@@ -120,7 +120,7 @@ def test_a_training_shows_its_progress_by_its_id_and_ends_when_it_is_interrupted
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(train, "train/embedding", embedding_name="hold", data_root="pictures", steps=4, id_task="task(train)")
         holding(service)
-        assert service.job("task(train)").text == "training hold, loss 0.5, 25 %"
+        until(lambda: service.job("task(train)").text == "training hold, loss 0.5, 25 %")
         seen = until(lambda: (told := http.get("/sdapi/v1/progress").json())["progress"] and told)
         assert (seen["progress"], seen["textinfo"]) == (0.25, "training hold, loss 0.5, 25 %")
         assert http.post("/sdapi/v1/interrupt").json() == {}
