@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from websockets.sync.client import connect
 
-from tests.reliability.live import OWNER, PATIENCE, SMALL, Live
+from tests.reliability.live import PATIENCE, SMALL, Live, serving
 from tests.service.conftest import settings_for, until
 from tests.service.handlers import small
 from webui.api import routes, waiting
@@ -26,6 +26,13 @@ SOON = 5.0  # seconds in which somebody else must be answered, all the while
 SLOWER = 20  # or this many times what a server takes meanwhile that nobody floods: the machine may have other work
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server that nobody floods."""
+    with serving(tmp_path_factory.mktemp("calm"), "-m", "tests.reliability.light") as live:
+        yield live
+
+
 @contextmanager
 def answering(live: Live, calm: Live) -> Iterator[None]:
     """Somebody else asks every 0.2 seconds and is answered as soon as by `calm`, a server that nobody floods, or within SOON."""
@@ -33,7 +40,7 @@ def answering(live: Live, calm: Live) -> Iterator[None]:
 
     def ask(server: Live) -> list[float]:
         waits = []
-        with server.http(auth=OWNER) as http:
+        with server.http() as http:
             while not stop.wait(0.2) or not waits:
                 begin = time.monotonic()
                 assert http.get("/sdapi/v1/progress").status_code == 200
@@ -50,11 +57,11 @@ def answering(live: Live, calm: Live) -> Iterator[None]:
         assert max(asking.result(PATIENCE)) <= max(SOON, SLOWER * max(control.result(PATIENCE)))
 
 
-def test_slow_requests_keep_nobody_waiting(light: Live, locked: Live) -> None:
+def test_slow_requests_keep_nobody_waiting(light: Live, calm: Live) -> None:
     """Slowloris: hundreds of requests whose heads and bodies never end."""
     heads = (b"GET /sdapi/v1/options HTTP/1.1\r\nHost: localhost\r\nX-", b"POST /sdapi/v1/txt2img HTTP/1.1\r\nHost: localhost\r\n")
     bodies = b"POST /sdapi/v1/png-info HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{"
-    with answering(light, locked):
+    with answering(light, calm):
         sockets = [socket.create_connection(("127.0.0.1", light.port)) for _ in range(200)]
         for i, each in enumerate(sockets):
             each.sendall((*heads, bodies)[i % 3])
@@ -67,20 +74,20 @@ def test_slow_requests_keep_nobody_waiting(light: Live, locked: Live) -> None:
     until(lambda: light.handles() < 150)
 
 
-def test_large_bodies_are_taken_or_refused_and_given_back(light: Live, locked: Live) -> None:
+def test_large_bodies_are_taken_or_refused_and_given_back(light: Live, calm: Live) -> None:
     body = json.dumps({"image": "A" * 64 * 2**20})
     before = light.memory()
-    with answering(light, locked), light.http() as http:
+    with answering(light, calm), light.http() as http:
         for _ in range(3):
             answer = http.post("/sdapi/v1/png-info", content=body, headers={"Content-Type": "application/json"})
             assert 400 <= answer.status_code < 500
     assert light.memory() - before < 2**30
 
 
-def test_thousands_of_ranges_are_answered_at_once(light: Live, locked: Live) -> None:
+def test_thousands_of_ranges_are_answered_at_once(light: Live, calm: Live) -> None:
     light.draw(save_images=True)
     ranges = "bytes=" + ",".join(f"{i}-{i + 1}" for i in range(0, 6000, 2))
-    with answering(light, locked), light.http() as http:
+    with answering(light, calm), light.http() as http:
         for _ in range(20):
             answer = http.get("/internal/pictures/1", headers={"Range": ranges})
             assert answer.status_code in (200, 206, 400, 404, 416, 431)
@@ -123,7 +130,7 @@ def test_a_full_queue_is_a_503(tmp_path: Path) -> None:
     assert "the queue is full: 3 jobs wait" in answer.json()["detail"]
 
 
-def test_many_open_pages_are_served(light: Live, locked: Live) -> None:
-    with answering(light, locked), ExitStack() as pages:
+def test_many_open_pages_are_served(light: Live, calm: Live) -> None:
+    with answering(light, calm), ExitStack() as pages:
         opened = [pages.enter_context(connect(f"ws://127.0.0.1:{light.port}/internal/ws/client{i:05d}")) for i in range(50)]
         assert all(json.loads(each.recv(PATIENCE))["hello"] for each in opened)
