@@ -1,5 +1,7 @@
 """Model files in the page: cards, what is known of a file, names offered while one types."""
 
+import shutil
+
 from tests.browser.conftest import Person, Server, opened
 
 TAG = "<lora:ink:1>"
@@ -29,6 +31,31 @@ def test_a_cards_click_puts_a_lora_into_the_prompt_and_out_again_and_the_picture
 def opened_text(person: Person) -> str:
     person.make_picture("txt2img")
     return str(opened(person.picture_file("txt2img")).info["parameters"])
+
+
+def test_a_folders_cards_are_shown_alone(person: Person, server: Server) -> None:
+    page, folder = person.page, server.data_dir / "loras" / "drawings" / "old"
+    person.page.locator("#txt2img_extra_tabs summary").click()
+    cards = page.locator("#txt2img_extra_tabs .card .name")
+    cards.first.wait_for()
+    choice = page.locator("#txt2img_extra_tabs select[aria-label=Folder]")
+    assert choice.is_hidden()  # all lie in one
+    folder.mkdir(parents=True)
+    shutil.copy(server.data_dir / "loras" / "ink.safetensors", folder / "quill.safetensors")
+    try:
+        page.locator("#txt2img_extra_tabs button[aria-label='Look for new files']").click()
+        choice.wait_for()
+        assert [each.strip() for each in choice.locator("option").all_inner_texts()] == ["All folders", "drawings", "old"]
+        everywhere = cards.count()
+        choice.select_option("drawings")
+        page.wait_for_function("many => document.querySelectorAll('#txt2img_extra_tabs .card').length < many", arg=everywhere)
+        assert cards.all_inner_texts() == ["drawings/old/quill"]
+        page.locator("#txt2img_extra_tabs [data-kind=embedding]").click()
+        page.locator("#txt2img_extra_tabs [data-kind=lora]").click()
+        page.locator("#txt2img_extra_tabs .card[data-name='ink.safetensors']").wait_for()
+    finally:
+        shutil.rmtree(folder.parent)
+        page.request.post(f"{server.address}internal/models/refresh")
 
 
 def test_what_a_user_writes_about_a_file_and_the_last_picture_stay_beside_it(person: Person, server: Server) -> None:

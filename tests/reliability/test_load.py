@@ -188,9 +188,10 @@ def ten_clients_of_the_miniature(live: Live, seconds: float) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_ten_clients_of_the_miniature_get_their_own_pictures(two_models: Live) -> None:
-    made = ten_clients_of_the_miniature(two_models, 300)
+    made = ten_clients_of_the_miniature(two_models, 600)
+    print(f"{sum(made)} pictures, {min(made)} to {max(made)} each")  # noqa: T201
     assert max(made) <= 3 * min(made)
 
 

@@ -89,6 +89,20 @@ def test_search_sort_pages_and_families(models: Models) -> None:
             models.search(**{"kind": "lora", **wrong})
 
 
+def test_folders_are_told_with_those_around_them_and_narrow_the_search(models: Models, loras: Path) -> None:
+    assert models.search("lora").folders == ["sub"]
+    for name in ("subway", "sub/deep er/x_%", "sub b/y", "Above/below/z"):
+        lora(loras / f"{name}.safetensors")
+    models.refresh()
+    settled(models)
+    assert models.search("lora", folder="sub", q="x_").folders == ["Above", "Above/below", "sub", "sub/deep er", "sub b"]
+    assert names(models, folder="sub") == ["sub/deep er/x_%.safetensors", "sub/Neon City.safetensors", "sub/paper.safetensors"]
+    assert names(models, folder="sub", q="city") == ["sub/Neon City.safetensors"]
+    assert names(models, folder="Above") == ["Above/below/z.safetensors"]
+    assert names(models, folder="su") == names(models, folder="%") == []
+    assert models.search("embedding").folders == []
+
+
 def test_files_that_did_not_change_are_not_opened_again(models: Models, loras: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     read = model_scan.read_details

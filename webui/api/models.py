@@ -2,7 +2,7 @@
 
 `kind` is checkpoint, vae, lora, embedding or hypernetwork; `name` is a card's, quoted.
 
-GET  /internal/models?kind=lora&q=&family=&sort=name|date|size&down=0|1&page=0&count=60&checkpoint=
+GET  /internal/models?kind=lora&q=&family=&folder=&sort=name|date|size&down=0|1&page=0&count=60&checkpoint=
      -> {"total": models on all pages, "scanning": whether more may come soon, "models": [card, ...]}
 GET  /internal/models/{kind}/{name}/thumbnail -> a small WebP; the address in a card changes with the picture, so it may be cached for ever
 GET  /internal/models/{kind}/{name}/details   -> the card and "metadata": [[name, value], ...]
@@ -55,11 +55,12 @@ def _add_reading(router: APIRouter, service: Service) -> None:
         page: int = 0,
         count: int = 60,
         checkpoint: str = "",
+        folder: str = "",
     ) -> dict[str, Any]:
-        found = service.models.search(kind, q, family, sort, down, page, count)
+        found = service.models.search(kind, q, family, sort, down, page, count, folder)
         chosen = _family_of(service, checkpoint)
         cards = [{**as_json(card), "skipped": _skipped(card, chosen)} for card in found.cards]
-        return {"total": found.total, "scanning": found.scanning, "models": cards}
+        return {"total": found.total, "scanning": found.scanning, "models": cards, "folders": found.folders}
 
     @router.get("/models/{kind}/{name:path}/thumbnail")
     def thumbnail(kind: str, name: str) -> Response:

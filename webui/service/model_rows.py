@@ -5,7 +5,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from webui.core.catalog import ModelFile, Verdict
@@ -112,14 +112,23 @@ class ModelRows(ModelIndexRows):
         super().__init__(database)
         self._database = database
 
-    def search(self, kind: str, q: str, family: str, order: str, down: bool, page: int, count: int) -> tuple[int, list[Card]]:
+    def search(self, kind: str, q: str, family: str, folder: str, order: str, down: bool, page: int, count: int) -> tuple[int, list[Card]]:
         """How many models fit, and those of one page. q: words that all occur in name, title, triggers, description or base."""
         terms = folded(q).split()[:20]
-        where = " AND ".join(["kind = ?", *["instr(searched, ?) > 0"] * len(terms), *["family = ?"] * bool(family)])
-        values = [kind, *terms, *["" if family == UNKNOWN else family] * bool(family)]
+        within = ["substr(name, 1, length(?)) = ?"] * bool(folder)
+        where = " AND ".join(["kind = ?", *["instr(searched, ?) > 0"] * len(terms), *["family = ?"] * bool(family), *within])
+        values = [kind, *terms, *["" if family == UNKNOWN else family] * bool(family), *[storable(f"{folder}/")] * 2 * bool(folder)]
         total = int(self._database.read(f"SELECT count(*) FROM models WHERE {where}", values)[0][0])
         direction = "DESC" if down else "ASC"
         return total, self._cards(where, values, f"{ORDERS[order]} {direction}, sorted", (), (count, page * count))
+
+    def folders(self, kind: str) -> list[str]:
+        """The folders in which models of the kind lie, and those around them, sorted."""
+        rows = self._database.read("SELECT DISTINCT rtrim(name, replace(name, '/', '')) AS folder FROM models WHERE kind = ?", (kind,))
+        around = (PurePosixPath(row["folder"]) for row in rows)
+        return sorted(
+            {str(each) for folder in around for each in (folder, *folder.parents)} - {"."}, key=lambda folder: folded(folder).split("/")
+        )
 
     def starting_with(self, text: str, kinds: Sequence[str], count: int) -> list[Card]:
         """Models that prompts mention whose name or alias holds `text`; those that begin with it first, short names before long ones."""

@@ -35,11 +35,12 @@ TAGS = {"<lora:": "lora", "<hypernet:": "hypernetwork"}
 
 @dataclass(frozen=True)
 class CardPage:
-    """total: models that fit, on all pages; scanning: whether more may come or change soon."""
+    """total: models that fit, on all pages; scanning: whether more may come or change soon; folders: of all models of the kind."""
 
     total: int
     scanning: bool
     cards: list[Card]
+    folders: list[str]
 
 
 class Models:
@@ -64,20 +65,29 @@ class Models:
         self._scan.refresh(patience)
 
     def search(
-        self, kind: str, q: str = "", family: str = "", sort: str = "name", down: bool = False, page: int = 0, count: int = 60
+        self,
+        kind: str,
+        q: str = "",
+        family: str = "",
+        sort: str = "name",
+        down: bool = False,
+        page: int = 0,
+        count: int = 60,
+        folder: str = "",
     ) -> CardPage:
         """Cards of one kind. q: words that all occur in name, title, trigger words, description or base model; family: a name of
-        core.family.FAMILIES, "unknown", or "" for all. Raises BadRequest."""
+        core.family.FAMILIES, "unknown", or "" for all; folder: one of CardPage.folders, with what lies in folders within it, or "" for
+        all. Raises BadRequest."""
         _check_kind(kind)
         if sort not in ORDERS:
             raise BadRequest(f"models cannot be sorted by {sort[:50]!r}; choose one of: {', '.join(ORDERS)}")
         if not 0 <= page <= 10**6 or not 1 <= count <= MOST:
             raise BadRequest(f"page {page} with {count} models is out of range: pages count from 0, with 1 to {MOST} models each")
-        total, cards = self._rows.search(kind, q, family, sort, down, page, count)
+        total, cards = self._rows.search(kind, q, family, folder, sort, down, page, count)
         if not total and self._scan.scanning:
             self._scan.wait_for_list(PATIENCE)
-            total, cards = self._rows.search(kind, q, family, sort, down, page, count)
-        return CardPage(total, self._scan.scanning, cards)
+            total, cards = self._rows.search(kind, q, family, folder, sort, down, page, count)
+        return CardPage(total, self._scan.scanning, cards, self._rows.folders(kind))
 
     def completions(self, text: str) -> list[Card]:
         """The models whose name begins with, or holds, what stands in the prompt: "<lora:na", "<hypernet:na" or "na"; of files that a

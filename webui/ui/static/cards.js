@@ -17,13 +17,14 @@ class CardsView {
       oninput: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.restart(), 150); } });
     this.sort = this.chooser("Sort by", Object.entries(CardsView.SORTS).map(([value, [name]]) => [value, name]));
     this.family = this.chooser("Model family", Object.entries(CardsView.FAMILIES));
+    this.folder = this.chooser("Folder", []);
     this.kinds = make("div", { class: "kinds", role: "tablist", "aria-label": "Kind of model file" }, ...Object.entries(CardsView.KINDS).map(([kind, name]) =>
-      make("button", { type: "button", role: "tab", class: "tool", "data-kind": kind, onclick: () => { this.kind = kind; this.restart(); } }, name)));
+      make("button", { type: "button", role: "tab", class: "tool", "data-kind": kind, onclick: () => { this.kind = kind; this.folder.value = ""; this.restart(); } }, name)));
     this.grid = make("div", { class: "grid" });
     this.note = make("p", { class: "note", role: "status" });
     this.more = make("button", { type: "button", class: "tool more", hidden: true, onclick: () => { this.page += 1; this.load(); } }, "Show more");
     const refresh = easel.iconButton("refresh", "Look for new files", () => this.refresh());
-    const panel = make("div", { class: "panel" }, make("div", { class: "bar-row" }, this.kinds, this.search, this.family, this.sort, refresh),
+    const panel = make("div", { class: "panel" }, make("div", { class: "bar-row" }, this.kinds, this.search, this.folder, this.family, this.sort, refresh),
       this.grid, this.note, this.more);
     this.box = make("details", {}, make("summary", {}, "LoRA, embeddings, hypernetworks, checkpoints"), panel);
     this.box.addEventListener("toggle", () => { if (this.box.open && !this.grid.childElementCount) this.restart(); });
@@ -40,6 +41,17 @@ class CardsView {
     return choice;
   }
 
+  offerFolders(folders) { // what lies within another is indented, as in a tree
+    const chosen = this.folder.value;
+    const option = (value) => {
+      const parts = value.split("/");
+      return easel.make("option", { value, translate: "no" }, "\u2003".repeat(parts.length - 1) + parts.at(-1));
+    };
+    this.folder.replaceChildren(easel.make("option", { value: "" }, "All folders"), ...folders.map(option));
+    this.folder.value = folders.includes(chosen) ? chosen : "";
+    this.folder.hidden = !folders.length;
+  }
+
   restart() {
     this.page = 0;
     this.load();
@@ -48,7 +60,7 @@ class CardsView {
   async load() {
     const asked = ++this.query;
     for (const each of this.kinds.children) each.setAttribute("aria-selected", String(each.dataset.kind === this.kind));
-    const wanted = new URLSearchParams({ kind: this.kind, q: this.search.value.trim(), family: this.family.value, sort: this.sort.value,
+    const wanted = new URLSearchParams({ kind: this.kind, q: this.search.value.trim(), family: this.family.value, folder: this.folder.value, sort: this.sort.value,
       down: CardsView.SORTS[this.sort.value][1], page: this.page, count: CardsView.COUNT,
       checkpoint: easel.overrides.of(this.tab).checkpoint ?? document.querySelector("#setting_checkpoint input")?.value ?? "" });
     try {
@@ -60,10 +72,11 @@ class CardsView {
   }
 
   show(found) {
+    this.offerFolders(found.folders);
     const cards = found.models.map((model) => this.card(model));
     if (this.page) this.grid.append(...cards);
     else this.grid.replaceChildren(...cards);
-    const missing = this.search.value || this.family.value ? "Nothing here matches." : `No files of this kind yet. Put some into ${CardsView.FOLDERS[this.kind]} and press the arrow.`;
+    const missing = this.search.value || this.family.value || this.folder.value ? "Nothing here matches." : `No files of this kind yet. Put some into ${CardsView.FOLDERS[this.kind]} and press the arrow.`;
     this.note.textContent = (found.total ? `${found.total} ${found.total === 1 ? "file" : "files"}` : missing) + (found.scanning ? " · still looking" : "");
     this.more.hidden = this.grid.childElementCount >= found.total;
     clearTimeout(this.again);
