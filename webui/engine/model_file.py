@@ -94,10 +94,10 @@ class SafetensorsFile:
             self._fill(memoryview(result.flatten().view(torch.uint8).numpy()), entry.start)
             return result
         start = entry.start
-        for piece in result.flatten().split(PIECE):
-            raw = self._scratch_of(len(piece) * stored.itemsize)
+        for part in result.flatten().split(PIECE):
+            raw = self._scratch_of(len(part) * stored.itemsize)
             self._fill(memoryview(raw.numpy()), start)
-            piece.copy_(raw.view(stored))
+            part.copy_(raw.view(stored))
             start += len(raw)
         return result
 
