@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from webui.core.errors import BadModelFile, MissingModel
 from webui.engine import model_file
-from webui.engine.model_file import open_tensors, read_plain
+from webui.engine.model_file import ReadAs, open_tensors, read_plain
 
 TENSORS = {
     "a.weight": torch.arange(24, dtype=torch.float32).reshape(2, 3, 4),
@@ -94,9 +94,9 @@ def test_reading_casts_fractions_but_no_whole_numbers_and_takes_thirds_of_rows(t
     path = tmp_path / f"x.{ending}"
     save_file(tensors, path) if ending == "safetensors" else torch.save(tensors, path)
     with open_tensors(path) as file:
-        assert file.read("ids", torch.float16).dtype == torch.int64
-        assert torch.equal(file.read("joined", torch.float16), tensors["joined"].half())
-        assert torch.equal(file.read("joined", third=1), tensors["joined"][2:4])
+        assert file.read("ids", ReadAs(torch.float16)).dtype == torch.int64
+        assert torch.equal(file.read("joined", ReadAs(torch.float16)), tensors["joined"].half())
+        assert torch.equal(file.read("joined", ReadAs(third=1)), tensors["joined"][2:4])
 
 
 def test_a_file_may_be_deleted_or_cut_after_reading(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from webui.core.diffusers_folder import weight_files
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.engine.component_places import image_tower_part, open_weights
 from webui.engine.model import DiffusionModel
-from webui.engine.model_file import read_plain
+from webui.engine.model_file import ReadAs, read_plain
 from webui.engine.module_loading import Reading, load_image_encoder
 from webui.engine.text_encoding import Encode
 
@@ -153,7 +153,7 @@ def read_text_projection(clip_folder: Path) -> Tensor:
         file = open_weights(clip_folder, files)
         if len(file.shapes.get(PROJECTION, ())) != 2:
             raise BadModelFile(f"{clip_folder / file.name} has no {PROJECTION}; {_advice(clip_folder)}")
-        return file.read(PROJECTION, torch.float32)
+        return file.read(PROJECTION, ReadAs(torch.float32))
 
 
 @torch.no_grad()

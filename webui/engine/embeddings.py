@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from webui.core.errors import BadModelFile
 from webui.engine.model import DiffusionModel
-from webui.engine.model_file import ModelFile, TensorsInMemory, open_tensors
+from webui.engine.model_file import ModelFile, ReadAs, TensorsInMemory, open_tensors
 
 MAX_VECTORS = 75  # of one embedding: those of a whole chunk
 MAX_WIDTH = 8192  # of a vector; SDXL's widest have 1280
@@ -164,7 +164,7 @@ def _read_vectors(file: ModelFile, key: str) -> Tensor:
     count, width = shape if len(shape) == 2 else (1, *shape) if len(shape) == 1 else (0, 0)
     if not (1 <= count <= MAX_VECTORS and 1 <= width <= MAX_WIDTH):
         raise BadModelFile(f"{file.name} is not an embedding: {key[:80]!r} has the shape {shape}, not up to {MAX_VECTORS} vectors")
-    vectors = file.read(key, torch.float32).reshape(count, width)
+    vectors = file.read(key, ReadAs(torch.float32)).reshape(count, width)
     if not (vectors.is_floating_point() and bool(torch.isfinite(vectors).all())):
         raise BadModelFile(f"{file.name} holds vectors that are not numbers; the file is damaged, get it again")
     return vectors

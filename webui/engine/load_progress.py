@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TypeVar
 
-import torch
-from torch import Tensor, UntypedStorage
+from torch import Tensor
 
 from webui.core.event import Loading
-from webui.engine.model_file import CPU, ModelFile
+from webui.engine.model_file import AS_STORED, ModelFile, ReadAs
 from webui.engine.module_loading import Part
 
 EVERY = 0.1  # seconds between two events
@@ -56,16 +55,8 @@ class CountedFile:
         self.name, self.shapes, self.metadata = file.name, file.shapes, file.metadata
         self._file, self._count = file, count
 
-    def read(
-        self,
-        key: str,
-        dtype: torch.dtype | None = None,
-        third: int | None = None,
-        device: torch.device = CPU,
-        rows: slice | None = None,
-        piece: UntypedStorage | None = None,
-    ) -> Tensor:
-        tensor = self._file.read(key, dtype, third, device, rows, piece)
+    def read(self, key: str, how: ReadAs = AS_STORED) -> Tensor:
+        tensor = self._file.read(key, how)
         self._count(tensor.numel())
         return tensor
 

@@ -12,7 +12,7 @@ from webui.core.errors import BadModelFile
 from webui.core.family import Family, detect_family
 from webui.engine.family import VAE_PREFIX
 from webui.engine.ldm_keys import OLD_VAE_ATTENTION, vae_places
-from webui.engine.model_file import ModelFile, open_tensors
+from webui.engine.model_file import ModelFile, ReadAs, open_tensors
 
 CHUNK = 2**18  # numbers read at once: 1 MB in fp32
 TEXT_MODEL = "cond_stage_model.transformer."
@@ -32,11 +32,11 @@ class MergeSource:
 
     def dtype(self, name: str) -> torch.dtype:
         """As it is stored; reads no numbers."""
-        return self.file.read(self.keys[name], rows=slice(0, 0) if self.shape(name) else None).dtype
+        return self.file.read(self.keys[name], ReadAs(rows=slice(0, 0) if self.shape(name) else None)).dtype
 
     def rows(self, name: str, rows: slice | None, dtype: torch.dtype | None = None) -> Tensor:
         """Some rows, or all of a tensor, in memory of their own; numbers with a fraction as `dtype`."""
-        return self.file.read(self.keys[name], dtype, rows=rows if self.shape(name) else None)
+        return self.file.read(self.keys[name], ReadAs(dtype, rows=rows if self.shape(name) else None))
 
     def row_slices(self, name: str) -> Iterator[slice]:
         """The tensor's rows in portions of about CHUNK numbers."""

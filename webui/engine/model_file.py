@@ -14,6 +14,7 @@ import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,12 +29,33 @@ from webui.engine.spare import in_memory
 from webui.engine.unpickle import CONTENT, UNNAMED
 
 CPU = torch.device("cpu")
-PIECE = 1 << 18  # numbers that are read, and cast or moved, at once
+PIECE = 1 << 20  # numbers that are read, and cast or moved, at once
 MAX_PICKLE_BYTES = 64_000_000
 MAX_DIRECTORY_BYTES = 8_000_000  # of a zip file: some 80,000 members
 LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a zip member: signature ... name length, extra length
 END_RECORD_BYTES = (22, 22 + 76)  # after the directory: plain, and with the 64-bit record and its locator
 DESCRIPTOR_BYTES = 24  # at most, after a member whose sizes were not known beforehand
+
+
+@dataclass(frozen=True)
+class ReadAs:
+    """How a tensor is to be read; without any word, all of it, as it is stored, into main memory."""
+
+    dtype: torch.dtype | None = None  # to which numbers with a fraction are cast
+    device: torch.device = CPU
+    third: int | None = None  # 0, 1 or 2: that third of the rows, as of the joined q, k and v of open_clip's attention
+    rows: slice | None = None  # these alone, so that no more than they are in memory
+    piece: UntypedStorage | None = None  # memory in which the tensor may be laid, where it fits
+
+    def rows_of(self, shape: tuple[int, ...]) -> slice | None:
+        """The part of the first axis to read; None is all of the tensor."""
+        if self.third is None:
+            return self.rows
+        size = shape[0] // 3
+        return slice(self.third * size, (self.third + 1) * size)
+
+
+AS_STORED = ReadAs()
 
 
 class ModelFile(Protocol):
@@ -43,20 +65,8 @@ class ModelFile(Protocol):
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
 
-    def read(
-        self,
-        key: str,
-        dtype: torch.dtype | None = None,
-        third: int | None = None,
-        device: torch.device = CPU,
-        rows: slice | None = None,
-        piece: UntypedStorage | None = None,
-    ) -> Tensor:
-        """One tensor in memory of its own, on `device`; numbers with a fraction are cast to `dtype`.
-
-        third: 0, 1 or 2 takes that third of the rows, as of the joined q, k and v of open_clip's attention. rows: takes these alone,
-        so that no more than they are in memory. piece: memory in which the tensor may be laid, where it fits.
-        """
+    def read(self, key: str, how: ReadAs = AS_STORED) -> Tensor:
+        """One tensor in memory of its own."""
 
 
 class SafetensorsFile:
@@ -74,23 +84,15 @@ class SafetensorsFile:
         self._mine = threading.local()  # each reading thread's scratch memory
         self._position = threading.Lock()  # where the system cannot read at a place without moving there
 
-    def read(
-        self,
-        key: str,
-        dtype: torch.dtype | None = None,
-        third: int | None = None,
-        device: torch.device = CPU,
-        rows: slice | None = None,
-        piece: UntypedStorage | None = None,
-    ) -> Tensor:
+    def read(self, key: str, how: ReadAs = AS_STORED) -> Tensor:
         entry = self._entries[key]
-        entry = _rows_of(entry, _wanted_rows(entry.shape, third, rows))
+        entry = _rows_of(entry, how.rows_of(entry.shape))
         if entry.dtype not in DTYPES:
             raise BadModelFile(f"{self.name} holds numbers of the type {entry.dtype}, which Easel cannot use")
         stored = DTYPES[entry.dtype]
-        target = dtype if dtype and stored.is_floating_point else stored
-        result = in_memory(piece, entry.shape, target, device)
-        if target == stored and device.type == "cpu":
+        target = how.dtype if how.dtype and stored.is_floating_point else stored
+        result = in_memory(how.piece, entry.shape, target, how.device)
+        if target == stored and how.device.type == "cpu":
             self._fill(memoryview(result.flatten().view(torch.uint8).numpy()), entry.start)
             return result
         start = entry.start
@@ -144,18 +146,10 @@ class TensorsInMemory:
         self.metadata: dict[str, str] = {}
         self.shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
-    def read(
-        self,
-        key: str,
-        dtype: torch.dtype | None = None,
-        third: int | None = None,
-        device: torch.device = CPU,
-        rows: slice | None = None,
-        piece: UntypedStorage | None = None,
-    ) -> Tensor:
-        wanted = _wanted_rows(self.shapes[key], third, rows)
+    def read(self, key: str, how: ReadAs = AS_STORED) -> Tensor:
+        wanted = how.rows_of(self.shapes[key])
         tensor = self._tensors[key] if wanted is None else self._tensors[key][wanted]
-        return tensor.to(device, dtype if dtype and tensor.is_floating_point() else tensor.dtype, copy=True)
+        return tensor.to(how.device, how.dtype if how.dtype and tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 class FilesInPieces:
@@ -166,16 +160,8 @@ class FilesInPieces:
         self.shapes = {key: shape for piece in pieces for key, shape in piece.shapes.items()}
         self._owners = {key: piece for piece in pieces for key in piece.shapes}
 
-    def read(
-        self,
-        key: str,
-        dtype: torch.dtype | None = None,
-        third: int | None = None,
-        device: torch.device = CPU,
-        rows: slice | None = None,
-        piece: UntypedStorage | None = None,
-    ) -> Tensor:
-        return self._owners[key].read(key, dtype, third, device, rows, piece)
+    def read(self, key: str, how: ReadAs = AS_STORED) -> Tensor:
+        return self._owners[key].read(key, how)
 
 
 @contextmanager
@@ -225,14 +211,6 @@ def _put_together(described: Any, tensors: SafetensorsFile) -> Any:
         return {key: _put_together(value, tensors) for key, (_, value) in zip(keys, content, strict=True)}
     values = [_put_together(value, tensors) for value in content]
     return tuple(values) if form == "tuple" else values
-
-
-def _wanted_rows(shape: tuple[int, ...], third: int | None, rows: slice | None) -> slice | None:
-    """The part of the first axis to read; None is all of the tensor."""
-    if third is None:
-        return rows
-    size = shape[0] // 3
-    return slice(third * size, (third + 1) * size)
 
 
 def _rows_of(entry: TensorEntry, rows: slice | None) -> TensorEntry:

@@ -1,14 +1,15 @@
 """Building UNets, VAEs and text encoders from tensors on disk: no random start values, no memory used twice."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor, UntypedStorage, nn
+from torch import Tensor, nn
 
 from webui.core.errors import BadModelFile
 from webui.engine.diffusers_parts import (
@@ -22,15 +23,27 @@ from webui.engine.diffusers_parts import (
     UNet2DConditionModel,
 )
 from webui.engine.ldm_keys import Place
-from webui.engine.model_file import ModelFile
+from webui.engine.model_file import ModelFile, ReadAs
 from webui.engine.spare import Spare
 
 MAX_BLOCKS = 8  # more than any VAE has, in depth and in layers
 MAX_TOWER_LAYERS = 64  # more than any of CLIP's image towers has
 MAX_DEPTH = 16  # more transformer layers than any block has
 HEAD_WIDTH = 64  # of CLIP's text models and of the UNets of SD 2.x and SDXL, at every width
-READERS = ThreadPoolExecutor(2, "read")  # one reads while the other casts; always the same threads, for what torch keeps per thread
+PORTION = 1 << 24  # bytes of weights that a thread reads before it asks for more
 Config = dict[str, Any]
+
+
+def _cast_alone() -> None:
+    """For a thread that reads: its casts call no other threads, for there are as many that read as there is work for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for this thread, and for all that begin later
+    others = Thread(target=torch.set_num_threads, args=(threads,))  # for all that begin later
+    others.start()
+    others.join()
+
+
+READERS = ThreadPoolExecutor(2, "read", _cast_alone)  # one reads while the other casts; always the same, for what torch keeps per thread
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,14 @@ class Part:
         return any(key.startswith(self.prefix) for key in self.file.shapes)
 
 
+@dataclass(frozen=True)
+class _Weight:
+    key: str  # in the module
+    place: Place  # in the file
+    shape: tuple[int, ...]  # in the module
+    how: ReadAs
+
+
 class Reading:
     """A block within which weights are read by threads, while this one makes the frame of the next module; at its end all have theirs.
 
@@ -62,7 +83,7 @@ class Reading:
     def __init__(self, dtype: torch.dtype, device: torch.device, spare: Spare | None = None) -> None:
         """dtype, device: of the weights. spare: memory for them; what they do not need of it is let go of."""
         self.device, self._dtype, self._spare = device, dtype, spare or Spare()
-        self._begun: list[tuple[nn.Module, dict[str, Future[Tensor]]]] = []
+        self._begun: list[tuple[nn.Module, list[Future[dict[str, Tensor]]]]] = []
 
     def begin(self, part: Part, module: nn.Module, config: Config, dtype: torch.dtype | None = None) -> None:
         """Have every weight of the module read, in `dtype` where that is given."""
@@ -72,14 +93,13 @@ class Reading:
         if lacking:
             problem = f"{len(lacking)} of {len(wanted)} tensors are missing, such as {lacking[0]}"
             raise BadModelFile(f"{part.file.name}: the {part.title} is incomplete: {problem}")
-        shapes = {key: tuple(tensor.shape) for key, tensor in wanted.items()}
         dtype = dtype or self._dtype
-        pieces = self._spare.take([math.prod(shape) * dtype.itemsize for shape in shapes.values()])
-        coming = {
-            key: READERS.submit(_read, part, places[key], shape, dtype, self.device, piece)
-            for (key, shape), piece in zip(shapes.items(), pieces, strict=True)
-        }
-        self._begun.append((module, coming))
+        sizes = [tensor.numel() * dtype.itemsize for tensor in wanted.values()]
+        weights = [
+            _Weight(key, places[key], tuple(tensor.shape), ReadAs(dtype, self.device, places[key].third, piece=piece))
+            for (key, tensor), piece in zip(wanted.items(), self._spare.take(sizes), strict=True)
+        ]
+        self._begun.append((module, [READERS.submit(_read_all, part, some) for some in _portions(weights, sizes)]))
 
     def __enter__(self) -> Self:
         return self
@@ -88,11 +108,11 @@ class Reading:
         self._spare.clear()
         try:
             for module, coming in self._begun if error is None else ():
-                module.load_state_dict({key: tensor.result() for key, tensor in coming.items()}, assign=True)
+                module.load_state_dict({key: tensor for some in coming for key, tensor in some.result().items()}, assign=True)
         finally:
-            futures = [tensor for _, coming in self._begun for tensor in coming.values()]
-            for tensor in futures:
-                tensor.cancel()
+            futures = [some for _, coming in self._begun for some in coming]
+            for future in futures:
+                future.cancel()
             wait(futures)
 
 
@@ -198,18 +218,32 @@ def _build(part: Part, make: Callable[[], nn.Module], config: Config, reading: R
     return module
 
 
-def _read(
-    part: Part, place: Place, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, piece: UntypedStorage | None
-) -> Tensor:
-    """One weight in the module's shape: 1x1 convolutions and linear layers are the same numbers. piece: memory for it."""
-    name = part.prefix + place.key
+def _portions(weights: Sequence[_Weight], sizes: Sequence[int]) -> Iterator[list[_Weight]]:
+    """The weights in groups of about PORTION bytes."""
+    some, size = [], 0
+    for weight, more in zip(weights, sizes, strict=True):
+        some.append(weight)
+        size += more
+        if size >= PORTION:
+            yield some
+            some, size = [], 0
+    yield some
+
+
+def _read_all(part: Part, weights: Sequence[_Weight]) -> dict[str, Tensor]:
+    return {weight.key: _read(part, weight) for weight in weights}
+
+
+def _read(part: Part, weight: _Weight) -> Tensor:
+    """In the module's shape: 1x1 convolutions and linear layers are the same numbers."""
+    place, name = weight.place, part.prefix + weight.place.key
     stored = part.file.shapes[name]
-    if not _fits(stored, place, shape):
-        raise BadModelFile(f"{part.file.name}: tensor {name} has shape {stored}; the model needs {_as_stored(place, shape)}")
-    tensor = part.file.read(name, dtype, place.third, device, piece=piece)
+    if not _fits(stored, place, weight.shape):
+        raise BadModelFile(f"{part.file.name}: tensor {name} has shape {stored}; the model needs {_as_stored(place, weight.shape)}")
+    tensor = part.file.read(name, weight.how)
     if not tensor.is_floating_point():
         raise BadModelFile(f"{part.file.name}: tensor {name} holds whole numbers ({tensor.dtype}), no weights")
-    return tensor.T.contiguous() if place.transposed else tensor.reshape(shape)
+    return tensor.T.contiguous() if place.transposed else tensor.reshape(weight.shape)
 
 
 def _fits(stored: tuple[int, ...], place: Place, shape: tuple[int, ...]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from webui.core.errors import BadRequest
 from webui.engine.model import DiffusionModel
-from webui.engine.model_file import open_tensors
+from webui.engine.model_file import ReadAs, open_tensors
 from webui.engine.patches.forwards import replaced_forwards
 from webui.engine.tensor_writer import save_tensors
 
@@ -44,7 +44,7 @@ class LoraTraining:
                 )
             for name, key in keys.items():
                 for parameter, part in zip(self._pairs[name], PARTS, strict=False):
-                    parameter.data = file.read(f"{key}.{part}", torch.float32).to(parameter.device)
+                    parameter.data = file.read(f"{key}.{part}", ReadAs(torch.float32)).to(parameter.device)
             self.alpha = float(file.read(f"{next(iter(keys.values()))}.alpha"))
             self.rank = len(next(iter(self._pairs.values()))[0])
             steps = file.metadata.get("ss_steps", "")
