@@ -416,6 +416,27 @@ def test_an_init_image_that_the_text_does_not_name_is_kept():
     assert problems == []
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("v1-5.safetensors", "v1-5"),
+        ("people/v1-5.safetensors", "v1-5"),
+        ("old.ckpt", "old"),
+        ("a folder", "a folder"),
+        ("in/v1.5 folder", "v1.5 folder"),
+        ("x/.ckpt", "x/.ckpt"),
+    ],
+)
+def test_a_checkpoint_is_named_by_the_stem_of_its_file_as_a1111_does_and_comes_back_whole(name: str, model: str) -> None:
+    request = GenerationRequest(checkpoint=name, refiner=Refiner(checkpoint=name, switch_at=0.5))
+    told = read(write(request))
+    assert (told.params["Model"], told.params["Refiner"]) == (model, model)
+    back, _ = to_request(told, GenerationRequest())
+    assert back.checkpoint == name
+    assert back.refiner is not None
+    assert back.refiner.checkpoint == name
+
+
 def test_a_checkpoint_known_by_its_hash_alone_is_asked_for_by_hash():
     request, _ = to_request(read("x\nSteps: 5, Seed: 1, Model hash: 6ce0161689"), GenerationRequest(checkpoint="other"))
     assert (request.checkpoint, request.checkpoint_hash) == ("6ce0161689", "6ce0161689")

@@ -1,15 +1,28 @@
-"""How infotext names a checkpoint beside the first one: "name [hash]", and the whole file name under a second key where that is not it."""
+"""How infotext names checkpoints: by the stem of their file, as A1111 does, and where that is not all, whole under a second key."""
 
 from collections.abc import Iterator
 
 from webui.core.key_values import Values
 
-ENDING = ".safetensors"  # is left out
+ENDING = ".safetensors"  # of a name that has none
+ENDINGS = (ENDING, ".ckpt")
+
+
+def stem(name: str) -> str:
+    """ "folder/v1-5.ckpt" -> "v1-5"."""
+    base = name.rpartition("/")[2]
+    ending = next((ending for ending in ENDINGS if base.lower().endswith(ending)), "")
+    return base[: len(base) - len(ending)] or name
+
+
+def from_stem(text: str) -> str:
+    """The name in the catalog that our "Model" names where it does not say otherwise; "v1-5" -> "v1-5.safetensors"."""
+    return text if text.lower().endswith(ENDINGS) else text + ENDING
 
 
 def checkpoint_items(key: str, name: str, digits: str) -> Iterator[tuple[str, str]]:
-    """name: in the catalog; digits: the first of its sha256, or "". `read_checkpoint` gives both back."""
-    text = name.removesuffix(ENDING) + (f" [{digits}]" if digits else "")
+    """name: in the catalog; digits: the first of its sha256, or "". "name [hash]"; `read_checkpoint` gives both back."""
+    text = stem(name) + (f" [{digits}]" if digits else "")
     yield key, text
     if _parted(text) != (name, digits):
         yield f"{key} file", name
@@ -27,4 +40,4 @@ def _parted(text: str) -> tuple[str, str]:
     name, bracket, rest = text.rpartition(" [")
     digits = rest[:-1] if bracket and rest.endswith("]") else ""
     name = name if digits else text
-    return (name if name.lower().endswith((ENDING, ".ckpt")) else name + ENDING), digits
+    return from_stem(name), digits

@@ -15,6 +15,7 @@ from typing import Any
 
 from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
+from webui.core.checkpoint_text import from_stem, stem
 from webui.core.choices import TILINGS, find_sampler
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
@@ -41,7 +42,6 @@ OURS = "Easel"  # how the value of "Version" begins in our texts
 HIRES_TEXTS = ("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt")
 TEXT_ENCODER = "Text encoder"
 TEXT_KEYS = ("Model", "Model file", "VAE", TEXT_ENCODER, "User", *HIRES_TEXTS, "Refiner", "Refiner file")  # whose values are never sizes
-MODEL_ENDING = ".safetensors"  # left out of "Model"
 MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
 MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
 
@@ -118,7 +118,7 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     if request.checkpoint_hash:
         yield "Model hash", request.checkpoint_hash
     if request.checkpoint:
-        yield "Model", request.checkpoint.removesuffix(MODEL_ENDING)
+        yield "Model", stem(request.checkpoint)
     if request.vae_hash:
         yield "VAE hash", request.vae_hash
     if request.vae != "None":
@@ -154,13 +154,8 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Tiled diffusion overlap", str(request.tile_overlap)
     if request.tiling != "Off":
         yield "Tiling", "True" if request.tiling == "Both" else request.tiling
-    if request.checkpoint and _model_from_text(request.checkpoint.removesuffix(MODEL_ENDING)) != request.checkpoint:
+    if request.checkpoint and from_stem(stem(request.checkpoint)) != request.checkpoint:
         yield "Model file", request.checkpoint
-
-
-def _model_from_text(text: str) -> str:
-    """The catalog's name of the checkpoint that our "Model" names."""
-    return text if text.lower().endswith((".safetensors", ".ckpt")) else text + MODEL_ENDING
 
 
 def read(text: str) -> Infotext:
@@ -353,7 +348,7 @@ def _models(values: Values, base: GenerationRequest, ours: bool) -> dict[str, An
     digest, name, file = values.text("Model hash"), values.text("Model"), values.text("Model file")
     vae_digest, vae = values.text("VAE hash"), values.text("VAE")
     if ours and name:
-        name = file or _model_from_text(name)
+        name = file or from_stem(name)
     models = {"vae": vae or ("None" if ours else "Automatic"), "vae_hash": vae_digest, "text_encoder": values.text(TEXT_ENCODER)}
     if not name and not digest:
         return models | ({"checkpoint": "", "checkpoint_hash": ""} if ours else {})

@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from webui.core.checkpoint_text import ENDING
 from webui.core.choices import find_sampler
 from webui.core.errors import BadRequest
-from webui.core.infotext import MODEL_ENDING, read
+from webui.core.infotext import read
 from webui.core.networks import extract_networks
 
 MAX_WORDS = 20_000  # characters of one text that can be searched
@@ -40,7 +41,8 @@ def facts_of(infotext: str, request: str, name: str, sheet: bool = False, place:
     place: which of the pictures that a request names as `images` it was made from.
     """
     told, asked = read(infotext), _loaded(request)
-    checkpoint = _storable(told.params.get("Model", "") or str(asked.get("checkpoint") or "").removesuffix(MODEL_ENDING))
+    named = told.params.get("Model file", "") or str("" if "Model" in told.params else asked.get("checkpoint") or "")
+    checkpoint = _storable(named.removesuffix(ENDING) or told.params.get("Model", ""))
     sampler = _sampler(_storable(told.params.get("Sampler", "") or str(asked.get("sampler") or "")))
     prompts = (told.prompt, told.params.get("Hires prompt", ""))
     seed = told.params.get("Seed", "")
