@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,6 +10,7 @@ from webui import __version__
 from webui.api.convert import SAME_VALUE, overridden
 from webui.api.schemas import Generation, Img2Img
 from webui.core import image_metadata, infotext
+from webui.core.checkpoint_text import stem
 from webui.core.guidance_options import GUIDANCE
 from webui.core.hires import hires_items
 from webui.core.refiner import refiner_items
@@ -81,7 +81,7 @@ def _info(request: GenerationRequest, pictures: Sequence[SavedPicture], job: Job
         "batch_size": request.batch_size,
         "restore_faces": False,
         "face_restoration_model": None,
-        "sd_model_name": _stem(request.checkpoint),
+        "sd_model_name": stem(request.checkpoint),
         "sd_model_hash": request.checkpoint_hash or None,
         "sd_vae_name": None if request.vae in ("None", "Automatic", "") else request.vae,
         "sd_vae_hash": request.vae_hash or None,
@@ -132,7 +132,3 @@ def _place(picture: SavedPicture, position: int, request: GenerationRequest) -> 
     """Which picture of its job this is, from its seed where the seeds differ (a skipped batch leaves a gap)."""
     place = picture.seed - request.seed
     return place if request.variation_strength == 0 and place >= 0 else position
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"\.(safetensors|ckpt|pt|pth|bin)$", "", name.rpartition("/")[2])
