@@ -375,6 +375,7 @@ easel.start = (flagTheme) => {
   easel.language.watch();
   easel.habits.watch();
   easel.watchTouches();
+  easel.habits.searchLists();
   easel.watchPrompts();
   easel.watchDrafts();
   easel.nameIcons();
