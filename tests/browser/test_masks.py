@@ -136,3 +136,100 @@ def test_a_new_picture_has_no_mask(hand: Person) -> None:
     assert hand.page.evaluate("easel.canvases.img2img.collect().then((sent) => sent.mask)") == ""
     hand.page.keyboard.press("Control+z")
     assert hand.page.evaluate("easel.canvases.img2img.collect().then((sent) => sent.mask)") == ""
+
+
+def mask_file(size: tuple[int, int], mode: str) -> bytes:
+    """A mask that asks for the left third; of mode "LA" by what is not see-through, all of it white."""
+    mask = Image.new("L", size, 0)
+    mask.paste(255, (0, 0, size[0] // 3, size[1]))
+    if mode == "LA":
+        mask = Image.merge("LA", (Image.new("L", size, 255), mask))
+    buffer = io.BytesIO()
+    mask.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def load_mask(person: Person, data: bytes) -> None:
+    with person.page.expect_file_chooser() as chooser:
+        person.page.click("#img2img_stencil")
+    acts = person.page.evaluate("easel.canvases.img2img.done.length")
+    chooser.value.set_files({"name": "mask.png", "mimeType": "image/png", "buffer": data})
+    person.page.wait_for_function(
+        "acts => easel.canvases.img2img.done.length > acts || document.querySelector('#easel_toasts .note')", arg=acts
+    )
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_mask_from_a_file_takes_the_place_of_what_was_painted_until_undone(hand: Person, mode: str) -> None:
+    inpaint(hand, (640, 512))
+    draw_by_mouse(hand.page, ZIGZAG)
+    painted = sent_mask(hand)
+    load_mask(hand, mask_file((640, 512), mode))
+    left = np.zeros((512, 640), bool)
+    left[:, :213] = True
+    assert np.array_equal(sent_mask(hand), left)
+    hand.page.locator("#img2img_canvas .area").focus()
+    hand.page.keyboard.press("Shift+V")
+    assert np.array_equal(sent_mask(hand), ~left)
+    for _ in range(2):
+        hand.page.keyboard.press("Control+z")
+    assert np.array_equal(sent_mask(hand), painted)
+
+
+def test_a_mask_of_another_shape_is_stretched_and_said_to_be_and_what_is_none_is_refused(hand: Person) -> None:
+    inpaint(hand, (640, 512))
+    load_mask(hand, b"no picture")
+    hand.wait_for_toast("This is no picture that the browser can read")
+    assert hand.page.evaluate("easel.canvases.img2img.done.length") == 0
+    load_mask(hand, mask_file((300, 300), "L"))
+    hand.wait_for_toast("The mask is 300 × 300, the picture 640 × 512: the mask was stretched.")
+    left = np.zeros((512, 640), bool)
+    left[:, :213] = True
+    assert likeness(sent_mask(hand), left) > LIKE
+
+
+def test_what_is_painted_closely_is_where_it_was_painted(hand: Person) -> None:
+    inpaint(hand, (640, 512))
+    page = hand.page
+    (middle,) = places(page, ((0.4, 0.5),))
+    page.mouse.move(*middle)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -400)
+    page.keyboard.up("Control")
+    page.wait_for_function("easel.canvases.img2img.zoom.scale > 2")
+    assert places(page, ((0.4, 0.5),))[0] == pytest.approx(middle, abs=1)  # what was under the mouse stays there
+    stroke = ((0.3, 0.45), (0.5, 0.5), (0.4, 0.6))
+    draw_by_mouse(page, stroke)
+    brush = page.evaluate("easel.canvases.img2img.brush")
+    assert likeness(sent_mask(hand), drawn((640, 512), stroke, brush)) > LIKE
+    for key in ("Space", "v"):  # both move the picture, and paint nothing
+        before = places(page, ((0.4, 0.5),))[0]
+        if key == "Space":
+            page.keyboard.down(key)
+        else:
+            page.keyboard.press(key)
+        page.mouse.move(*middle)
+        page.mouse.down()
+        page.mouse.move(middle[0] + 30, middle[1] - 20, steps=4)
+        page.mouse.up()
+        page.keyboard.up(key)
+        assert places(page, ((0.4, 0.5),))[0] == pytest.approx((before[0] + 30, before[1] - 20), abs=1)
+    assert page.evaluate("easel.canvases.img2img.done.length") == 1
+    page.keyboard.press("0")
+    assert page.evaluate("easel.canvases.img2img.zoom.scale") == 1
+
+
+def test_two_fingers_zoom_the_canvas_and_paint_nothing(hand: Person) -> None:
+    inpaint(hand, (640, 512))
+    one, other, *_ = places(hand.page, ((0.4, 0.5), (0.6, 0.5)))
+    session = hand.page.context.new_cdp_session(hand.page)
+    for apart in range(0, 60, 10):
+        points = [{"x": one[0] - apart, "y": one[1], "id": 1}, {"x": other[0] + apart, "y": other[1], "id": 2}]
+        for touching in (points[:1], points) if not apart else (points,):
+            session.send("Input.dispatchTouchEvent", {"type": "touchMove" if apart else "touchStart", "touchPoints": touching})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    scale = hand.page.evaluate("easel.canvases.img2img.zoom.scale")
+    assert scale == pytest.approx((other[0] - one[0] + 100) / (other[0] - one[0]), rel=0.05)
+    assert hand.page.evaluate("easel.canvases.img2img.collect().then((sent) => sent.mask)") == ""
+    draw_by_touch(hand.page, ((0.45, 0.45), (0.55, 0.55)))
+    assert hand.page.evaluate("easel.canvases.img2img.done.length") == 1

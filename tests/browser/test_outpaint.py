@@ -69,3 +69,24 @@ def test_a_result_is_grown_further(person: Person) -> None:
         "#outpaint_canvas .caption", has_text=f"Picture {width + 64} × {height} → final size {width + 128} × {height}"
     ).wait_for()
     assert person.make_picture("outpaint").size == (width + 128, height)
+
+
+def test_a_finger_that_the_system_takes_away_lets_go_of_the_edge(person: Person, wide_png: bytes) -> None:
+    page = person.page
+    person.open("outpaint")
+    page.set_input_files("#outpaint_file", {"name": "wide.png", "mimeType": "image/png", "buffer": wide_png})
+    handle = page.locator("#outpaint_canvas .handle.right")
+    handle.wait_for()
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    assert box
+    beside, y = box["x"] + box["width"] + 8, box["y"] + box["height"] / 2  # near it is enough for a finger
+    page.mouse.move(beside, y)
+    page.mouse.down()
+    page.mouse.move(beside + 20, y, steps=4)
+    handle.dispatch_event("pointercancel", {"pointerId": 1})
+    page.wait_for_function("document.querySelector('#outpaint_right input').value > 0")
+    kept = page.evaluate("easel.canvases.outpaint.sides[1]")
+    page.mouse.move(beside + 60, y, steps=4)
+    assert page.evaluate("easel.canvases.outpaint.sides[1]") == kept
+    page.mouse.up()

@@ -36,6 +36,7 @@ SCRIPTS = (
     "zoom.js",
     "result.js",
     "batch.js",
+    "canvas_zoom.js",
     "canvas.js",
     "outpaint.js",
     "inspector.js",

@@ -22,7 +22,7 @@ class CanvasView {
     this.caption = make("div", { class: "caption", role: "status" });
     root.append(this.toolbar(), this.area, this.caption);
     this.pen = this.mask.getContext("2d", { willReadFrequently: true });
-    if (kind === "mask") this.watchPen();
+    if (kind === "mask") { this.watchPen(); this.zoom.watch(); }
     else this.makeHandles();
     this.watchKeys();
     document.addEventListener("paste", (event) => this.pasted(event));
@@ -42,9 +42,13 @@ class CanvasView {
         "aria-label": "Brush size", title: "Brush size ([ and ])", oninput: () => this.resize(Number(this.sizer.value)) });
       this.color = easel.make("input", { type: "color", value: "#d03020", id: `${this.tab}_brush_color`, class: "color",
         "aria-label": "Colour of the brush", title: "Colour (Alt+click takes one from the picture)" });
-      const paint = easel.make("div", { class: "paint" }, ...this.tools, this.color, this.sizer,
+      this.zoom = new CanvasZoom(this);
+      this.maskFile = easel.make("input", { type: "file", id: `${this.tab}_mask_file`, accept: "image/*", class: "file", tabindex: "-1", "aria-label": "Open a mask file" });
+      this.maskFile.addEventListener("change", () => { if (this.maskFile.files[0]) this.loadMask(this.maskFile.files[0]).catch((error) => easel.toast(error.message)); this.maskFile.value = ""; });
+      const paint = easel.make("div", { class: "paint" }, ...this.tools, this.zoom.tool, this.color, this.sizer,
         button("undo", "Undo (Ctrl+Z)", () => this.undo()), button("redo", "Redo (Ctrl+Y)", () => this.redo()),
-        button("clear", "Clear all that is painted", () => this.act({ kind: "clear" })), button("invert", "Invert the mask", () => this.act({ kind: "invert" })));
+        button("clear", "Clear all that is painted", () => this.act({ kind: "clear" })), button("invert", "Invert the mask (Shift+V)", () => this.act({ kind: "invert" })),
+        button("stencil", "Load a mask from a file: white is repainted", () => this.maskFile.click()), this.maskFile, ...this.zoom.tools);
       bar.append(paint);
       this.erase(false);
     }
@@ -80,9 +84,28 @@ class CanvasView {
     [this.width, this.height] = [this.image.naturalWidth, this.image.naturalHeight];
     [this.mask.width, this.mask.height] = [this.width, this.height];
     this.wipe(); // an old mask never stays on a new picture
+    this.zoom?.fit();
     this.resize(Math.max(4, Math.round(Math.min(this.width, this.height) / 8)));
     this.show();
     if (!keepSize) easel.fire(this.tab, "image", { width: this.width, height: this.height });
+  }
+
+  // In place of what is painted: white is repainted; of a file that is see-through, what is not.
+  async loadMask(file) {
+    const picture = await createImageBitmap(file).catch(() => { throw new Error("This is no picture that the browser can read; use PNG, JPEG or WebP."); });
+    const mask = easel.make("canvas", { width: this.width, height: this.height });
+    const pen = mask.getContext("2d");
+    pen.drawImage(picture, 0, 0, this.width, this.height);
+    const pixels = pen.getImageData(0, 0, this.width, this.height);
+    const { data } = pixels;
+    let clear = false;
+    for (let i = 3; i < data.length && !clear; i += 4) clear = data[i] < 255;
+    for (let i = 0; i < data.length; i += 4) if (!clear) data[i + 3] = 0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2];
+    pen.putImageData(pixels, 0, 0);
+    if (Math.abs(picture.width * this.height - picture.height * this.width) > Math.max(picture.width, this.width)) {
+      easel.toast(`The mask is ${picture.width} × ${picture.height}, the picture ${this.width} × ${this.height}: the mask was stretched.`);
+    }
+    this.act({ kind: "mask", mask });
   }
 
   empty() {
@@ -141,6 +164,7 @@ class CanvasView {
       this.batch.root.hidden = !many;
       this.root.dataset.mode = this.mode;
       this.root.classList.toggle("painting", this.painting);
+      if (!this.painting) this.zoom.fit();
       document.documentElement.classList.toggle("inpainting", this.inpainting);
     }
     this.root.classList.toggle("none", !here);
@@ -172,6 +196,7 @@ class CanvasView {
 
   erase(erasing) {
     this.erasing = erasing;
+    if (this.zoom?.hand) this.zoom.useHand(false);
     this.tools?.forEach((tool, i) => tool.setAttribute("aria-pressed", String(Boolean(i) === erasing)));
   }
 
@@ -195,6 +220,11 @@ class CanvasView {
     if (act.kind === "invert") {
       pen.globalCompositeOperation = "source-out";
       pen.fillRect(0, 0, this.mask.width, this.mask.height);
+    }
+    if (act.kind === "mask") {
+      pen.fillRect(0, 0, this.mask.width, this.mask.height);
+      pen.globalCompositeOperation = "destination-in";
+      pen.drawImage(act.mask, 0, 0);
     }
     if (act.kind === "stroke") this.stroke(act, 0);
     pen.globalCompositeOperation = "source-over";
@@ -233,9 +263,14 @@ class CanvasView {
     const mask = this.mask;
     mask.addEventListener("contextmenu", (event) => { if (this.painting) event.preventDefault(); });
     mask.addEventListener("pointerdown", (event) => {
-      if (!this.painting || ![0, 2].includes(event.button)) return;
+      if (!this.painting || event.button > 2) return;
       event.preventDefault();
       this.area.focus({ preventScroll: true });
+      if (this.zoom.takes(event)) { // what one finger has drawn before the second came was not meant
+        if (act) { this.done.splice(this.done.indexOf(act), 1); this.repaint(); }
+        act = null;
+        return;
+      }
       if (this.sketching && event.altKey) { this.takeColor(this.point(event)); return; }
       mask.setPointerCapture(event.pointerId); // a stroke may leave the picture and come back
       act = { kind: "stroke", size: this.brush, erasing: this.erasing || event.button === 2, points: [this.point(event)] };
@@ -259,8 +294,10 @@ class CanvasView {
 
   moveRing(event) {
     const box = this.frame.getBoundingClientRect();
-    const size = (this.brush * this.mask.getBoundingClientRect().width) / this.mask.width;
-    Object.assign(this.ring.style, { left: `${event.clientX - box.left}px`, top: `${event.clientY - box.top}px`, width: `${size}px`, height: `${size}px` });
+    const { scale } = this.zoom;
+    const size = (this.brush * this.mask.offsetWidth) / this.mask.width;
+    Object.assign(this.ring.style, { left: `${(event.clientX - box.left) / scale}px`, top: `${(event.clientY - box.top) / scale}px`, width: `${size}px`, height: `${size}px`,
+      borderWidth: `${1.5 / scale}px` });
     this.ring.hidden = !this.painting;
   }
 
@@ -270,7 +307,9 @@ class CanvasView {
       const command = event.ctrlKey || event.metaKey;
       const acts = command
         ? { z: () => (event.shiftKey ? this.redo() : this.undo()), y: () => this.redo() }
-        : { b: () => this.erase(false), e: () => this.erase(true), "[": () => this.resize(this.brush * 0.8 - 1), "]": () => this.resize(this.brush * 1.25 + 1) };
+        : { b: () => this.erase(false), e: () => this.erase(true), "[": () => this.resize(this.brush * 0.8 - 1), "]": () => this.resize(this.brush * 1.25 + 1), ...this.zoom?.keys() };
+      if (!command && event.target === this.area && this.painting) acts[" "] = () => this.zoom.hold(true);
+      if (!command && event.shiftKey && this.mode === "Inpaint") acts.v = () => this.act({ kind: "invert" });
       if (!acts[key]) return;
       event.preventDefault();
       acts[key]();
@@ -299,9 +338,9 @@ class CanvasView {
         sides[i] = Math.min(Math.max(0, Math.round((start.pixels + moved) / 8) * 8), 1024);
         this.setSides(sides);
       });
-      handle.addEventListener("pointerup", () => {
+      for (const end of ["pointerup", "pointercancel"]) handle.addEventListener(end, () => { // a call or a gesture of the system may take the finger away
+        if (start) easel.fire(this.tab, "sides", { sides: this.sides });
         start = null;
-        easel.fire(this.tab, "sides", { sides: this.sides });
       });
       this.frame.append(handle);
     });

@@ -17,7 +17,8 @@ easel.keys.ACTIONS = {
 };
 // Keys that cannot be changed, for the list in the settings.
 easel.keys.FIXED = [
-  ["[ ]", "Size of the brush, on the canvas"], ["Ctrl+Z Ctrl+Y", "Undo and redo, on the canvas and in prompts"],
+  ["[ ]", "Size of the brush, on the canvas"], ["+ - 0", "Larger, smaller, fit, on the canvas"], ["V Space", "Move the picture, on the canvas"],
+  ["Shift+V", "Invert the mask, on the canvas"], ["Ctrl+Z Ctrl+Y", "Undo and redo, on the canvas and in prompts"],
   ["← →", "Picture before and after, in the large view"], ["S", "Save the picture, in the large view"],
   ["Tab Enter", "Take the offered name, in prompts"],
 ];
