@@ -117,6 +117,17 @@ def test_a_batch_of_three_tells_each_file_and_keeps_each_text(person: Person) ->
         assert made.getpixel((2, 2)) == [(255, 0, 0), (0, 128, 0), (0, 0, 255)][number]
 
 
+def test_a_click_into_the_list_of_upscalers_and_what_one_types_finds_another(person: Person) -> None:
+    person.open("extras")
+    person.page.wait_for_function("document.querySelector('#extras_upscaler_1 input').value !== ''")
+    person.page.click("#extras_upscaler_1 input")
+    person.page.keyboard.type("near", delay=50)
+    person.page.locator("#extras_upscaler_1 [role=option]", has_text="Nearest").wait_for()
+    assert person.page.locator("#extras_upscaler_1 [role=option]").count() == 1
+    person.page.keyboard.press("Enter")
+    assert person.page.locator("#extras_upscaler_1 input").input_value() == "Nearest"
+
+
 def test_a_size_is_reached_exactly(person: Person) -> None:
     begin(person)
     person.drop("#extras_input .dropzone", picture(), "one.png")

@@ -279,6 +279,17 @@ def test_two_pictures_are_compared_with_a_slider(gallery: Page) -> None:
     assert gallery.locator("dialog.compared .pair").evaluate("node => node.style.getPropertyValue('--at')") == "20%"
     clip = gallery.locator("dialog.compared .pair img").nth(1).evaluate("node => getComputedStyle(node).clipPath")
     assert "80%" in clip
+    box = gallery.locator("dialog.compared .pair").bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["y"] >= 0
+    assert box["x"] + box["width"] <= 1400
+    assert box["y"] + box["height"] <= 900  # all of it is seen
+    gallery.mouse.move(box["x"] + box["width"] / 5, box["y"] + 40)
+    gallery.mouse.down()
+    gallery.mouse.move(box["x"] + box["width"] * 3 / 4, box["y"] + 40, steps=5)
+    gallery.mouse.up()
+    assert float(slider.input_value()) == pytest.approx(75, abs=1)
     gallery.keyboard.press("Escape")
     gallery.wait_for_selector("dialog.compared", state="detached")
 

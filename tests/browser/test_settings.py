@@ -31,6 +31,10 @@ def test_a_setting_is_found_set_at_once_and_reset(person: Person) -> None:
     page.click(".settings .line:visible .tool.undo")
     page.wait_for_selector(".settings .line:not(.changed) #pref_jpeg_quality")
     assert told(person)["jpeg_quality"] == 80
+    page.fill("#settings_search", "brush")  # keys that cannot be changed are found, too
+    assert page.locator(".settings .line:visible").all_inner_texts() == ["Size of the brush, on the canvas\n[ ]"]
+    page.fill("#settings_search", "wombat")
+    page.locator(".settings p", has_text="No setting fits.").wait_for()
 
 
 def test_a1111s_config_is_shown_before_it_is_applied_and_a_line_can_be_left_out(person: Person, tmp_path: Path) -> None:
@@ -42,6 +46,8 @@ def test_a1111s_config_is_shown_before_it_is_applied_and_a_line_can_be_left_out(
     page.wait_for_selector("dialog.review")
     shown = page.inner_text("dialog.review")
     assert all(words in shown for words in ("jpeg_quality", "1 settings are not known", "CLIP_stop_at_last_layers"))
+    page.click("dialog.review summary")
+    assert page.locator("dialog.review details p").inner_text() == "outdir_samples"
     assert told(person)["jpeg_quality"] == 80
     page.uncheck("dialog.review input[aria-label=samples_format]")
     page.click("dialog.review .apply")

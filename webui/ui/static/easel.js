@@ -376,6 +376,7 @@ easel.start = (flagTheme) => {
   easel.language.watch();
   easel.habits.watch();
   easel.watchTouches();
+  easel.habits.searchLists();
   easel.watchPrompts();
   easel.watchDrafts();
   const usual = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";

@@ -192,14 +192,15 @@ easel.askText = (question, known) => new Promise((resolve) => {
   dialog.addEventListener("close", () => resolve(text));
 });
 
+// The first picture lies over the second, as far as the line that is dragged over them: the pair of the Extras tab.
 easel.compare = (view, one, two) => {
   const make = easel.make;
-  const [under, over] = [two, one].map((card) => make("img", { src: view.address(card), alt: view.label(card) }));
-  const line = make("div", { class: "line", "aria-hidden": "true" });
-  const pair = make("div", { class: "pair" }, under, over, line);
+  const picture = (name, card) => make("img", { class: name, src: view.address(card), alt: view.label(card), draggable: "false" });
   const slide = () => pair.style.setProperty("--at", `${slider.value}%`);
-  const slider = make("input", { type: "range", min: 0, max: 100, value: 50, step: 0.5, autofocus: true, "aria-label": "How much of the first picture is seen", oninput: slide });
+  const slider = make("input", { type: "range", class: "divide", min: 0, max: 100, value: 50, step: 0.5, autofocus: true, "aria-label": "How much of the first picture is seen", oninput: slide });
+  const pair = make("div", { class: "pair" }, picture("after", two), picture("before", one), slider, make("div", { class: "divider", "aria-hidden": "true" }));
+  pair.style.setProperty("--ratio", two.width / two.height);
   const names = make("div", { class: "names" }, make("span", {}, view.label(one)), make("span", {}, view.label(two)));
-  const dialog = easel.dialog("Two pictures compared", "compared", make("header", {}, names, easel.iconButton("close", "Close", () => dialog.close())), pair, slider);
+  const dialog = easel.dialog("Two pictures compared", "compared", make("header", {}, names, easel.iconButton("close", "Close", () => dialog.close())), make("div", { class: "room" }, pair));
   slide();
 };

@@ -116,3 +116,13 @@ easel.habits.watch = () => {
     easel.habits.menu(button.id.replace("_generate", ""), event.clientX || box.left, event.clientY || box.bottom);
   });
 };
+
+// A list's name is chosen whole when one clicks into it: what is typed then searches the list instead of growing the name.
+easel.habits.searchLists = () => {
+  let entered = null;
+  document.addEventListener("focusin", (event) => { entered = event.target.matches?.("input[role=combobox]") ? event.target : null; });
+  document.addEventListener("click", (event) => {
+    if (event.target === entered && entered.selectionStart === entered.selectionEnd) entered.select();
+    entered = null; // a second click sets the cursor
+  });
+};

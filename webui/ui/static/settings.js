@@ -18,7 +18,8 @@ class SettingsView {
         make("i", { "aria-hidden": "true" }), "Export"),
       make("label", { class: "tool", title: "A file of Easel's, or config.json of AUTOMATIC1111's web UI" }, this.file, "Import"));
     this.list = make("div", { class: "list" });
-    root.append(this.bar, this.tools, this.list);
+    this.nothing = make("p", { class: "small", role: "status", hidden: true }, "No setting fits.");
+    root.append(this.bar, this.tools, this.list, this.nothing);
     document.addEventListener("easel:tab", () => { if (easel.currentTab() === "settings") this.attempt(() => this.load()); });
     document.addEventListener("easel:language", () => this.filter());
     if (easel.currentTab() === "settings") this.attempt(() => this.load());
@@ -130,7 +131,11 @@ class SettingsView {
       }));
       return node;
     });
-    return [...rows, ...easel.keys.FIXED.map(([combo, what]) => easel.make("div", { class: "line fixed" }, easel.make("span", { class: "sentence" }, what), easel.make("kbd", {}, combo)))];
+    return [...rows, ...easel.keys.FIXED.map(([combo, what]) => {
+      const node = easel.make("div", { class: "line fixed" }, easel.make("span", { class: "sentence" }, what), easel.make("kbd", {}, combo));
+      this.rows.push({ node, words: `${combo} ${what}`.toLowerCase(), sentence: what });
+      return node;
+    })];
   }
 
   filter() {
@@ -140,7 +145,8 @@ class SettingsView {
       const text = `${own} ${easel.t(sentence).toLowerCase()}`;
       node.hidden = !words.every((word) => text.includes(word)) || (this.changedOnly.checked && !node.classList.contains("changed"));
     }
-    for (const group of this.list.children) group.hidden = !group.querySelector(".line:not(.fixed):not([hidden])");
+    for (const group of this.list.children) group.hidden = !group.querySelector(".line:not([hidden])");
+    this.nothing.hidden = !all.length || all.some(({ node }) => !node.hidden);
     const changed = all.filter(({ node }) => node.classList.contains("changed")).length;
     this.count.textContent = changed ? `${changed} changed` : "";
   }
@@ -189,11 +195,11 @@ class SettingsView {
     const table = make("table", { class: "fields" }, make("thead", {}, make("tr", {}, make("th", {}, ""), make("th", {}, "Setting"), make("th", {}, "Now"), make("th", {}, "Then"))), make("tbody", {}, ...rows));
     const notes = [
       ...Object.entries(told.wrong).map(([, sentence]) => easel.sentence(sentence)),
-      told.unknown.length ? `${told.unknown.length} settings are not known to Easel and are left out.` : "",
       changes.length ? "" : "Nothing would change.",
     ].filter(Boolean);
     const dialog = make("dialog", { class: "review", "aria-label": "Changes of settings" },
       make("h3", { translate: "no" }, title), changes.length ? table : "", ...notes.map((note) => make("p", { class: "small" }, note)),
+      told.unknown.length ? make("details", { class: "small" }, make("summary", {}, `${told.unknown.length} settings are not known to Easel and are left out.`), make("p", { translate: "no" }, told.unknown.join(", "))) : "",
       make("div", { class: "bar-row" },
         changes.length ? make("button", { type: "button", class: "tool apply", onclick: () => this.attempt(apply) }, "Apply") : "",
         make("button", { type: "button", class: "tool", onclick: () => dialog.close() }, "Close")));
