@@ -3,6 +3,7 @@
 import io
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +116,18 @@ def test_a_batch_of_three_tells_each_file_and_keeps_each_text(person: Person) ->
         made = opened(person.picture_file("extras"))
         assert (made.info["parameters"], made.size[0]) == (f"text {number}", 128 + 16 * number)
         assert made.getpixel((2, 2)) == [(255, 0, 0), (0, 128, 0), (0, 0, 255)][number]
+
+
+def test_a_folder_of_ones_own_is_added_to_the_batch_and_what_is_no_picture_is_told(person: Person, tmp_path: Path) -> None:
+    begin(person, "batch", "Nearest")
+    for name in ("one.png", "two.png"):
+        (tmp_path / name).write_bytes(picture(64, "red", name))
+    (tmp_path / "notes.txt").write_text("no picture")
+    person.page.set_input_files("#extras_batch_folder", tmp_path)
+    person.wait_for_toast("1 file is no picture and was left out.")
+    person.page.wait_for_function("document.querySelectorAll('#extras_input .pile button').length === 2")
+    person.page.click("#extras_batch_empty")
+    assert person.page.locator("#extras_input .pile button").count() == 0
 
 
 def test_a_click_into_the_list_of_upscalers_and_what_one_types_finds_another(person: Person) -> None:

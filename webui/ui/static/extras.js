@@ -12,12 +12,16 @@ class ExtrasInput {
     this.image = make("img", { alt: "The picture that is made larger", hidden: true });
     this.hint = make("div", { class: "hint" }, make("i", { "aria-hidden": "true" }), make("p", {}, "Drop pictures here, or click to open them."));
     this.drop = make("label", { class: "dropzone" }, this.file, this.hint, this.image);
+    const whole = make("input", { type: "file", id: "extras_batch_folder", webkitdirectory: true, multiple: true, class: "file", "aria-label": "Add a folder" });
+    whole.addEventListener("change", () => { this.try(this.addAll(Array.from(whole.files))); whole.value = ""; });
+    this.ways = make("div", { class: "ways" }, make("label", { class: "tool" }, "Add a folder", whole),
+      make("button", { type: "button", class: "tool", id: "extras_batch_empty", onclick: () => { this.pictures = []; this.show(); } }, "Take all away"));
     this.pile = make("div", { class: "pile" });
     this.folder = make("select", { id: "extras_folder", "aria-label": "Folder below outputs" });
     this.folders = make("div", { class: "folders" }, make("label", {}, "Folder below outputs", this.folder),
       easel.iconButton("refresh", "Look for folders again", () => this.try(this.readFolders())));
     this.sizes = make("p", { class: "sizes-told", id: "extras_sizes", role: "status" });
-    root.append(make("div", { class: "modes", role: "group", "aria-label": "What to work on" }, ...this.modes), this.drop, this.pile, this.folders, this.sizes);
+    root.append(make("div", { class: "modes", role: "group", "aria-label": "What to work on" }, ...this.modes), this.drop, this.ways, this.pile, this.folders, this.sizes);
     this.root = root;
     this.setMode(easel.stored("extras_mode", "single"));
   }
@@ -55,6 +59,8 @@ class ExtrasInput {
     const pictures = files.filter((file) => file.type.startsWith("image/"));
     if (!pictures.length && files.length) throw new Error("This is no picture; use PNG, JPEG or WebP.");
     if (pictures.length > 1 || this.mode === "folder") this.setMode("batch");
+    const others = files.length - pictures.length;
+    if (others) easel.toast(others === 1 ? "1 file is no picture and was left out." : `${others} files are no pictures and were left out.`);
     for (const file of this.mode === "single" ? pictures.slice(0, 1) : pictures) await this.add(file);
   }
 
