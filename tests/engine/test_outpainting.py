@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from webui.core.request import Outpaint
 from webui.engine import outpainting
@@ -139,7 +139,8 @@ def test_windows_are_filled_up_to_multiples_of_eight_and_cut_back():
     window = outpainting.cut_window(base, step.window)
     assert window.size == (80, 56)
     mask = outpainting.blend_mask(base.size, step, 0)
-    made = outpainting.lay_in(base, Image.new("RGB", (80, 56), BLUE), step, mask)
+    window.paste(BLUE, (60, 0, 80, 56))
+    made = outpainting.lay_in(base, window, step, mask)
     assert made.size == (76, 50)
     assert made.crop((0, 0, 60, 50)).tobytes() == image.tobytes()
     assert made.getpixel((75, 49)) == BLUE
@@ -160,3 +161,80 @@ def test_cells_beside_the_old_picture_are_let_go_late(step, along, shares):
     assert free_at.shape == (1, 1, cut.height // 8, cut.width // 8)
     rows = free_at[0, 0] if along[0] == 0 else free_at[0, 0].T
     assert bool((rows == torch.tensor(shares)).all())
+
+
+SKY = np.broadcast_to(np.linspace((90, 160, 230), (170, 210, 250), 128)[:, None], (128, 160, 3))  # the rows' colours go on at every side
+
+
+def joined(side, off, blur=8):
+    """A sky extended by 32 pixels to `side` by a model that sees the rim, and paints what is new `off` grey levels away; the sky's own."""
+    sky = np.rint(SKY).astype(np.uint8) if side in ("left", "right") else np.rint(SKY).astype(np.uint8).transpose(1, 0, 2)
+    finished = Image.fromarray(sky)
+    outpaint = SIDES[side]
+    left, top = outpaint.left, outpaint.top
+    kept = finished.crop((left, top, finished.width - outpaint.right, finished.height - outpaint.bottom))
+    (step,) = outpainting.plan_passes(kept.size, outpaint, 160)
+    base = canvas(kept, outpaint)
+    share = np.asarray(outpainting.blend_mask(base.size, step, 0), dtype=float) / 255
+    made = Image.fromarray(np.clip(np.rint(sky + off * share[:, :, None]), 0, 255).astype(np.uint8))
+    made = made.filter(ImageFilter.GaussianBlur(3))  # as a decoder smears a step
+    mask = outpainting.blend_mask(base.size, step, blur)
+    return np.asarray(outpainting.lay_in(base, made, step, mask)).astype(int), sky.astype(int), step
+
+
+@pytest.mark.parametrize("off", [-20, 20])
+@pytest.mark.parametrize("side", SIDES)
+def test_a_new_area_in_another_shade_takes_that_of_the_rim(side, off):
+    made, sky, step = joined(side, off)
+    left, top, right, bottom = step.new
+    assert np.abs(made - sky)[top:bottom, left:right].mean() < 0.2 * abs(off)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_border_of_another_shade_is_no_steeper_than_a_few_grey_levels(side):
+    made, sky, step = joined(side, 20, blur=0)
+    turned = (made - sky) if step.side in ("left", "right") else (made - sky).transpose(1, 0, 2)
+    assert np.abs(np.diff(turned, axis=1)).max() <= 5
+
+
+def test_a_model_that_meets_the_rims_colours_is_laid_in_as_it_is():
+    made, sky, _ = joined("right", 0)
+    assert np.abs(made - sky).max() <= 1
+
+
+def test_a_later_piece_of_a_strip_takes_the_shade_of_the_earlier_one():
+    plain = Image.new("RGB", (128, 96), BLUE)
+    outpaint = Outpaint(right=16)
+    base = canvas(plain, outpaint)
+    *_, step = outpainting.plan_passes(plain.size, outpaint, 64)
+    base.paste(BLUE, (128, 0, 144, step.new[1]))  # the earlier piece
+    left, top, right, bottom = step.window
+    made = Image.new("RGB", (right - left, bottom - top), BLUE)
+    made.paste((54, 100, 230), (step.new[0] - left, step.new[1] - top, right - left, bottom - top))
+    made = made.filter(ImageFilter.GaussianBlur(3))
+    laid = np.asarray(outpainting.lay_in(base, made, step, outpainting.blend_mask(base.size, step, 8))).astype(int)
+    assert np.abs(laid - BLUE).max() <= 5
+
+
+def test_another_thing_beside_the_border_does_not_tint_the_far_side():
+    plain = Image.new("RGB", (128, 128), BLUE)
+    outpaint = Outpaint(right=32)
+    (step,) = outpainting.plan_passes(plain.size, outpaint, 160)
+    base = canvas(plain, outpaint)
+    made = Image.new("RGB", (160, 128), BLUE)
+    made.paste((214, 40, 40), (120, 56, 144, 72))  # a red thing on the border
+    laid = np.asarray(outpainting.lay_in(base, made, step, outpainting.blend_mask(base.size, step, 8))).astype(int)
+    assert np.abs(laid[:24, 128:] - BLUE).max() <= 8
+    assert laid[64, 136, 0] > laid[10, 136, 0] + 100
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (7, 9), (129, 67)])
+def test_colours_are_matched_beside_pictures_of_any_size(size):
+    image = Image.new("RGB", size, BLUE)
+    outpaint = Outpaint(left=13, right=7, top=41, bottom=1)
+    base = canvas(image, outpaint)
+    for step in outpainting.plan_passes(size, outpaint, 64):
+        window = outpainting.cut_window(base, step.window)
+        made = Image.fromarray((np.asarray(window) * 0 + np.array(BLUE) - 12).astype(np.uint8))
+        base = outpainting.lay_in(base, made, step, outpainting.blend_mask(base.size, step, 0))
+    assert np.abs(np.asarray(base).astype(int) - BLUE).max() <= 2

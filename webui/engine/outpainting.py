@@ -23,6 +23,9 @@ FINE = 3  # pixels: structure smaller than this is grain
 HELD = (0.4, 0.6, 0.8)  # of the noise, at which the first, second and third cell beside the old picture are let go
 MOSTLY = 204  # of 255: mean of a cell of the blend mask from which on the model paints it
 FLAT = 0.5  # grey levels: less grain than this is none
+OFF_COLOUR = 32  # grey levels: where model and old picture are farther apart, they show different things
+STEP = 8  # pixels on either side of the border over which a decoder smears a step of its latents: a cell
+ALONG, ACROSS = 5, 4  # pixels: standard deviations of the blur, along and across the border, that leaves colour and takes detail away
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,15 @@ def _known_depth(step: Pass) -> int:
 
 def _spread(edge: np.ndarray, distance: int) -> np.ndarray:
     """(length, distance, 3): the colours along an edge (length, 3), blurred the more, the farther they are carried."""
-    mirrored = np.concatenate([edge, edge[::-1]])  # so that the blur has no seam at the ends
+    return _blurred(edge[:, None], SPREAD * np.arange(1, distance + 1))
+
+
+def _blurred(values: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """(length, distance, 3): (length, distance or 1, 3) blurred along the first axis; widths (distance,): standard deviations, pixels."""
+    mirrored = np.concatenate([values, values[::-1]])  # so that the blur has no seam at the ends
     frequencies = 2 * np.pi * np.fft.rfftfreq(len(mirrored))[:, None, None]
-    widths = SPREAD * np.arange(1, distance + 1)[None, :, None]  # standard deviation of the blur, pixels
-    spectrum = np.fft.rfft(mirrored, axis=0)[:, None, :] * np.exp(-0.5 * (frequencies * widths) ** 2)
-    return np.fft.irfft(spectrum, n=len(mirrored), axis=0)[: len(edge)]
+    spectrum = np.fft.rfft(mirrored, axis=0) * np.exp(-0.5 * (frequencies * widths[None, :, None]) ** 2)
+    return np.fft.irfft(spectrum, n=len(mirrored), axis=0)[: len(values)]
 
 
 def _grain(rim: np.ndarray, distance: int, seed: int) -> np.ndarray:
@@ -185,8 +192,46 @@ def free_at(step: Pass) -> Tensor:
 
 
 def lay_in(canvas: Image.Image, made: Image.Image, step: Pass, mask: Image.Image) -> Image.Image:
-    """`canvas` with the model's window laid in through the mask; where the mask is 0 no pixel changes."""
+    """`canvas` with the model's window, in the colours of the rim, laid in through the mask; where the mask is 0 no pixel changes."""
     left, top, right, bottom = step.window
     painted = canvas.copy()
-    painted.paste(made.crop((0, 0, right - left, bottom - top)), (left, top))
+    painted.paste(match_colours(made.crop((0, 0, right - left, bottom - top)), canvas.crop(step.window), step), (left, top))
     return Image.composite(painted, canvas, mask)
+
+
+def match_colours(made: Image.Image, old: Image.Image, step: Pass) -> Image.Image:
+    """`made` in the colours that `old` has beside the new area. Both: the pass's window.
+
+    Models paint a sky a little lighter than the one it goes on from: a border that no feather hides.
+    """
+    pixels, known = np.array(made, dtype=np.float64), np.asarray(old, dtype=np.float64)
+    axis = 0 if step.side in ("left", "right") else 1
+    _match(_outwards(pixels, step.side), _outwards(known, step.side), _known_depth(step))
+    earlier = step.new[1 - axis] - step.window[1 - axis]  # pixels of the strip's piece before this one
+    if earlier > 0:
+        start, end = step.new[axis] - step.window[axis], step.new[axis + 2] - step.window[axis]
+        strip = np.s_[:, start:end] if axis == 0 else np.s_[start:end]
+        side = "bottom" if axis == 0 else "right"
+        _match(_outwards(pixels[strip], side), _outwards(known[strip], side), earlier)
+    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+
+
+def _outwards(pixels: np.ndarray, side: str) -> np.ndarray:
+    """A view of (height, width, 3) whose second axis runs towards `side`."""
+    turned = pixels.transpose(1, 0, 2) if side in ("top", "bottom") else pixels
+    return turned[:, ::-1] if side in ("left", "top") else turned
+
+
+def _match(made: np.ndarray, known: np.ndarray, depth: int) -> None:
+    """Change the colours of `made` (length, outwards, 3) so that they go on from those of `known`, of which `depth` columns are old.
+
+    What a decoder shows of a step between two cells lies half on either side of the border: the old side's half is seen, the new side's
+    is its mirror image. From there on the difference is carried outwards, blurred the more, the farther.
+    """
+    difference = np.clip(known[:, :depth] - made[:, :depth], -OFF_COLOUR, OFF_COLOUR)
+    new = made.shape[1] - depth
+    step = min(STEP, depth, new)
+    whole = np.pad(difference, ((0, 0), (0, step), (0, 0)), mode="symmetric", reflect_type="odd")
+    whole = np.pad(whole, ((0, 0), (0, new - step), (0, 0)), mode="edge")
+    across = _blurred(whole.transpose(1, 0, 2), np.array([ACROSS])).transpose(1, 0, 2)
+    made += _blurred(across, ALONG + np.maximum(np.arange(-depth, new) + 1, 0))
