@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 
 from webui.core.request import Outpaint
@@ -23,8 +23,9 @@ FINE = 3  # pixels: structure smaller than this is grain
 HELD = (0.4, 0.6, 0.8)  # of the noise, at which the first, second and third cell beside the old picture are let go
 MOSTLY = 204  # of 255: mean of a cell of the blend mask from which on the model paints it
 FLAT = 0.5  # grey levels: less grain than this is none
+GRAINY = 2  # grey levels: less grain than this is not missed where the model paints none
+MANY = 100_003  # more than a side has pixels: each strip and piece has grain of its own
 OFF_COLOUR = 32  # grey levels: where model and old picture are farther apart, they show different things
-STEP = 8  # pixels on either side of the border over which a decoder smears a step of its latents: a cell
 ALONG, ACROSS = 5, 4  # pixels: standard deviations of the blur, along and across the border, that leaves colour and takes detail away
 
 
@@ -135,10 +136,8 @@ def _grain(rim: np.ndarray, distance: int, seed: int) -> np.ndarray:
 
     The amplitude is that of the rim's ordinary pixels (median deviation): a lone object at the edge does not count as grain.
     """
-    smooth = Image.fromarray(rim.astype(np.uint8)).filter(ImageFilter.GaussianBlur(FINE))
-    detail = rim - np.asarray(smooth, dtype=np.float64)
-    spread = detail.std(axis=(0, 1))
-    ordinary = 1.4826 * np.median(np.abs(detail), axis=(0, 1))  # of a normal distribution: its standard deviation
+    detail = _detail(rim)
+    spread, ordinary = detail.std(axis=(0, 1)), _ordinary(detail)
     if ordinary.max() <= FLAT:
         return np.zeros((len(rim), distance, 3))
     repeats = np.pad(detail, ((0, 0), (0, max(distance - detail.shape[1], 0)), (0, 0)), mode="symmetric")[:, :distance]
@@ -147,6 +146,17 @@ def _grain(rim: np.ndarray, distance: int, seed: int) -> np.ndarray:
     turned = np.exp(1j * np.angle(np.fft.fft2(white)))[:, :, None]  # the same for all colours: their correlation stays
     noise = np.fft.ifft2(np.fft.fft2(repeats, axes=(0, 1)) * turned, axes=(0, 1)).real
     return noise * np.minimum(ordinary / np.maximum(spread, 1e-6), 1.0).max()
+
+
+def _detail(pixels: np.ndarray) -> np.ndarray:
+    """What (height, width, 3) shows that is smaller than FINE pixels."""
+    smooth = _blurred(_blurred(pixels, np.array([FINE])).transpose(1, 0, 2), np.array([FINE])).transpose(1, 0, 2)
+    return pixels - smooth
+
+
+def _ordinary(detail: np.ndarray) -> np.ndarray:
+    """(3,): the standard deviation of most pixels of (height, width, 3): 1.4826 of a normal distribution's median deviation is its own."""
+    return 1.4826 * np.median(np.abs(detail), axis=(0, 1))
 
 
 def blend_mask(canvas: Size, step: Pass, blur: int) -> Image.Image:
@@ -200,7 +210,7 @@ def lay_in(canvas: Image.Image, made: Image.Image, step: Pass, mask: Image.Image
 
 
 def match_colours(made: Image.Image, old: Image.Image, step: Pass) -> Image.Image:
-    """`made` in the colours that `old` has beside the new area. Both: the pass's window.
+    """`made` in the colours, and with the grain, that `old` has beside the new area. Both: the pass's window.
 
     Models paint a sky a little lighter than the one it goes on from: a border that no feather hides.
     """
@@ -213,6 +223,7 @@ def match_colours(made: Image.Image, old: Image.Image, step: Pass) -> Image.Imag
         strip = np.s_[:, start:end] if axis == 0 else np.s_[start:end]
         side = "bottom" if axis == 0 else "right"
         _match(_outwards(pixels[strip], side), _outwards(known[strip], side), earlier)
+    _add_grain(_outwards(pixels, step.side), _outwards(known, step.side), _known_depth(step), MANY * step.new[0] + step.new[1])
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
@@ -225,13 +236,28 @@ def _outwards(pixels: np.ndarray, side: str) -> np.ndarray:
 def _match(made: np.ndarray, known: np.ndarray, depth: int) -> None:
     """Change the colours of `made` (length, outwards, 3) so that they go on from those of `known`, of which `depth` columns are old.
 
-    What a decoder shows of a step between two cells lies half on either side of the border: the old side's half is seen, the new side's
-    is its mirror image. From there on the difference is carried outwards, blurred the more, the farther.
+    Beyond the border the difference that is seen there is carried outwards, blurred the more, the farther.
     """
     difference = np.clip(known[:, :depth] - made[:, :depth], -OFF_COLOUR, OFF_COLOUR)
     new = made.shape[1] - depth
-    step = min(STEP, depth, new)
-    whole = np.pad(difference, ((0, 0), (0, step), (0, 0)), mode="symmetric", reflect_type="odd")
-    whole = np.pad(whole, ((0, 0), (0, new - step), (0, 0)), mode="edge")
+    whole = np.pad(difference, ((0, 0), (0, new), (0, 0)), mode="edge")
     across = _blurred(whole.transpose(1, 0, 2), np.array([ACROSS])).transpose(1, 0, 2)
     made += _blurred(across, ALONG + np.maximum(np.arange(-depth, new) + 1, 0))
+
+
+def _add_grain(made: np.ndarray, known: np.ndarray, depth: int, seed: int) -> None:
+    """Give `made` (length, outwards, 3) the grain that the rim has in `known` and lost on its way through the model's latents."""
+    rim = known[:, max(depth - RIM, 0) : depth]
+    there, left = (_noise(pixels[:, max(depth - RIM, 0) : depth]) for pixels in (known, made))
+    if there > max(GRAINY, left):
+        made += _grain(rim, made.shape[1], seed) * (1 - (left / there) ** 2) ** 0.5
+
+
+def _noise(pixels: np.ndarray) -> float:
+    """Standard deviation of the noise in (height, width, 3): of second differences both ways, which strokes and gradients have none of.
+
+    After J. Immerkaer, Fast Noise Variance Estimation, 1996: in white noise they are 6 times as wide; the median leaves edges out.
+    """
+    if min(pixels.shape[:2]) < 3:
+        return 0.0
+    return float(_ordinary(np.diff(np.diff(pixels, 2, axis=0), 2, axis=1)).max()) / 6
