@@ -47,6 +47,24 @@ def test_dropped_pictures_with_captions_become_a_lora_that_is_tried_in_txt2img(p
     assert 'Lora hashes: "squares: ' in page.inner_text("#txt2img_infotext")
 
 
+def test_a_caption_that_is_half_typed_when_the_page_is_closed_is_there_again_and_saved(person: Person, server: Server) -> None:
+    page = person.page
+    person.open("train")
+    page.click("#train_new_set")
+    page.fill("#dialog_text", "closed")
+    page.keyboard.press("Enter")
+    page.locator("#train_sets option[value=closed]").wait_for(state="attached")
+    person.drop("#train_drop", picture("red"), "red.png")
+    caption = page.locator(".train-picture[data-file='red.png'] textarea")
+    caption.press_sequentially("a red squ")
+    page.reload()
+    person.ready(page)
+    caption.wait_for()
+    assert caption.input_value() == "a red squ"
+    page.wait_for_function("Object.keys(easel.stored('captions_1', {})).length === 0")
+    assert (server.data_dir / "training/closed/red.txt").read_text("utf-8") == "a red squ"
+
+
 def test_an_aesthetic_embedding_asks_for_its_pictures_alone_and_without_clip_says_where_to_put_it(person: Person, server: Server) -> None:
     page = person.page
     person.open("train")

@@ -1,4 +1,5 @@
 // Styles: pieces of prompt under a name. Their editor, and writing the chosen ones into the prompts for good.
+// What is typed into the editor is kept in this browser, style by style, until it is saved or given up.
 easel.styles = {};
 
 easel.styles.ask = async (path, body) => (await easel.request(`internal/styles${path}`, body && {
@@ -34,14 +35,16 @@ class StyleEditor {
     this.negative = make("textarea", { rows: 2, id: "style_negative" });
     this.file = make("input", { type: "text", id: "style_file", list: "style_files" });
     this.files = make("datalist", { id: "style_files" });
+    this.back = easel.iconButton("refresh", "Give up what is not saved yet", () => { this.forget(this.now); this.show(this.now); }, "As saved");
+    this.back.id = "style_back";
     this.remove = easel.iconButton("bin", "Delete this style", () => this.attempt(() => this.delete()), "Delete");
     const tool = (icon, label, act, text) => easel.iconButton(icon, label, () => this.attempt(act), text);
-    this.form = make("form", { onsubmit: (event) => { event.preventDefault(); this.attempt(() => this.save()); } },
+    this.form = make("form", { oninput: () => this.keep(), onsubmit: (event) => { event.preventDefault(); this.attempt(() => this.save()); } },
       make("label", {}, "Name", this.name), make("label", {}, "Prompt", this.prompt), make("label", {}, "Negative prompt", this.negative),
       make("label", {}, "File", this.file), this.files,
       make("p", { class: "words" }, "Where a style says {prompt}, your own prompt is put; without it the style stands behind."),
       make("div", { class: "buttons" }, make("button", { type: "submit", class: "tool", id: "style_save" }, "Save"),
-        tool("paste", "Take the prompts of this tab", () => this.take(), "Take the prompts"), this.remove));
+        tool("paste", "Take the prompts of this tab", () => this.take(), "Take the prompts"), this.back, this.remove));
   }
 
   attempt(act) { Promise.resolve().then(act).catch((error) => easel.toast(error.message)); }
@@ -64,12 +67,15 @@ class StyleEditor {
 
   show(name) {
     const style = this.styles.get(name) ?? { name: "", prompt: "", negative_prompt: "", file: "styles.csv" };
+    const typed = easel.stored("styles_1", {})[style.name];
+    const shown = typed ?? style;
     this.now = style.name;
     this.list.value = style.name;
-    this.name.value = style.name;
-    this.prompt.value = style.prompt;
-    this.negative.value = style.negative_prompt;
-    this.file.value = style.file;
+    this.name.value = shown.name;
+    this.prompt.value = shown.prompt;
+    this.negative.value = shown.negative_prompt;
+    this.file.value = shown.file;
+    this.back.hidden = !typed;
     this.file.disabled = Boolean(style.name); // a style stays in its file
     this.remove.hidden = !style.name;
     this.name.focus();
@@ -79,11 +85,26 @@ class StyleEditor {
     const texts = easel.prompt.texts(this.tab);
     this.prompt.value = texts.prompt;
     this.negative.value = texts.neg_prompt;
+    this.keep();
+  }
+
+  typed() { return { name: this.name.value.trim(), prompt: this.prompt.value, negative_prompt: this.negative.value, file: this.file.value.trim() }; }
+
+  keep() {
+    easel.store("styles_1", { ...easel.stored("styles_1", {}), [this.now]: this.typed() });
+    this.back.hidden = false;
+  }
+
+  forget(name) {
+    const { [name]: _, ...others } = easel.stored("styles_1", {});
+    easel.store("styles_1", others);
   }
 
   async save() {
-    const [was, name] = [this.now, this.name.value.trim()];
-    await easel.styles.ask("", { name, prompt: this.prompt.value, negative_prompt: this.negative.value, was, file: this.file.value.trim() });
+    const was = this.now;
+    const { name, ...texts } = this.typed();
+    await easel.styles.ask("", { name, ...texts, was });
+    this.forget(was);
     await this.changed(was, name);
     easel.toast("The style is saved.");
   }
@@ -91,6 +112,7 @@ class StyleEditor {
   async delete() {
     const style = this.styles.get(this.now);
     await easel.styles.ask("/remove", { name: style.name });
+    this.forget(style.name);
     await this.changed("", "");
     easel.toast("The style is deleted.", { label: "Undo", act: () => this.attempt(async () => {
       await easel.styles.ask("", style);

@@ -170,11 +170,21 @@ class TrainView {
   card(picture) {
     const make = easel.make;
     const caption = make("textarea", { rows: 3, "aria-label": `Caption of ${picture.file}`, placeholder: "Caption" });
-    caption.value = picture.caption;
-    caption.addEventListener("change", () => this.try(this.ask(this.path(picture.file), { caption: caption.value })));
+    const typed = easel.stored("captions_1", {})[this.path(picture.file)];
+    caption.value = typed ?? picture.caption;
+    if (typed !== undefined) this.try(this.saveCaption(this.path(picture.file), typed)); // the server had not heard of it
+    caption.addEventListener("input", () => easel.store("captions_1", { ...easel.stored("captions_1", {}), [this.path(picture.file)]: caption.value }));
+    caption.addEventListener("change", () => this.try(this.saveCaption(this.path(picture.file), caption.value)));
     const remove = easel.iconButton("bin", `Take ${picture.file} out of the set`, () => this.try(this.remove(picture)));
     return make("div", { class: "train-picture", "data-file": picture.file },
       make("img", { src: easel.url(`internal/${this.path(picture.file)}`), alt: picture.file, loading: "lazy" }), caption, remove);
+  }
+
+  // What is typed is kept in this browser until the server has it.
+  async saveCaption(path, caption) {
+    await this.ask(path, { caption });
+    const { [path]: saved, ...others } = easel.stored("captions_1", {});
+    easel.store("captions_1", saved === caption ? others : { ...others, [path]: saved });
   }
 
   async add(files) {
