@@ -90,12 +90,63 @@ def test_a_style_is_made_of_the_prompts_chosen_written_into_them_renamed_deleted
     assert 'inkier,"ink, {prompt}",photo' in (server.data_dir / "styles.csv").read_text("utf-8-sig")
 
 
+def test_what_is_typed_into_the_editor_of_styles_is_there_after_a_reload_until_it_is_saved_or_given_up(person: Person) -> None:
+    page = person.page
+    page.click("#txt2img_style_edit")
+    page.fill("#style_name", "half")
+    page.locator("#style_prompt").press_sequentially("half a style")
+    page.reload()
+    person.ready(page)
+    page.click("#txt2img_style_edit")
+    assert (page.input_value("#style_name"), page.input_value("#style_prompt")) == ("half", "half a style")
+    page.click("#style_save")
+    page.locator("#style_list option[value=half]").wait_for(state="attached")
+    page.fill("#style_prompt", "another style")
+    page.select_option("#style_list", "half")
+    assert page.input_value("#style_prompt") == "another style"
+    page.click("#style_back")
+    assert page.input_value("#style_prompt") == "half a style"
+    assert page.is_hidden("#style_back")
+
+
 def choose_style(person: Person, name: str) -> None:
     box = person.page.locator("#txt2img_styles input")
     box.click()
     person.page.locator("#txt2img_styles [role=option]", has_text=name).dispatch_event("mousedown")
     person.page.locator("#txt2img_styles .token", has_text=name).wait_for()
     box.blur()
+
+
+def test_a_part_is_switched_on_in_its_header_and_then_unfolds(person: Person) -> None:
+    page = person.page
+    box = page.locator("#txt2img_enable_hr input")
+    box.check()
+    page.wait_for_selector("#txt2img_hr > .label-wrap.open")
+    person.write("txt2img_hr_scale", 1.5)
+    page.click("#txt2img_hr > .label-wrap")
+    page.wait_for_selector("#txt2img_hr_scale", state="hidden")
+    assert box.is_visible()
+    assert box.is_checked()
+    person.write("txt2img_steps", 1)
+    assert person.make_picture("txt2img").size == (192, 192)
+    page.reload()
+    person.ready(page)
+    page.wait_for_function("document.querySelector('#txt2img_enable_hr input').checked")
+    box.uncheck()
+    assert person.make_picture("txt2img").size == (128, 128)
+
+
+def test_a_button_that_shows_only_an_icon_says_what_it_does_under_the_mouse(person: Person) -> None:
+    page = person.page
+    page.hover("#txt2img_random_seed")
+    assert page.get_attribute("#txt2img_random_seed", "title") == "Random seed for every job"
+    page.click("#corner .language")
+    page.wait_for_selector("html[lang=zh-CN]", state="attached")
+    page.hover("#txt2img_reuse_seed")
+    page.hover("#txt2img_random_seed")
+    chinese = str(page.get_attribute("#txt2img_random_seed", "title"))
+    assert chinese != "Random seed for every job"
+    assert chinese == page.locator("#txt2img_random_seed").inner_text().strip()
 
 
 def test_a_shape_takes_the_size_that_the_checkpoint_is_made_for(person: Person) -> None:

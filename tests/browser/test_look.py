@@ -118,6 +118,19 @@ def test_a_phone_has_generate_and_picture_before_the_settings(phone: Page) -> No
     assert stage["y"] + stage["height"] <= settings["y"]
 
 
+def test_on_a_phone_labels_of_one_row_stand_on_one_line_and_have_the_room_that_they_need(phone: Page) -> None:
+    place = "node => { const box = node.getBoundingClientRect(); return [box.y, box.height, box.width]; }"
+    label = "[data-testid=block-info]"
+    vae, clip_skip = (phone.locator(f"#setting_{name} {label}").first.evaluate(place) for name in ("vae", "clip_skip"))
+    assert abs(vae[0] + vae[1] / 2 - clip_skip[0] - clip_skip[1] / 2) <= 4
+    phone.evaluate("document.querySelector('#txt2img_guidance > .label-wrap:not(.open)')?.click()")
+    phone.locator(f"#txt2img_skip_early_cond {label}").wait_for()
+    labels = phone.locator(f"#txt2img_guidance {label}").all()
+    assert [each.inner_text() for each in labels if each.evaluate(place)[1] > 45] == []  # more than two lines
+    phone.evaluate("easel.openTab('gallery')")
+    assert phone.locator("#gallery_panel .bar-row > select:visible").first.evaluate(place)[2] > 130
+
+
 def swipe(page: Page, x: float, y: float) -> None:
     """A finger that moves up by 300 pixels, and a little aside, as fingers do."""
     session = page.context.new_cdp_session(page)

@@ -55,8 +55,7 @@ def _inpaint_rows(studio: Studio) -> None:
             studio.add("init.inpaint.blur_x")
             studio.add("init.inpaint.padding")
         studio.add("init.inpaint.greys")
-        with gr.Accordion("Soft inpainting", open=False, elem_id="img2img_soft"):
-            studio.add("init.inpaint.soft.enabled")
+        with parts.switched(studio, "Soft inpainting", "init.inpaint.soft.enabled", "soft"):
             for pair in zip(SOFT[::2], SOFT[1::2], strict=True):
                 with gr.Row():
                     for name in pair:
@@ -75,9 +74,7 @@ def _repaint_rows(studio: Studio) -> None:
 
 
 def _upscale_rows(studio: Studio) -> None:
-    with gr.Accordion("SD upscale", open=False, elem_id="img2img_sd_upscale"):
-        studio.add("init.upscale.enabled")
-        with gr.Row():
-            studio.add("init.upscale.scale")
-            studio.add("init.upscale.upscaler")
-            studio.add("init.upscale.overlap")
+    with parts.switched(studio, "SD upscale", "init.upscale.enabled", "sd_upscale_part"), gr.Row():
+        studio.add("init.upscale.scale")
+        studio.add("init.upscale.upscaler")
+        studio.add("init.upscale.overlap")

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -130,14 +131,23 @@ def sampler_option_rows(studio: Studio) -> None:
                     studio.add(name)
 
 
+@contextmanager
+def switched(studio: Studio, title: str, switch: str, name: str) -> Iterator[None]:
+    """A part that is folded away, elem_id `name` behind the tab's, with the field that switches it on in its header."""
+    with gr.Column(elem_classes=["switched"]):
+        studio.add(switch)
+        with gr.Accordion(title, open=False, elem_id=f"{studio.name}_{name}"):
+            yield
+
+
 def hires_rows(studio: Studio) -> None:
-    with gr.Accordion("Hires fix", open=False, elem_id=f"{studio.name}_hr"):
+    with switched(studio, "Hires fix", "hires.enabled", "hr"):
         with gr.Row():
-            studio.add("hires.enabled")
             studio.add("hires.upscaler")
-        with gr.Row():
             studio.add("hires.steps")
+        with gr.Row():
             studio.add("hires.denoising_strength")
+            studio.add("hires.extra_noise")
         with gr.Row():
             studio.add("hires.scale")
             studio.add("hires.width")
@@ -146,16 +156,13 @@ def hires_rows(studio: Studio) -> None:
             studio.add("hires.checkpoint")
             studio.add("hires.sampler")
             studio.add("hires.schedule_type")
-        with gr.Row():
-            studio.add("hires.cfg_scale")
-            studio.add("hires.extra_noise")
+        studio.add("hires.cfg_scale")
         studio.add("hires.prompt")
         studio.add("hires.negative_prompt")
 
 
 def refiner_rows(studio: Studio) -> None:
-    with gr.Accordion("Refiner", open=False, elem_id=f"{studio.name}_refiner"):
-        studio.add("refiner.enabled")
+    with switched(studio, "Refiner", "refiner.enabled", "refiner"):
         with gr.Row():
             studio.add("refiner.checkpoint")
             studio.add("refiner.switch_at")

@@ -356,12 +356,11 @@ easel.somethingIsOpen = () => Array.from(document.querySelectorAll("dialog[open]
 
 // --- Start -------------------------------------------------------------------------------------------------------------
 
-easel.nameIcons = () => {
-  for (const button of document.querySelectorAll("button.icon:not([title])")) {
-    button.title = button.textContent.trim();
-    button.setAttribute("aria-label", button.title);
-  }
-};
+// What a button of Gradio's that shows only an icon does, when the mouse comes to it: Gradio draws its buttons late, and anew.
+easel.nameIcons = () => document.addEventListener("mouseover", (event) => {
+  const button = event.target.closest?.("button.icon");
+  if (button) button.title = button.textContent.trim();
+});
 
 easel.whenStarted = (since, act) => {
   if (easel.started || Date.now() - since > 15000) setTimeout(act, 50); // when Gradio has drawn it
@@ -378,6 +377,7 @@ easel.start = (flagTheme) => {
   easel.watchTouches();
   easel.watchPrompts();
   easel.watchDrafts();
+  easel.nameIcons();
   const usual = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const wait = setInterval(() => {
     if (!document.body) return;
@@ -385,7 +385,6 @@ easel.start = (flagTheme) => {
     const views = Object.keys(easel.results).length + Object.keys(easel.canvases).length;
     if (views < 8 || !easel.extras || !easel.inspector || !easel.gallery || !easel.status || !easel.queue) return;
     clearInterval(wait);
-    easel.nameIcons();
     easel.showSlots(1);
     easel.connect();
     easel.whenStarted(Date.now(), () => { easel.ready = true; easel.beginDrafts(); document.documentElement.dataset.easel = "ready"; });

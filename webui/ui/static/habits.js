@@ -105,7 +105,14 @@ easel.habits.menu = (tab, x, y) => {
   menu.firstChild.focus();
 };
 
+// A part that is switched on in its header unfolds.
+easel.habits.unfold = (event) => {
+  const part = event.target.checked && event.target.closest(".switched > .form")?.parentNode;
+  if (part) part.querySelector(":scope > .block > .label-wrap:not(.open)")?.click();
+};
+
 easel.habits.watch = () => {
+  document.addEventListener("change", easel.habits.unfold);
   easel.habits.showQuick(easel.stored("quick", "clip_skip"));
   easel.habits.showLevel(easel.stored("level", "full"));
   document.addEventListener("contextmenu", (event) => {
