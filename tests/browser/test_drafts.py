@@ -43,3 +43,19 @@ def test_what_gradio_does_for_all_components_together_stays_small(person: Person
     )
     assert sum(targets for targets, _ in told) < 140
     assert max(shown for _, shown in told) < 16
+
+
+def test_the_forms_of_the_models_tab_are_kept(person: Person) -> None:
+    page = person.page
+    person.open("merger")
+    person.choose("modelmerger_primary_model_name", "easel-miniature")
+    person.write("modelmerger_custom_name", "half and half")
+    person.write("modelmerger_interp_amount", 0.65)
+    page.click("#modelsave_precision label:has-text('bf16')")
+    page.wait_for_function("easel.drafts().save?.precision === 'bf16' && easel.drafts().merge.multiplier === 0.65")
+    page.reload()
+    person.ready(page)
+    person.wait_for_value("modelmerger_custom_name", "half and half")
+    person.wait_for_value("modelmerger_interp_amount", 0.65)
+    assert person.value("modelmerger_primary_model_name").startswith("easel-miniature")
+    assert page.is_checked("#modelsave_precision label:has-text('bf16') input")

@@ -10,7 +10,7 @@ from gradio.components import Component
 from webui.core.model_orders import CONFIG_SOURCES, LAYOUTS, METHODS, PRECISIONS
 from webui.service.service import Service
 from webui.ui import actions
-from webui.ui.studio import QUIET
+from webui.ui.studio import QUIET, bridge
 
 LETTERS = {"primary": "A", "secondary": "B", "tertiary": "C"}
 WORDS = {
@@ -21,11 +21,12 @@ WORDS = {
 
 
 class Merger:
-    """The tab's drop-down lists, whose choices follow the folders."""
+    """The tab's drop-down lists, whose choices follow the folders, and the fields of its forms by name."""
 
     def __init__(self) -> None:
         self.checkpoints: list[Component] = []
         self.vaes: list[Component] = []
+        self.forms: dict[str, Mapping[str, Component]] = {}
 
     def choices(self, service: Service) -> dict[Component, Any]:
         """New choices for every list."""
@@ -34,6 +35,19 @@ class Merger:
         return {each: gr.Dropdown(choices=checkpoints) for each in self.checkpoints} | {
             each: gr.Dropdown(choices=vaes) for each in self.vaes
         }
+
+    def start(self, service: Service, drafts: Any) -> dict[Component, Any]:
+        """What the fields show when the page opens. drafts: what the browser kept of the last visit; anything in it may be out of date."""
+        shown = self.choices(service)
+        for form, fields in self.forms.items():
+            draft = drafts.get(form) if isinstance(drafts, dict) else None
+            for name, value in (draft if isinstance(draft, dict) else {}).items():
+                widget = fields.get(name)
+                if widget in shown and value in [choice for _, choice in shown[widget].choices]:
+                    shown[widget] = gr.Dropdown(choices=shown[widget].choices, value=value)
+                elif widget is not None and widget not in shown and _takes(widget, value):
+                    shown[widget] = value
+        return shown
 
 
 def build() -> Merger:
@@ -52,6 +66,9 @@ def build() -> Merger:
             js_on_load="easel.ordersView(element.querySelector('.orders'))",
             elem_id="modelmerger_results_panel",
         )
+    names = json.dumps({form: list(fields) for form, fields in tab.forms.items()})
+    widgets = [widget for fields in tab.forms.values() for widget in fields.values()]
+    bridge("merger", "keep").keep(None, widgets, None, js=f"(...values) => easel.keepAll({names}, values)", **QUIET)
     return tab
 
 
@@ -106,6 +123,7 @@ def _merge_form(tab: Merger) -> None:
         "copy_metadata": keep,
         "add_recipe": recipe,
     }
+    tab.forms["merge"] = fields
     _order(button, "merge", "recipe", fields)
     method.change(None, [method], None, js=f"method => easel.showSlots({json.dumps(METHODS)}.indexOf(method))", **QUIET)
 
@@ -122,13 +140,23 @@ def _save_form(tab: Merger) -> None:
             precision = gr.Radio(list(PRECISIONS), value="fp16", label="Number type", interactive=True, elem_id="modelsave_precision")
             layout = gr.Radio(list(LAYOUTS), value=LAYOUTS[0], label="Layout", interactive=True, elem_id="modelsave_layout")
         button = gr.Button("Save", elem_id="modelsave_save")
-    _order(button, "save", "order", {"checkpoint": checkpoint, "vae": vae, "name": name, "precision": precision, "layout": layout})
+    fields = {"checkpoint": checkpoint, "vae": vae, "name": name, "precision": precision, "layout": layout}
+    tab.forms["save"] = fields
+    _order(button, "save", "order", fields)
 
 
 def _order(button: gr.Button, kind: str, key: str, fields: Mapping[str, Component]) -> None:
     """The button sends the fields to the models' route `kind`, as the object `key`."""
     names = json.dumps(list(fields))
     button.click(None, list(fields.values()), None, js=f"(...values) => easel.order('{kind}', '{key}', {names}, values)", **QUIET)
+
+
+def _takes(widget: Component, value: Any) -> bool:
+    if isinstance(widget, gr.Radio):
+        return value in [choice for _, choice in widget.choices]
+    if isinstance(widget, gr.Slider):
+        return isinstance(value, int | float) and widget.minimum <= value <= widget.maximum
+    return type(value) is type(widget.value)
 
 
 def _checkpoints(element: str, label: str) -> gr.Dropdown:

@@ -262,11 +262,11 @@ def _wire_start(
     def on_load(drafts: Any) -> dict[Component, Any]:
         start = actions.start_values(service, drafts)
         filled = {groups[tab][name]: value for tab, values in start.items() if tab in groups for name, value in values.items()}
-        filled |= merging.choices(service) | upscaling.start(service, drafts)
+        filled |= merging.start(service, drafts) | upscaling.start(service, drafts)
         return {widget: value for widget, value in filled.items() if _is_news(widget, value)} | {first: {"started": True}}
 
     outputs = [widget for widgets in groups.values() for widget in widgets.values()]
-    outputs += [*merging.checkpoints, *merging.vaes, *upscaling.widgets.values(), first]
+    outputs += [*(widget for fields in merging.forms.values() for widget in fields.values()), *upscaling.widgets.values(), first]
     page.load(on_load, [first], outputs, js="() => [easel.drafts()]", show_progress_on=first, **QUIET)
 
 

@@ -40,7 +40,7 @@ easel.watchDrafts = () => {
   let soon = 0;
   let later = [];
   const look = () => {
-    for (const tab of touched) if (easel.generators.includes(tab)) easel.fire(tab, "keep", {});
+    for (const tab of touched) if (tab === "merger" || easel.generators.includes(tab)) easel.fire(tab, "keep", {});
   };
   const lookHere = () => { // a click on one tab may have led to another
     soon = 0;
