@@ -1,6 +1,10 @@
 """Typing prompts: weights and order by keys, history, counter, brackets, an infotext that is pasted."""
 
-from tests.browser.conftest import Person
+from collections.abc import Iterator
+
+import pytest
+
+from tests.browser.conftest import Person, Server
 
 FIELD = "#txt2img_prompt textarea"
 
@@ -122,3 +126,39 @@ def test_keys_belong_to_the_input_method_while_it_composes(person: Person) -> No
     page.wait_for_function("document.querySelector('#txt2img_prompt .tokens').textContent.includes('/75')")
     page.keyboard.press("Control+z")
     assert "星" not in text(person)
+
+
+@pytest.fixture
+def phrases(server: Server) -> Iterator[None]:
+    """A wildcard `colours` and a style `woodcut`."""
+    texts = {"wildcards/colours.txt": "red\nblue\n", "styles/cuts.csv": 'name,prompt,negative_prompt\nwoodcut,"{prompt}, a woodcut",\n'}
+    for name, text in texts.items():
+        file = server.data_dir / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, "utf-8")
+    yield
+    for name in texts:
+        (server.data_dir / name).unlink()
+
+
+@pytest.mark.usefixtures("phrases")
+def test_networks_wildcards_and_styles_are_offered_and_stand_where_the_word_was(person: Person) -> None:
+    page = person.page
+    area = page.locator("#txt2img_prompt textarea")
+    for typed, put in (("<ink", "<lora:ink:1>"), ("__col", "__colours__"), ("woodc", "a woodcut")):
+        area.fill("")
+        area.press_sequentially(typed)
+        page.locator("#txt2img_prompt_options [role=option]").first.wait_for()
+        area.press("Tab")
+        assert area.input_value() == put
+
+
+def test_a_card_goes_into_the_prompt_that_was_written_into_last(person: Person) -> None:
+    page = person.page
+    page.click("#txt2img_extra_tabs summary")
+    card = page.locator("#txt2img_extra_tabs .grid").get_by_text("ink", exact=True)
+    card.wait_for()
+    page.click("#txt2img_neg_prompt textarea")
+    card.click()
+    person.wait_for_value("txt2img_neg_prompt", "<lora:ink:1>")
+    assert person.value("txt2img_prompt") == ""

@@ -11,7 +11,8 @@ POST /internal/models/{kind}/{name}/thumbnail {"picture": id of a finished pictu
 POST /internal/models/merge {"recipe": fields of core.model_orders.MergeRecipe, "client": ""} -> {"job": its id}
 POST /internal/models/save  {"order": fields of core.model_orders.SaveOrder, "client": ""} -> {"job": its id}
 POST /internal/models/refresh -> {} once the folders are listed; what is in new files comes a little later ("scanning")
-GET  /internal/complete?text=<lora:na -> {"models": [{"kind", "name", "title", "insert", "triggers", "family"}, ...]}, the best 20
+GET  /internal/complete?text=<lora:na -> {"models": [{"kind", "name", "title", "insert", "triggers", "family"}, ...]}, the best 20,
+     then at most 20 of the user's wildcards (kind wildcard, for __na) or styles (kind style)
 
 A card: {"kind", "name", "title", "insert": what a click puts into the prompt, with the preferred weight ("" for checkpoints, VAEs and
 names that no prompt can hold), "triggers": words to add to the prompt, "negative": words for the negative one, "family": sd1, sd2, sdxl,
@@ -74,7 +75,10 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     @router.get("/complete")
     def complete(text: str = "") -> dict[str, Any]:
         cards = [as_json(card) for card in service.models.completions(text)]
-        return {"models": [{key: card[key] for key in COMPLETED} for card in cards if card["insert"]]}
+        found = [{key: card[key] for key in COMPLETED} for card in cards if card["insert"]]
+        phrases = service.phrases.completions(text)
+        found += [{**dict.fromkeys(COMPLETED, ""), "kind": kind, "name": name, "title": name, "insert": put} for kind, name, put in phrases]
+        return {"models": found}
 
 
 def _add_changing(router: APIRouter, service: Service) -> None:

@@ -19,6 +19,8 @@ MAX_BYTES = 16_000_000  # of one file
 USUAL_FILE = "styles.csv"  # for new styles; below the data folder, as all
 log = logging.getLogger("easel")
 
+MOST_COMPLETED = 20
+
 
 @dataclass(frozen=True)
 class KeptStyle:
@@ -107,6 +109,16 @@ class Phrases:
                 f"{self.wildcards_dir}, or write \\__ for underscores that are text"
             )
         return lines
+
+    def completions(self, text: str) -> list[tuple[str, str, str]]:
+        """Kind, name and what is put into the prompt: wildcards for `__na`, else styles whose name begins so; the first 20 by name."""
+        wanted = text.casefold()
+        if wanted.startswith("__"):
+            names = [file.relative_to(self.wildcards_dir).with_suffix("").as_posix() for file in self._files()]
+            return [("wildcard", name, f"__{name}__") for name in names if wanted[2:] in name.casefold()][:MOST_COMPLETED]
+        styles = [style for style in self.styles() if wanted and style.name.casefold().startswith(wanted)]
+        inserts = [(style.name, style.prompt.replace("{prompt}", "").strip(" ,")) for style in styles]
+        return [("style", name, insert) for name, insert in inserts if insert][:MOST_COMPLETED]
 
     def _files(self) -> list[Path]:
         return sorted(self.wildcards_dir.rglob("*.txt"))

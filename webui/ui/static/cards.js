@@ -30,9 +30,10 @@ class CardsView {
     this.box.addEventListener("toggle", () => { if (this.box.open && !this.grid.childElementCount) this.restart(); });
     root.append(this.box);
     document.addEventListener("easel:checkpoint", () => { if (this.box.open) this.restart(); });
-    for (const name of ["prompt", "neg_prompt"]) {
-      document.getElementById(`${tab}_${name}`)?.addEventListener("focusin", () => { this.field = name; });
-    }
+    document.addEventListener("focusin", (event) => { // Gradio may draw the prompts anew
+      const prompt = event.target.closest?.(`#${tab}_prompt, #${tab}_neg_prompt`);
+      if (prompt) this.field = prompt.id.slice(tab.length + 1);
+    });
   }
 
   chooser(label, options) {

@@ -1,4 +1,4 @@
-// Names of LoRAs, embeddings and hypernetworks while one types a prompt. Arrow keys choose, Tab or Enter takes, Esc closes.
+// Names of LoRAs, embeddings, hypernetworks, styles and wildcards while one types a prompt. Arrow keys choose, Tab or Enter takes, Esc closes.
 easel.completion = (area) => {
   const list = easel.make("ul", { class: "options", role: "listbox", hidden: true, id: `${area.closest("[id]").id}_options` });
   let offers = [];
@@ -14,7 +14,7 @@ easel.completion = (area) => {
     list.hidden = true;
     offers = [];
   };
-  const typed = () => /(<(?:lora|hypernet):[^<>:,]*|[^\s,()[\]<>|]{2,})$/i.exec(area.value.slice(0, area.selectionStart))?.[0] ?? "";
+  const typed = () => /(<(?:lora|hypernet):[^<>:,]*|<?[^\s,()[\]<>|]{2,})$/i.exec(area.value.slice(0, area.selectionStart))?.[0] ?? "";
   const choose = (index) => {
     chosen = (index + offers.length) % offers.length;
     Array.from(list.children).forEach((each, i) => each.setAttribute("aria-selected", String(i === chosen)));
@@ -31,7 +31,7 @@ easel.completion = (area) => {
   const show = (found) => {
     offers = found;
     list.replaceChildren(...offers.map((offer) => easel.make("li", { role: "option", onmousedown: (event) => { event.preventDefault(); take(offer); } },
-      easel.make("span", {}, offer.title), easel.make("span", { class: "kind" }, CardsView.KINDS[offer.kind] ?? offer.kind))));
+      easel.make("span", {}, offer.title), easel.make("span", { class: "kind" }, { ...CardsView.KINDS, style: "Styles", wildcard: "Wildcards" }[offer.kind]))));
     if (!list.isConnected) area.parentElement.append(list); // Gradio may have drawn the field anew
     list.hidden = !offers.length;
     if (offers.length) choose(0);
@@ -42,7 +42,7 @@ easel.completion = (area) => {
     asked?.abort();
     asked = new AbortController();
     try {
-      const answer = await easel.request(`internal/complete?${new URLSearchParams({ text })}`, { signal: asked.signal });
+      const answer = await easel.request(`internal/complete?${new URLSearchParams({ text: text.replace(/^<(?!lora:|hypernet:)/i, "") })}`, { signal: asked.signal });
       const found = await answer.json();
       if (text === typed() && document.activeElement === area) show(found.models);
     } catch { /* a newer question, or no server: nothing is offered */ }
