@@ -247,11 +247,11 @@ def kl_optimal(over: Range, steps: int) -> Tensor:
 
 
 def align_your_steps(over: Range, steps: int) -> Tensor:
-    """The levels found best for ten steps (arXiv:2404.14507); their logarithms are interpolated for another number."""
-    known = np.log(over.schedule.aligned)
+    """The levels found best for ten steps (arXiv:2404.14507); their logarithms are interpolated for another number, from the lowest up."""
+    known = np.log(over.schedule.aligned[::-1])
     if steps == len(known):
         return torch.tensor(over.schedule.aligned)
-    return torch.from_numpy(np.exp(np.interp(np.linspace(0, 1, steps), np.linspace(0, 1, len(known)), known))).float()
+    return torch.from_numpy(np.exp(np.interp(np.linspace(0, 1, steps), np.linspace(0, 1, len(known)), known))).float().flip(0)
 
 
 def simple(over: Range, steps: int) -> Tensor:
@@ -268,7 +268,8 @@ def ddim_levels(over: Range, steps: int) -> Tensor:
 
 def beta(over: Range, steps: int) -> Tensor:
     """Sigmas at the quantiles of a beta distribution, which crowd at both ends: Lee et al. 2024 (arXiv:2407.12173)."""
-    return over.low + torch.from_numpy(stats.beta.ppf(1 - np.linspace(0, 1, steps), *over.beta)).float() * (over.high - over.low)
+    quantiles = stats.beta.ppf(1 - np.linspace(0, 1, steps), *over.beta)
+    return torch.from_numpy(over.low + quantiles * (over.high - over.low)).float()  # rounded once: a Brownian path tells the last digit
 
 
 def turbo(over: Range, steps: int) -> Tensor:

@@ -99,31 +99,30 @@ def _landing(time: Tensor, time_next: Tensor, end: Tensor, eta: float) -> tuple[
 def _solved(predict: Eps, x: Tensor, time: Tensor, landing: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x at `landing` by orders 1, 2 and 3 (equation 4.1 and Algorithms 4 and 5 with r1 = 1/3, r2 = 2/3), in two more calls."""
     h = landing - time
-    near, far = time + h * THIRD, time + h * 2 * THIRD
-    change = predict(_first(x, time, near, eps), near) - eps
-    change_far = predict(_first(x, time, far, eps) - _bent(time, far) * 2 * change, far) - eps
-    first = _first(x, time, landing, eps)
-    second = first - torch.exp(-landing) * torch.expm1(h) * (1.5 * change)
-    return first, second, first - _bent(time, landing) * 1.5 * change_far
+    near, far = time + h * THIRD, time + h * (2 / 3)
+    change = predict(_first(x, near, h * THIRD, eps), near) - eps
+    change_far = predict(_first(x, far, h * (2 / 3), eps) - _bent(far, h * (2 / 3)) * 2 * change, far) - eps
+    first = _first(x, landing, h, eps)
+    second = first - torch.exp(-landing) * 1.5 * torch.expm1(h) * change
+    return first, second, first - _bent(landing, h) * 1.5 * change_far
 
 
 def _solved_lower(predict: Eps, x: Tensor, time: Tensor, landing: Tensor, eps: Tensor, order: int) -> Tensor:
     """x at `landing` by order 1, or by order 2 with r1 = 1/2 in one more call."""
-    first = _first(x, time, landing, eps)
+    h = landing - time
+    first = _first(x, landing, h, eps)
     if order == 1:
         return first
-    h = landing - time
     middle = time + h / 2
-    change = predict(_first(x, time, middle, eps), middle) - eps
+    change = predict(_first(x, middle, h / 2, eps), middle) - eps
     return first - torch.exp(-landing) * torch.expm1(h) * change
 
 
-def _first(x: Tensor, time: Tensor, landing: Tensor, eps: Tensor) -> Tensor:
-    """x at `landing` if the noise stays what it is."""
-    return x - torch.exp(-landing) * torch.expm1(landing - time) * eps
+def _first(x: Tensor, landing: Tensor, h: Tensor, eps: Tensor) -> Tensor:
+    """x at `landing`, h ahead, if the noise stays what it is."""
+    return x - torch.exp(-landing) * torch.expm1(h) * eps
 
 
-def _bent(time: Tensor, landing: Tensor) -> Tensor:
+def _bent(landing: Tensor, h: Tensor) -> Tensor:
     """What a noise that grows by 1 over the way adds: sigma * ((e^h - 1) / h - 1)."""
-    h = landing - time
     return torch.exp(-landing) * (torch.expm1(h) / h - 1)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from webui.engine.samplers.step import Churn, Denoise, Noise, Step, Steps, ancestral_levels, towards
+from webui.engine.samplers.step import Churn, Denoise, Noise, Step, Steps, along, ancestral_levels, slope
 from webui.engine.schedules import karras_levels
 
 
@@ -15,7 +15,7 @@ def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise | Non
     for i in range(len(sigmas) - 1):
         x, sigma = lift(x, sigmas[i])
         denoised = denoise(x, sigma, i)
-        x = towards(x, denoised, sigmas[i + 1] / sigma)
+        x = along(x, slope(x, denoised, sigma), sigma, sigmas[i + 1])
         yield Step(i, x, denoised)
 
 
@@ -40,12 +40,12 @@ def sample_dpm_2(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise | Non
 
 
 def sample_dpm_2_ancestral(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, eta: float = 1.0, s_noise: float = 1.0) -> Steps:
-    """DPM2 down to below the next level, then noise up to it."""
+    """DPM2 down to below the next level, then noise up to it; none after a step down to 0, which an eta above 1 may make early."""
     for i in range(len(sigmas) - 1):
         denoised = denoise(x, sigmas[i], 2 * i)
         down, up = ancestral_levels(sigmas[i], sigmas[i + 1], eta)
         x = _midpoint(denoise, x, denoised, sigmas[i], down, 2 * i + 1)
-        if up > 0:
+        if up > 0 and down > 0:
             x = x + noise(sigmas[i], sigmas[i + 1]) * (up * s_noise)
         yield Step(i, x, denoised)
 
@@ -60,16 +60,16 @@ def sample_heunpp2(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Steps:
     for i in range(len(sigmas) - 1):
         ahead = min(len(sigmas) - 2 - i, 2)
         denoised = denoise(x, sigmas[i], call)
-        slopes, seen = [(x - denoised) / sigmas[i]], x
+        slopes, seen = [slope(x, denoised, sigmas[i])], x
         for j in range(i + 1, i + ahead + 1):
-            seen = seen + slopes[-1] * (sigmas[j] - sigmas[j - 1])
-            slopes.append((seen - denoise(seen, sigmas[j], call + j - i)) / sigmas[j])
+            seen = along(seen, slopes[-1], sigmas[j - 1], sigmas[j])
+            slopes.append(slope(seen, denoise(seen, sigmas[j], call + j - i), sigmas[j]))
         call += ahead + 1
         weights = sigmas[i + 1 : i + ahead + 1] / ((ahead + 1) * sigmas[0])
-        slope = slopes[0] * (1 - weights.sum())
+        mean = slopes[0] * (1 - weights.sum())
         for weight, later in zip(weights, slopes[1:], strict=True):
-            slope = slope + later * weight
-        x = x + slope * (sigmas[i + 1] - sigmas[i])
+            mean = mean + later * weight
+        x = along(x, mean, sigmas[i], sigmas[i + 1])
         yield Step(i, x, denoised)
 
 
@@ -120,19 +120,19 @@ def _restart_walk(sigmas: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def _heun(denoise: Denoise, x: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor, call: int) -> Tensor:
     """x at sigma_next, by the mean of the slopes at both ends; by the first alone where sigma_next is 0."""
-    x_next = towards(x, denoised, sigma_next / sigma)
+    here = slope(x, denoised, sigma)
+    x_next = along(x, here, sigma, sigma_next)
     if sigma_next == 0:
         return x_next
-    slope = (x - denoised) / sigma
-    slope_next = (x_next - denoise(x_next, sigma_next, call)) / sigma_next
-    return x + (slope + slope_next) * ((sigma_next - sigma) / 2)
+    there = slope(x_next, denoise(x_next, sigma_next, call), sigma_next)
+    return along(x, (here + there) / 2, sigma, sigma_next)
 
 
 def _midpoint(denoise: Denoise, x: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor, call: int) -> Tensor:
     """x at sigma_next, by the slope halfway in log sigma; by the first where sigma_next is 0, which has no logarithm."""
+    here = slope(x, denoised, sigma)
     if sigma_next == 0:
-        return denoised
-    middle = (sigma.log() * 0.5 + sigma_next.log() * 0.5).exp()
-    x_middle = towards(x, denoised, middle / sigma)
-    slope = (x_middle - denoise(x_middle, middle, call)) / middle
-    return x + slope * (sigma_next - sigma)
+        return along(x, here, sigma, sigma_next)
+    middle = sigma.log().lerp(sigma_next.log(), 0.5).exp()
+    x_middle = along(x, here, sigma, middle)
+    return along(x, slope(x_middle, denoise(x_middle, middle, call), middle), sigma, sigma_next)

@@ -9,7 +9,7 @@ from webui.engine.denoiser import Denoise
 
 Noise = Callable[[Tensor, Tensor], Tensor]
 Steps = Generator["Step", None, None]
-__all__ = ["Churn", "Denoise", "Noise", "Step", "Steps", "ancestral_levels", "towards"]
+__all__ = ["Churn", "Denoise", "Noise", "Step", "Steps", "along", "ancestral_levels", "slope", "towards"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ class Churn:
 def towards(x: Tensor, denoised: Tensor, left: Tensor) -> Tensor:
     """x moved along the straight line to `denoised` until the part `left` of its noise is left: the exact step for a fixed `denoised`."""
     return lerp(denoised, x, left.item())
+
+
+def slope(x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
+    """dx/dsigma at sigma: Karras et al. 2022 (arXiv:2206.00364), Algorithm 1."""
+    return (x - denoised) / sigma
+
+
+def along(x: Tensor, slope: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """x moved along `slope` from sigma to sigma_next.
+
+    In the field's order of operations: next to pure noise (zero-terminal SNR, sigma 4518) its rounding shows in the fourth digit.
+    """
+    return x + slope * (sigma_next - sigma)
 
 
 def ancestral_levels(sigma: Tensor, sigma_next: Tensor, eta: float = 1.0) -> tuple[Tensor, Tensor]:

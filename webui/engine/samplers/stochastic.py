@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from webui.engine.samplers.step import Denoise, Noise, Step, Steps, ancestral_levels, towards
+from webui.engine.samplers.step import Denoise, Noise, Step, Steps, along, ancestral_levels, slope, towards
 from webui.engine.schedules import ROUNDING, NoiseSchedule
 
 TCD_GAMMA = 0.3  # the stochastic part that the paper's pictures are made with (arXiv:2402.19159, section 4.2)
@@ -16,7 +16,7 @@ def sample_euler_ancestral(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: N
     for i in range(len(sigmas) - 1):
         denoised = denoise(x, sigmas[i], i)
         down, up = ancestral_levels(sigmas[i], sigmas[i + 1], eta)
-        x = towards(x, denoised, down / sigmas[i])
+        x = along(x, slope(x, denoised, sigmas[i]), sigmas[i], down)
         if up > 0:
             x = x + noise(sigmas[i], sigmas[i + 1]) * (up * s_noise)
         yield Step(i, x, denoised)
