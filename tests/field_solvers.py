@@ -164,6 +164,32 @@ def dpm_adaptive(x, denoised, sigmas, noise, eta=1.0):
     return x
 
 
+def unipc(x, denoised, sigmas, noise, order=3, grows=False, lower=True):
+    """UniPC (arXiv:2302.04867, Algorithms 5 to 7): up to its order, then on, and down again at the end only. grows: B(h) = e^h - 1."""
+    steps, times = len(sigmas) - 1, [-math.log(sigma) for sigma in sigmas]
+    seen = [denoised(x, sigmas[0])]
+    for k in range(1, steps + 1):
+        now = min(k, order) if k < order or not lower else min(order, steps + 1 - k)
+        h = times[k] - times[k - 1]
+        ratios = [(times[k - 1 - i] - times[k - 1]) / h for i in range(1, now)] + [1.0]
+        slopes = [(seen[-1 - i] - seen[-1]) / ratios[i - 1] for i in range(1, now)]
+        scale = math.expm1(-h) if grows else -h
+        rows = [[ratio**i for ratio in ratios] for i in range(now)]
+        wanted, phi, factorial = [], math.expm1(-h) / -h - 1, 1
+        for i in range(1, now + 1):
+            wanted.append(phi * factorial / scale)
+            factorial *= i + 1
+            phi = phi / -h - 1 / factorial
+        plain = sigmas[k] / sigmas[k - 1] * x - math.expm1(-h) * seen[-1]
+        guess = [0.5] if now == 2 else np.linalg.solve(np.array(rows)[:-1, :-1], wanted[:-1])
+        x = plain - scale * sum(float(w) * slope for w, slope in zip(guess, slopes, strict=True)) if slopes else plain
+        if k < steps:
+            seen.append(denoised(x, sigmas[k]))
+            shares = [0.5] if now == 1 else np.linalg.solve(rows, wanted)
+            x = plain - scale * sum(float(w) * d for w, d in zip(shares, [*slopes, seen[-1] - seen[-2]], strict=True))
+    return x
+
+
 def ancestral_by(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
     """(down, up) for an eta of any size."""
     up = min(sigma_next, eta * ancestral(sigma, sigma_next)[1]) if sigma_next else 0.0

@@ -90,6 +90,19 @@ def test_samplers_of_other_programs_are_as_their_papers_say(name, solve, label, 
     assert relative(made, theirs(solve, plan)) < 2e-5
 
 
+@pytest.mark.parametrize("variant", ["bh1", "bh2"])
+@pytest.mark.parametrize("skip_type", ["time_uniform", "time_quadratic", "logSNR"])
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize(("order", "steps"), [(1, 4), (2, 5), (3, 5), (3, 20), (4, 4), (5, 8)])
+def test_unipc_rises_to_its_order_before_it_is_lowered(variant, skip_type, lower, order, steps):
+    options = SamplerOptions(unipc_order=order, unipc_variant=variant, unipc_skip_type=skip_type, unipc_lower_order_final=lower)
+    plan = make_plan(SCHEDULE, "UniPC", "Automatic", steps, None, options)
+    x = ImageNoise(SEEDS).first(SHAPE)
+    *_, last = SAMPLERS["UniPC"].sample(denoiser(network, SCHEDULE, "epsilon"), x, plan.sigmas, **SAMPLERS["UniPC"].options(options))
+    expected = field.unipc(x.double(), denoised, plan.sigmas.tolist(), None, order, variant == "bh2", lower)
+    assert relative(last.x, expected) < 5e-5
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 7, 20])
 @pytest.mark.parametrize("options", [SamplerOptions(), SamplerOptions(eta=0.4, s_noise=1.1), SamplerOptions(eta=0)])
 def test_dpm_fast_is_the_fields_at_any_number_of_calls(steps, options):

@@ -116,7 +116,8 @@ def sample_unipc(
         if i > 0:
             x = _unipc_step(x_before, seen[:corrected_order], denoised, lambdas[i - corrected_order : i + 1], variant)
         seen = [denoised, *seen[: order - 1]]
-        corrected_order, x_before = min(i + 1, order, steps - i if lower_order_final else order), x
+        lowers = lower_order_final and (i + 1 >= order or steps < order)  # not on the way up, where there are steps enough for that
+        corrected_order, x_before = min(i + 1, order, steps - i if lowers else order), x
         x = _unipc_step(x, seen[:corrected_order], None, lambdas[i - corrected_order + 1 : i + 2], variant)
         yield Step(i, x, denoised)
 
