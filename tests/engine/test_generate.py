@@ -423,6 +423,23 @@ def test_interrupt_before_the_first_step_makes_no_picture(model):
     assert events[-1].interrupted
 
 
+def test_interrupt_while_the_prompts_are_encoded_makes_no_picture_and_ends_the_encoding(model, monkeypatch):
+    control, calls, forward = Script(), [], model.text_encoder.forward
+
+    def hear(input_ids, **rest):
+        calls.append(len(input_ids))
+        control.interrupt_after = 0 if len(calls) == 3 else 10**9
+        return forward(input_ids, **rest)
+
+    monkeypatch.setattr(model.text_encoder, "forward", hear)
+    events = run(model, replace(REQUEST, prompt="a cat BREAK " * 100, batch_count=2), control)
+    assert len(calls) == 3
+    assert not [event for event in events if isinstance(event, Pictures)]
+    assert events[-1] == Finished(interrupted=True)
+    monkeypatch.undo()
+    assert pictures(model, REQUEST)[0].image.size == (64, 64)
+
+
 def test_interrupt_after_the_last_step_interrupts_nothing(model):
     assert run(model, REQUEST, Script(interrupt_after=4))[-1] == Finished(interrupted=False)
 

@@ -171,6 +171,41 @@ def test_a_job_that_is_stopped_in_its_first_pass_gives_that_passs_picture(model)
     assert pictures(model, TWICE, Script(skip_after=5)) == []
 
 
+@pytest.mark.parametrize("checkpoint", ["", "other"])
+def test_a_job_that_is_stopped_while_its_second_prompt_is_encoded_gives_its_first_passs_picture(model, monkeypatch, tmp_path, checkpoint):
+    other = load_checkpoint(tiny_checkpoint(tmp_path / "other.safetensors", family="sd1", seed=1), torch.float32, CPU)
+    by_name, control = {"": model, "other": other}, Script()
+    for each in by_name.values():
+
+        def hear(input_ids, forward=each.text_encoder.forward, **rest):
+            control.interrupt_after = control.steps if control.steps else 10**9
+            return forward(input_ids, **rest)
+
+        monkeypatch.setattr(each.text_encoder, "forward", hear)
+    request = replace(TWICE, hires=replace(HIRES, checkpoint=checkpoint, prompt="a blue star BREAK " * 5))
+    events = list(generate(request, control, load=lambda asked: by_name[asked.checkpoint], open_input={}.__getitem__))
+    (told,) = [event for event in events if isinstance(event, Pictures)]
+    monkeypatch.undo()
+    assert np.array_equal(np.asarray(told.pictures[0].image), np.asarray(pictures(model, replace(TWICE, hires=None))[0].image))
+    assert ", Interrupted: True, " in told.pictures[0].infotext
+    assert events[-1].interrupted
+
+
+def test_a_job_that_is_stopped_while_its_prompt_is_encoded_gives_no_picture(model, monkeypatch):
+    control, forward = Script(), model.text_encoder.forward
+
+    def hear(input_ids, **rest):
+        control.interrupt_after = 0
+        return forward(input_ids, **rest)
+
+    monkeypatch.setattr(model.text_encoder, "forward", hear)
+    for hires in (HIRES, replace(HIRES, upscaler="Lanczos", image="photo")):
+        control.interrupt_after = 10**9
+        events = run(model, replace(TWICE, hires=hires, prompt="a red circle BREAK " * 5), control)
+        assert not [event for event in events if isinstance(event, Pictures)]
+        assert events[-1].interrupted
+
+
 def test_the_infotext_tells_both_passes(model):
     assert (
         ", Denoising strength: 0.6, RNG: CPU, Hires upscale: 1.5, Hires steps: 3, Hires upscaler: Latent, "

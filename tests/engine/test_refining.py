@@ -305,3 +305,20 @@ def test_a_cache_with_room_for_one_model_gives_the_same_pictures(tmp_path, monke
     assert (seen, held) == (["first", "fine"] * 2, 1)
     large, _, held = made(ModelCache(10**12))
     assert (small, held) == (large, 2)
+
+
+@pytest.mark.parametrize(("switch_at", "made"), [(0.5, 1), (0.0, 0)])
+def test_a_job_that_is_stopped_while_the_refiners_prompt_is_encoded_gives_what_there_is(base, fine, monkeypatch, switch_at, made):
+    control, forward = Script(), fine.text_encoder.forward
+
+    def hear(input_ids, **rest):
+        control.interrupt_after = 0
+        return forward(input_ids, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fine.text_encoder, "forward", hear)
+        request = replace(REFINED, prompt="a red circle BREAK " * 5, refiner=replace(FINE, switch_at=switch_at))
+        models = {"": base, "fine": fine}
+        events = list(generate(request, control, load=lambda asked: models[asked.checkpoint], open_input=INPUTS.__getitem__))
+    assert [len(event.pictures) for event in events if isinstance(event, Pictures)] == [1] * made
+    assert events[-1].interrupted

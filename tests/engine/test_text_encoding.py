@@ -12,6 +12,8 @@ from webui.engine.model import DiffusionModel, make_pipeline
 from webui.engine.text_encoding import (
     BAD_SCORE,
     GOOD_SCORE,
+    MAX_CHUNKS,
+    Stopped,
     encode_negative_prompt,
     encode_prompt,
     encode_variants,
@@ -270,3 +272,29 @@ def test_ignored_weights_leave_the_words_and_breaks(lifted):
 def test_without_emphasis_brackets_numbers_and_break_are_words(lifted):
     (ours,) = variants(lifted, ["(red:1.5) BREAK"], "None")
     torch.testing.assert_close(ours, states(lifted, r"\(red:1.5\) break")[0])
+
+
+def test_too_many_chunks_are_refused_with_their_number(model):
+    assert len(read_variants(model, [" BREAK ".join(["cat"] * MAX_CHUNKS)])[0].chunks[0]) == MAX_CHUNKS
+    with pytest.raises(BadRequest, match=f"the prompt makes {MAX_CHUNKS + 1} chunks of 75 tokens; at most {MAX_CHUNKS} are taken: shorten"):
+        read_variants(model, ["a cat", " BREAK ".join(["cat"] * (MAX_CHUNKS + 1))])
+    with pytest.raises(BadRequest, match="the negative prompt makes"):
+        read_variants(model, ["cat BREAK " * MAX_CHUNKS + "cat"], negative=True)
+
+
+def test_encoding_stops_before_the_next_call_of_the_text_encoder(model, monkeypatch):
+    calls = []
+    forward = model.text_encoder.forward
+    monkeypatch.setattr(model.text_encoder, "forward", lambda input_ids, **rest: calls.append(len(input_ids)) or forward(input_ids, **rest))
+    variants, _ = read_variants(model, ["a cat BREAK " * 9 + "a cat"])
+    with pytest.raises(Stopped):
+        encode_variants(model, variants, 1, stopped=lambda: len(calls) == 3)
+    assert calls == [1, 1, 1]
+
+
+def test_drawing_the_states_stops_before_the_next_chunk(model):
+    drawn = []
+    variants, _ = read_variants(model, ["a cat", "a dog", "a cow"])
+    with pytest.raises(Stopped):
+        encode_variants(model, variants, 1, lambda *given: drawn.append(1) or given[2], lambda: len(drawn) == 2)
+    assert len(drawn) == 2

@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -14,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.clock import at_most, processor_time
 from tests.reliability.live import PATIENCE, SMALL, Live
+from tests.service.conftest import until
 from webui.core import infotext, prompt, prompt_schedule
 from webui.core.errors import BadRequest
 from webui.core.image_metadata import read_infotext
@@ -72,8 +74,8 @@ PROMPTS = [
 def test_a_prompt_is_read_or_refused_within_a_second(number: int) -> None:
     def read() -> None:
         for part in prompt_schedule.parse_prompt(PROMPTS[number], 20):
-            for until in part.schedule:
-                prompt.parse_attention(until.text)
+            for each in part.schedule:
+                prompt.parse_attention(each.text)
 
     with at_most(1), suppress(BadRequest):
         read()
@@ -89,6 +91,24 @@ def test_every_absurd_prompt_is_drawn_or_refused_with_a_sentence(easel: Live) ->
                 answer = http.post("/sdapi/v1/txt2img", content=body, headers={"Content-Type": "application/json"})
                 assert answer.status_code in (200, 400, 404, 422), (text[:50], answer.text[:300])
                 assert answer.status_code == 200 or answer.json()["detail"]
+
+
+def test_more_chunks_than_a_prompt_may_have_are_refused_with_their_number(easel: Live) -> None:
+    for field in ("prompt", "negative_prompt"):
+        answer = easel.draw(**{field: "BREAK " * 5000}, save_images=False)
+        assert answer.status_code == 422
+        assert " makes 5000 chunks of 75 tokens; at most 500 are taken: shorten it" in answer.json()["detail"]
+
+
+def test_an_interrupt_does_not_wait_until_a_long_prompt_is_encoded(easel: Live) -> None:
+    long = {field: f"{text} BREAK " * 499 + text for field, text in (("prompt", "a cat"), ("negative_prompt", "a dog"))}
+    with easel.http() as http, ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(easel.draw, **long, save_images=False)
+        until(lambda: http.get("/sdapi/v1/progress").json()["state"]["job_count"] == 1)
+        assert http.post("/sdapi/v1/interrupt").json() == {}
+        answer = drawn.result()
+    assert answer.status_code == 200, answer.text[:500]
+    assert answer.json()["images"] == []  # which a step would have made
 
 
 # bodies

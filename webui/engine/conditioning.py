@@ -12,7 +12,7 @@ from webui.core.chunks import COMMA_BACKTRACK
 from webui.core.prompt_schedule import Until, parse_prompt, parse_schedule
 from webui.engine.embeddings import Embedding
 from webui.engine.model import DiffusionModel
-from webui.engine.text_encoding import Conditioning, Draw, encode_variants, read_variants, with_sizes
+from webui.engine.text_encoding import Conditioning, Draw, encode_variants, never, read_variants, with_sizes
 
 MAX_BYTES = 64_000_000  # of kept conditionings; a prompt of 75 tokens has 0.2 MB for SD 1.5, 0.6 MB for SDXL in fp32
 
@@ -72,7 +72,8 @@ def _bytes(conditioning: Conditioning) -> int:
 @dataclass(frozen=True)
 class Encoder:
     """How a job's prompts are encoded. draw: of the prompt's states. patches: what changes the text encoder for this job; equal ones
-    change it equally. unfit: sentences on the embeddings that were called so far and cannot be used. For the rest see `text_encoding`."""
+    change it equally. stopped: whether the job was told to stop: nothing more is encoded then, and Stopped is raised. unfit: sentences on
+    the embeddings that were called so far and cannot be used. For the rest see `text_encoding`."""
 
     model: DiffusionModel
     clip_skip: int = 1
@@ -83,6 +84,7 @@ class Encoder:
     patches: Hashable = ()
     cache: ConditioningCache = field(default_factory=ConditioningCache)
     backtrack: int = COMMA_BACKTRACK
+    stopped: Callable[[], bool] = never
     unfit: set[str] = field(default_factory=set, init=False)
 
     def prompt(self, text: str, calls: int, first_pass: int | None = None) -> tuple[Scheduled, ...]:
@@ -103,8 +105,8 @@ class Encoder:
         self.unfit.update(variants.unfit)
         draw = None if negative else self.draw
         if draw:
-            made = encode_variants(self.model, variants, self.clip_skip, draw)
+            made = encode_variants(self.model, variants, self.clip_skip, draw, self.stopped)
         else:
             key = (variants, self.clip_skip, self.patches, str(self.model.device))
-            made = self.cache.get(self.model, key, lambda: encode_variants(self.model, variants, self.clip_skip))
+            made = self.cache.get(self.model, key, lambda: encode_variants(self.model, variants, self.clip_skip, stopped=self.stopped))
         return Scheduled(tuple((until.call, made[place]) for until, place in zip(schedule, order, strict=True)), weight)

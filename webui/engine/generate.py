@@ -66,7 +66,9 @@ def generate(
         draw = partial(drawn_states, guide(model, request.aesthetic)) if request.aesthetic else None
         patches = called[number].text_patches
         ways = options.emphasis, options.old_timelines
-        encoder = Encoder(model, request.clip_skip, *ways, words, draw, patches, cache, options.comma_backtrack)
+        encoder = Encoder(
+            model, request.clip_skip, *ways, words, draw, patches, cache, options.comma_backtrack, lambda: control.interrupted
+        )
         source = make_source(one, model, open_input, enlarge)
         again = request.hires if number else None
         first_pass = full_calls(request) if number else None
@@ -133,7 +135,7 @@ def _batch(passes: Passes, control: Control, batch: int, singles: Sequence[Gener
             begin = job.source.begin(number, canvases, noise.seeds)
         latents, stopped = yield from sampled(job, begin, noise, control, count)
         if latents is None:
-            return [], False
+            return [], stopped
         with torch.inference_mode():
             canvases = job.source.end(number, canvases, decode_latents(passes.model, latents), latents)
         if stopped:

@@ -4,6 +4,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from webui.core.event import Control, Event
 from webui.core.request import GenerationRequest
@@ -17,6 +18,7 @@ def two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[G
     """hires fix: one batch, then again from its pictures, made larger."""
     hires, size = passes.request.hires, (passes.request.width, passes.request.height)
     assert hires is not None
+    latents: Tensor | None = None
     if hires.image:
         second = yield from passes.job(1)
         with torch.inference_mode():
@@ -31,7 +33,7 @@ def two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[G
         noise = image_noise(first, singles)
         latents, stopped = yield from sampled(first, first.source.begin(0, [], noise.seeds), noise, control, count)
         if latents is None:
-            return [], False
+            return [], stopped
         with torch.inference_mode():
             if stopped:
                 return decode_latents(passes.model, latents), True
@@ -41,8 +43,12 @@ def two_passes(passes: Passes, control: Control, batch: int, singles: Sequence[G
     noise = image_noise(second, singles)
     with torch.inference_mode():
         begin = replace(second.source.begin(0, [], noise.seeds), init=begin_again(second.model, larger, hires, size))
+    made = latents
     latents, stopped = yield from sampled(second, begin, noise, control, count)
+    if latents is None and stopped and made is not None:
+        yield from passes.job(0)  # another checkpoint's latents may be another VAE's to decode
+        latents = made
     if latents is None:
-        return [], False
+        return [], stopped
     with torch.inference_mode():
         return decode_latents(passes.model, latents), stopped

@@ -26,6 +26,7 @@ from webui.engine.schedules import NoiseSchedule, Plan, make_plan
 from webui.engine.sources import Source
 from webui.engine.stage import Stage
 from webui.engine.study import Asked, Study
+from webui.engine.text_encoding import Stopped
 from webui.engine.upscaling import Enlarge
 
 HASH_DIGITS = 12  # of an embedding's sha256 in the infotext
@@ -110,7 +111,10 @@ class Job:
     @property
     def facts(self) -> dict[str, str]:
         """What the pictures' infotext says beyond the request."""
-        prompts = (*self.conds, self.uncond)
+        try:
+            prompts = (*self.conds, self.uncond)
+        except Stopped:  # before this job's prompts were encoded: they are not in the pictures
+            prompts = ()
         hashes = {used.name: used.sha256[:HASH_DIGITS] for prompt in prompts for used in prompt.embeddings if used.sha256}
         extra = {"TI hashes": ", ".join(f"{name}: {digits}" for name, digits in hashes.items())} if hashes else {}
         return {**self.networks.facts, **extra}

@@ -26,7 +26,7 @@ from webui.engine.rng import ImageNoise
 from webui.engine.samplers import SAMPLERS, Step, Steps
 from webui.engine.soft_inpainting import softly_kept, softly_shown
 from webui.engine.sources import Begin
-from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE
+from webui.engine.text_encoding import BAD_SCORE, GOOD_SCORE, Stopped
 from webui.engine.tiled_diffusion import tiled_network
 
 Outcome = tuple[list[Image.Image], bool]  # the pictures, none after a skip; whether the job was told to stop on the way
@@ -50,21 +50,26 @@ class Count:
 def sampled(
     job: Job, begin: Begin, noise: ImageNoise, control: Control, count: Count
 ) -> Generator[Event, None, tuple[Tensor | None, bool]]:
-    """One run of the sampler: its clean latents, None where it was skipped, and whether the job was told to stop on the way."""
+    """One run of the sampler: its clean latents, None where there are none, and whether the job was told to stop on the way."""
     run = _start(job, begin, noise)
     step, stopped, before = None, False, count.done
-    with closing(run.steps), run.models as models:
-        for step in run.steps:
-            yield from models.take_notices()
-            count.done = before + step.index + 1  # samplers that choose their own steps tell how far they are
-            yield count.progress
-            if control.previews:
-                yield Preview(preview_jpeg(step.denoised, job.model.family))
-            if control.take_skip():
-                return None, False
-            stopped = control.interrupted and count.done < count.steps
-            if stopped:
-                break
+    try:
+        with closing(run.steps), run.models as models:
+            for step in run.steps:
+                yield from models.take_notices()
+                count.done = before + step.index + 1  # samplers that choose their own steps tell how far they are
+                yield count.progress
+                if control.previews:
+                    yield Preview(preview_jpeg(step.denoised, job.model.family))
+                if control.take_skip():
+                    return None, False
+                stopped = control.interrupted and count.done < count.steps
+                if stopped:
+                    break
+    except Stopped:  # the model's prompts, or the refiner's, are not encoded
+        stopped = True
+        if step is None:
+            return None, True
     return _result(job, begin, run, step), stopped
 
 

@@ -1,8 +1,8 @@
 """Prompt -> what the UNet attends to: 75-token chunks, attention weights, embeddings, CLIP skip, SDXL's two text encoders."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,24 @@ from webui.engine.embeddings import Embedding, EmbeddingNames, spliced
 from webui.engine.model import DiffusionModel
 
 CHUNKS_AT_ONCE = 16  # encoded in one call
+MAX_CHUNKS = 500  # of one text; 100,000 characters of words are about 330. The UNet's memory and time grow with each
 PLACEHOLDER = 0  # the token id under an embedding's vector; any but those of begin, end and comma
 GOOD_SCORE, BAD_SCORE = 6.0, 2.5  # aesthetic scores that the refiner is told with prompt and negative prompt
 SDXL_LAYER = -2  # whose states SDXL was trained on; the last layer serves the pooled state alone
-
+T = TypeVar("T")
 
 Encode = Callable[[nn.Module, Tensor], Tensor]
 """(text encoder, token ids (1, 77)) -> text states (1, 77, width), with the job's CLIP skip."""
 Draw = Callable[[nn.Module, Tensor, Tensor, Encode], Tensor]
 """(text encoder, token ids (1, 77), its weighted states (1, 77, width), how it encodes) -> states in their place."""
+
+
+class Stopped(Exception):
+    """The job was told to stop while its prompts were encoded."""
+
+
+def never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +86,7 @@ def read_variants(
 ) -> tuple[Variants, list[int]]:
     """`texts` as tokens, and for each of them which variant it is. Texts of fewer chunks get empty ones, as in the field.
 
-    backtrack: see `core.chunks.split_words`.
+    backtrack: see `core.chunks.split_words`. Raises BadRequest for a text of more than MAX_CHUNKS chunks.
     """
     counts: dict[str, int] = {}
     for text in texts:
@@ -86,19 +95,27 @@ def read_variants(
     names = EmbeddingNames(model, embeddings or {}, " ".join(text for parts in pieces for text, _ in parts))
     split = [split_into_chunks(parts, model, names, backtrack) for parts in pieces]
     most = max(map(len, split))
+    if most > MAX_CHUNKS:
+        raise BadRequest(
+            f"the {'negative prompt' if negative else 'prompt'} makes {most} chunks of {CHUNK} tokens; at most {MAX_CHUNKS} are taken: "
+            "shorten it, or leave out BREAKs"
+        )
     chunks = tuple(tuple(map(tuple, [*parts, *[[]] * (most - len(parts))])) for parts in split)
     places = {text: place for place, text in enumerate(counts)}
     variants = Variants(chunks, tuple(counts.values()), emphasis, negative, not any(counts), tuple(names.unfit.values()))
     return variants, [places[text] for text in texts]
 
 
-def encode_variants(model: DiffusionModel, variants: Variants, clip_skip: int, draw: Draw | None = None) -> list[Conditioning]:
+def encode_variants(
+    model: DiffusionModel, variants: Variants, clip_skip: int, draw: Draw | None = None, stopped: Callable[[], bool] = never
+) -> list[Conditioning]:
     """The conditioning of each of the variants.
 
     clip_skip: 1 = the last layer; counted as the field does, one more than diffusers. SD 1.x alone has the choice: in the field, that of
-    SD 2.x and SDXL is fixed by their training (the last but one). draw: changes the states of each chunk, one at a time.
+    SD 2.x and SDXL is fixed by their training (the last but one). draw: changes the states of each chunk, one at a time. stopped: asked
+    before each call of a text encoder; where it says so, Stopped is raised.
     """
-    columns = [_encode_column(model, column, variants, clip_skip, draw) for column in zip(*variants.chunks, strict=True)]
+    columns = [_encode_column(model, column, variants, clip_skip, draw, stopped) for column in zip(*variants.chunks, strict=True)]
     states = torch.cat([states for states, _ in columns], dim=1).to(model.device)
     pooled = None if columns[0][1] is None else columns[0][1].to(model.device)
     if variants.negative and variants.empty and pooled is not None:
@@ -166,7 +183,12 @@ def _words(pieces: Sequence[tuple[str, float]], model: DiffusionModel, names: Em
 
 
 def _encode_column(
-    model: DiffusionModel, column: Sequence[tuple[Token, ...]], variants: Variants, clip_skip: int, draw: Draw | None
+    model: DiffusionModel,
+    column: Sequence[tuple[Token, ...]],
+    variants: Variants,
+    clip_skip: int,
+    draw: Draw | None,
+    stopped: Callable[[], bool],
 ) -> tuple[Tensor, Tensor | None]:
     """One chunk of each variant: weighted states (variants, 77, width), those of several text encoders side by side, and pooled states
     (variants, width) if any."""
@@ -177,16 +199,25 @@ def _encode_column(
         with model.at_work(encoder):
             parts = [
                 _encode_chunks(model, encoder, tokenizer, column[start : start + CHUNKS_AT_ONCE], skip)
-                for start in range(0, len(column), CHUNKS_AT_ONCE)
+                for start in _until_stopped(range(0, len(column), CHUNKS_AT_ONCE), stopped)
             ]
             states = torch.cat([states for states, _ in parts])
             pooled = torch.cat([pooled for _, pooled in parts]) if parts[0][1] is not None else pooled
             if bool((weights != 1.0).any()):
                 states = _emphasized(states, weights.to(states.device, states.dtype), variants)
             if draw:
-                states = torch.cat([_drawn(draw, encoder, tokenizer, *pair, skip) for pair in zip(column, states, strict=True)])
+                pairs = _until_stopped(zip(column, states, strict=True), stopped)
+                states = torch.cat([_drawn(draw, encoder, tokenizer, *pair, skip) for pair in pairs])
         all_states.append(states)
     return torch.cat(all_states, dim=-1), pooled
+
+
+def _until_stopped(work: Iterable[T], stopped: Callable[[], bool]) -> Iterator[T]:
+    """Each piece of the work; raises Stopped in place of the next where the job was told to stop."""
+    for piece in work:
+        if stopped():
+            raise Stopped
+        yield piece
 
 
 def _encode_chunks(
