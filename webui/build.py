@@ -36,6 +36,7 @@ from webui.core.extras import ExtrasRequest
 from webui.core.logs import start_log
 from webui.core.model_listing import model_at
 from webui.core.model_orders import MergeRecipe, SaveOrder, WeightsOrder
+from webui.core.preferences import PREFERENCES
 from webui.core.recipe import used_files
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
@@ -43,6 +44,7 @@ from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
 from webui.core.training_request import TrainingRequest
 from webui.core.xray import XrayRequest
+from webui.service.completion import complete_weights
 from webui.service.database import DatabaseReader
 from webui.service.hashing import HashReader
 from webui.service.inputs import InputStore, inputs_folder
@@ -166,7 +168,9 @@ def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]
         return load(GenerationRequest(checkpoint=checkpoint, vae="None", text_encoder=text_encoder))
 
     try:
-        load_alone(catalog.default_checkpoint().name)
+        first = WeightsOrder(action="reload", checkpoint=catalog.default_checkpoint().name)
+        first = complete_weights(first, catalog, _preferred(PreferenceReader(index)))
+        load_alone(first.checkpoint, first.text_encoder)
     except EaselError as error:  # a damaged first checkpoint must not keep the others from being used
         log.warning("%s", error)
     around = environment(device, "xformers" if _with_xformers(device) else "torch")
@@ -248,15 +252,20 @@ def _room(settings: Settings, device: "Device", preferences: PreferenceReader) -
     on_card = device.torch_device.type == "cuda"
 
     def room() -> tuple[int, int]:
-        try:
-            preferred = int(preferences.all()["model_cache_gb"]) * GIB
-        except StorageError:  # a worker on another machine than the database
-            preferred = 0
+        preferred = int(_preferred(preferences)["model_cache_gb"]) * GIB
         if on_card:
             return total // 2, preferred or memory["ram"]["total"] // workers // 4
         return preferred or total // 2, 0
 
     return room
+
+
+def _preferred(preferences: PreferenceReader) -> dict[str, Any]:
+    """All preferences; their defaults for a worker on another machine than the database."""
+    try:
+        return preferences.all()
+    except StorageError:
+        return {preference.name: preference.default for preference in PREFERENCES}
 
 
 def _networks(catalog: Catalog) -> "tuple[NetworkStore, EmbeddingStore]":

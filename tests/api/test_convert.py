@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.conftest import png
+from tests.service.test_completion import write_encoder
 from webui.api.convert import decode_picture, to_requests
 from webui.api.schemas import Generation, Img2Img, Txt2Img
 from webui.core.aesthetic import Aesthetic
@@ -22,6 +23,7 @@ from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions
 from webui.core.scripts.request import ScriptRequest
+from webui.core.settings import Settings
 from webui.core.soft_inpainting import SoftInpainting
 from webui.service.service import Service
 
@@ -109,12 +111,30 @@ def test_overridden_options_reach_the_request_by_their_names(convert: Any, optio
     assert made == replace(SamplerOptions(), **{option.field: wanted})
 
 
-def test_text_encoders_that_a_checkpoint_lacks_are_overridden_by_their_names(convert: Any) -> None:
+def test_text_encoders_that_a_checkpoint_lacks_are_overridden_by_their_names(convert: Any, settings: Settings) -> None:
+    write_encoder(settings.text_encoder_dir / "clip_l.safetensors", 768)
+    write_encoder(settings.text_encoder_dir / "XL" / "g.safetensors", 1280)
     told = {"text_encoder_clip_g": "XL/g.safetensors", "text_encoder_clip_l": "clip_l", "text_encoder_clip_h": ""}
-    assert convert(Txt2Img(override_settings=told)).text_encoder == "clip_l, XL/g.safetensors"
+    assert convert(Txt2Img(override_settings=told)).text_encoder == "clip_l.safetensors, XL/g.safetensors"
     text = "x\nSteps: 5, Seed: 1, Size: 64x64, Text encoder: old.safetensors"
     assert convert(Txt2Img(infotext=text)).text_encoder == "old.safetensors"
-    assert convert(Txt2Img(infotext=text, override_settings=told)).text_encoder == "clip_l, XL/g.safetensors"
+    assert convert(Txt2Img(infotext=text, override_settings=told)).text_encoder == "clip_l.safetensors, XL/g.safetensors"
+
+
+def test_an_overridden_text_encoder_that_is_not_there_or_of_another_kind_is_refused(http: TestClient, settings: Settings) -> None:
+    write_encoder(settings.text_encoder_dir / "g.safetensors", 1280)
+    for name, status, sentence in (
+        ("gone", 404, "text encoder 'gone' is not in "),
+        ("g", 422, "g.safetensors holds a text encoder of width 1280 (OpenCLIP-G); text_encoder_clip_l needs CLIP-L"),
+        (1, 422, "text_encoder_clip_l must be a text"),
+    ):
+        answer = http.post("/sdapi/v1/txt2img", json={**SMALL, "override_settings": {"text_encoder_clip_l": name}})
+        assert (answer.status_code, answer.json()["detail"][: len(sentence)]) == (status, sentence)
+
+
+def test_an_infotext_that_names_a_text_encoder_that_is_not_needed_is_drawn(http: TestClient) -> None:
+    text = "x\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Text encoder: gone.safetensors, Module 1: clip_l, Module 2: t5xxl"
+    assert http.post("/sdapi/v1/txt2img", json={"infotext": text}).status_code == 200
 
 
 def test_a_field_counts_more_than_an_overridden_option_and_that_more_than_an_infotext(convert: Any) -> None:

@@ -16,7 +16,7 @@ from tests.tiny import CPU, tiny_parts
 from webui.core.errors import BadModelFile, BadRequest, MissingModel, OutOfMemory
 from webui.core.event import Event, Finished, Notice
 from webui.engine import model_cache
-from webui.engine.checkpoint import load_checkpoint, save_single_file
+from webui.engine.checkpoint import load_checkpoint, save_model, save_single_file
 from webui.engine.model import DiffusionModel
 from webui.engine.model_cache import ModelCache, bytes_of
 from webui.engine.placement import Placement
@@ -386,3 +386,24 @@ def test_memory_is_flat_while_two_checkpoints_take_turns(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     sizes = [int(size) for size in done.stdout.split()]
     assert max(sizes[4:]) - sizes[3] < 30_000_000
+
+
+@pytest.mark.parametrize("layout", ["file.safetensors", "file.ckpt", "folder", "folder of .bin"])
+def test_room_is_counted_in_the_numbers_that_a_model_is_loaded_in_not_in_its_files(
+    files: dict[str, Path], tmp_path: Path, layout: str
+) -> None:
+    path = tmp_path / layout
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(files["a"]).items()}
+    if layout == "file.ckpt":
+        torch.save({"state_dict": half, "global_step": 1}, path)
+    elif layout == "file.safetensors":
+        save_file(half, path)
+    else:
+        save_model(load_checkpoint(files["a"], torch.float32, CPU), path, torch.float16, "diffusers folder")
+        (path / "more.bin").write_bytes(bytes(100_000_000))  # which is no part of the model
+    for file in path.rglob("*.safetensors") if layout == "folder of .bin" else ():
+        torch.save(load_file(file), file.with_suffix(".bin"))
+        file.unlink()
+    told: list[int] = []
+    model = load(ModelCache(PLENTY, lambda weights: told.append(weights)), path)
+    assert told == [pytest.approx(bytes_of([model]), rel=0.01)]

@@ -19,10 +19,12 @@ def test_unloading_frees_every_weight_and_reloading_brings_one_model_back(tmp_pa
     save_single_file(path, **tiny_parts("miniature", vocabulary=9))
     cache = ModelCache(10**12)
 
-    def load(name: str) -> object:
+    def load(name: str, text_encoder: str) -> object:
+        assert text_encoder == "clip.safetensors"
         return cache.load(tmp_path / name, None, torch.float32, CPU)
 
-    told = list(keep_weights(WeightsOrder(action="reload", checkpoint="a.safetensors"), forget=cache.forget, load=load))
+    order = WeightsOrder(action="reload", checkpoint="a.safetensors", text_encoder="clip.safetensors")
+    told = list(keep_weights(order, forget=cache.forget, load=load))
     assert told == [Loading("loading a.safetensors"), Finished()]
     assert len(cache) == 1
     weight = weakref.ref(next(iter(cache.load(path, None, torch.float32, CPU).unet.parameters())))

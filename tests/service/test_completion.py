@@ -16,13 +16,13 @@ from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.extras import ExtrasRequest
 from webui.core.guidance_options import GuidanceOptions
 from webui.core.hires import HiresFix
-from webui.core.model_orders import SaveOrder
+from webui.core.model_orders import SaveOrder, WeightsOrder
 from webui.core.preferences import PREFERENCES
 from webui.core.refiner import Refiner
 from webui.core.request import GenerationRequest, InitImage, Inpaint, Outpaint
 from webui.core.sampler_options import SamplerOptions
 from webui.core.settings import Settings
-from webui.service.completion import complete, complete_extras, complete_order
+from webui.service.completion import complete, complete_extras, complete_order, complete_weights
 from webui.service.inputs import InputStore
 from webui.service.phrases import Phrases
 
@@ -154,6 +154,8 @@ def test_a_checkpoint_without_text_encoder_gets_the_preferred_one_or_that_of_its
     order = complete_order(SaveOrder(checkpoint="bare", name="whole"), Catalog(settings), DEFAULTS | preferred)
     assert isinstance(order, SaveOrder)
     assert order.text_encoder == "b.safetensors"
+    weights = complete_weights(WeightsOrder(action="reload", checkpoint="bare"), Catalog(settings), DEFAULTS | preferred)
+    assert (weights.checkpoint, weights.text_encoder) == ("bare.safetensors", "b.safetensors")
 
 
 def write_encoder(path: Path, width: int) -> None:

@@ -53,7 +53,7 @@ def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, prefere
     _refuse_what_is_missing(body)
     request = _overlay(body, _base(body, preferences))
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)
-    request = _with_text_encoders(_with_sampler_options(request, body), body)
+    request = _with_text_encoders(_with_sampler_options(request, body), body, catalog)
     request = replace(request, styles=tuple(body.styles))
     request = with_refiner(with_guidance(request, body, preferences), body)
     if body.disable_extra_networks:
@@ -180,11 +180,11 @@ def _overridden(
     return request
 
 
-def _with_text_encoders(request: GenerationRequest, body: Generation) -> GenerationRequest:
-    """`request` with the files that override_settings names for text encoders that the checkpoint lacks."""
-    names = [body.override_settings.get(kind.preference) for kind in KINDS]
-    told = SEPARATOR.join(_as_text(kind.preference, name) for kind, name in zip(KINDS, names, strict=True) if name)
-    return replace(request, text_encoder=told or request.text_encoder)
+def _with_text_encoders(request: GenerationRequest, body: Generation, catalog: Catalog) -> GenerationRequest:
+    """`request` with the files that override_settings names for missing text encoders. Raises MissingModel, BadModelFile."""
+    told = {kind: body.override_settings.get(kind.preference) for kind in KINDS}
+    names = [catalog.text_encoders.preferred(kind, _as_text(kind.preference, name)) for kind, name in told.items() if name]
+    return replace(request, text_encoder=SEPARATOR.join(dict.fromkeys(filter(None, names))) or request.text_encoder)
 
 
 def _with_sampler_options(request: GenerationRequest, body: Generation) -> GenerationRequest:

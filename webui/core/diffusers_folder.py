@@ -27,7 +27,7 @@ def folder_facts(folder: Path) -> tuple[int, float] | None:
     try:
         if not stat.S_ISREG((folder / INDEX).stat().st_mode):
             return None
-        files = list(_weights(folder))
+        files = list(all_weight_files(folder))
         configurations = [folder / "unet" / "config.json", folder / "scheduler" / "scheduler_config.json"]
         times = [file.stat().st_mtime for file in (folder / INDEX, *files, *configurations) if file.is_file()]
         return sum(file.stat().st_size for file in files), max(times)
@@ -54,7 +54,7 @@ def folder_family(folder: Path) -> Family:
 def folder_sha256(folder: Path) -> str:
     """64 hex digits over the names and the sums of the folder's weight files. Raises MissingModel, BadModelFile."""
     whole = hashlib.sha256()
-    for path in _weights(folder):
+    for path in all_weight_files(folder):
         with open_model_file(path) as file:
             whole.update(f"{path.relative_to(folder).as_posix()} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()
@@ -104,7 +104,8 @@ def read_configuration(path: Path) -> dict[str, Any]:
     return content
 
 
-def _weights(folder: Path) -> Iterator[Path]:
+def all_weight_files(folder: Path) -> Iterator[Path]:
+    """Of all parts that have some."""
     for part in PARTS:
         try:
             yield from weight_files(folder / part)

@@ -124,6 +124,7 @@ class WeightsOrder:
 
     action: str
     checkpoint: str = ""  # named as everywhere; "" is the default one
+    text_encoder: str = ""  # as of a GenerationRequest
 
     @property
     def title(self) -> str:

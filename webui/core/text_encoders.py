@@ -9,9 +9,8 @@ from webui.core.diffusers_folder import weight_files
 from webui.core.errors import BadModelFile, EaselError, MissingModel
 from webui.core.family import Shapes
 from webui.core.model_listing import ModelFile, list_models, without_ending
-from webui.core.safetensors_header import open_model_file, read_header, refuse_by_its_start
 from webui.core.settings import Settings
-from webui.core.torch_outline import read_outline
+from webui.core.torch_outline import read_shapes
 
 ENDINGS = (".safetensors", ".bin", ".pt", ".ckpt")
 TOKENS = "token_embedding.weight"  # (words, width): the end of its name in every layout
@@ -86,7 +85,7 @@ class TextEncoders:
         key = (file.path, file.mtime, file.size)
         if key not in self._widths:
             try:
-                self._widths[key] = tuple(token_weights(_shapes(file.path)))
+                self._widths[key] = tuple(token_weights(read_shapes(file.path)))
             except EaselError:
                 return ()
         return self._widths[key]
@@ -161,14 +160,3 @@ def _has_weights(folder: Path) -> bool:
         return False
     except BadModelFile:  # in pieces, some of which are missing: loading says it
         return True
-
-
-def _shapes(path: Path) -> Shapes:
-    """Raises BadModelFile, MissingModel."""
-    with open_model_file(path) as file:
-        start = file.read(512)
-        file.seek(0)
-        if start[:4] == b"PK\x03\x04":
-            return read_outline(file, path.name).shapes
-        refuse_by_its_start(start, path.name)
-        return {name: entry.shape for name, entry in read_header(file, path.name).tensors.items()}

@@ -11,11 +11,13 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from pickletools import genops  # takes pickles apart for people to read; executes nothing
 from typing import Any
 
 from webui.core.errors import BadModelFile
-from webui.core.safetensors_header import refuse_by_its_start
+from webui.core.family import Shapes
+from webui.core.safetensors_header import open_model_file, read_header, refuse_by_its_start
 
 MAX_PICKLE_BYTES = 8_000_000
 MAX_DIRECTORY_BYTES = 4_000_000  # of the zip archive
@@ -52,6 +54,17 @@ class Outline:
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     values: dict[str, str | int | float] = field(default_factory=dict)
+
+
+def read_shapes(path: Path) -> Shapes:
+    """Of the tensors in a safetensors or a torch file, by their names. Raises BadModelFile, MissingModel."""
+    with open_model_file(path) as file:
+        start = file.read(512)
+        file.seek(0)
+        if start[:4] == b"PK\x03\x04":
+            return read_outline(file, path.name).shapes
+        refuse_by_its_start(start, path.name)
+        return {name: entry.shape for name, entry in read_header(file, path.name).tensors.items()}
 
 
 def read_outline(file: io.FileIO, name: str) -> Outline:

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from webui.core.diffusers_folder import all_weight_files
 from webui.core.errors import BadModelFile, BadRequest, MissingModel
 from webui.core.event import Event
-from webui.core.safetensors_header import open_model_file, read_header
+from webui.core.torch_outline import read_shapes
 from webui.engine.checkpoint import load_checkpoint, load_vae
 from webui.engine.device import memory_sentence
 from webui.engine.fingerprint import fingerprint
@@ -267,14 +268,11 @@ def identity(path: Path) -> Identity:
 
 
 def _expected_bytes(path: Path, dtype: torch.dtype) -> int:
-    """About as many as the model will take: by a safetensors file's header, by the size of others; 0 for a file that will be refused."""
+    """About as many as the model will take, by the shapes that its files tell; 0 for a file that will be refused."""
     if path.is_dir():
-        return sum(size for _, _, size in identity(path))
-    with open_model_file(path) as file:
-        if file.read(4) == b"PK\x03\x04":
-            return path.stat().st_size
-        try:
-            tensors = read_header(file, path.name).tensors
-        except BadModelFile:  # the door says it better
-            return 0
-    return dtype.itemsize * sum(math.prod(entry.shape) for name, entry in tensors.items() if not name.startswith("model_ema."))
+        return sum(_expected_bytes(file, dtype) for file in all_weight_files(path))
+    try:
+        shapes = read_shapes(path)
+    except BadModelFile:  # the door says it better
+        return 0
+    return dtype.itemsize * sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("model_ema."))

@@ -136,10 +136,13 @@ def complete_xray(
     return done
 
 
-def complete_weights(order: WeightsOrder, catalog: Catalog) -> WeightsOrder:
-    """The order with the catalog's name of its checkpoint. Raises BadRequest, MissingModel."""
+def complete_weights(order: WeightsOrder, catalog: Catalog, preferences: Mapping[str, Any]) -> WeightsOrder:
+    """The order with the catalog's names of its checkpoint and of what stands in for its text encoders. Raises BadRequest, MissingModel."""
     order.validate()
-    return order if order.action == "unload" else replace(order, checkpoint=_usable(catalog.find_checkpoint(order.checkpoint)).name)
+    if order.action == "unload":
+        return order
+    checkpoint = _usable(catalog.find_checkpoint(order.checkpoint))
+    return replace(order, checkpoint=checkpoint.name, text_encoder=_stand_in(order, checkpoint, catalog, preferences))
 
 
 Order = MergeRecipe | SaveOrder | TrainingRequest
@@ -283,7 +286,10 @@ def _stand_ins(request: GenerationRequest, catalog: Catalog, preferences: Mappin
 
 
 def _stand_in(
-    asked: GenerationRequest | SaveOrder | TrainingRequest, checkpoint: ModelFile, catalog: Catalog, preferences: Mapping[str, Any]
+    asked: GenerationRequest | SaveOrder | TrainingRequest | WeightsOrder,
+    checkpoint: ModelFile,
+    catalog: Catalog,
+    preferences: Mapping[str, Any],
 ) -> str:
     """As core.text_encoders: what is asked for counts more than the checkpoint's card, and that more than the preferences."""
     return catalog.text_encoders.stand_ins(checkpoint, asked.text_encoder, catalog.notes_on(checkpoint).text_encoder, preferences)

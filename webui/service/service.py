@@ -130,7 +130,7 @@ class Service:
             for open_worker in workers
         ]
         self.status = StatusBoard(self._supervisors, self._queue)
-        self.weights = Weights(self._supervisors, catalog)
+        self.weights = Weights(self._supervisors, catalog, self._preferences.all)
 
     def start(self) -> None:
         """Take up the jobs of last time and start the workers; returns at once."""
