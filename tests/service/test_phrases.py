@@ -102,3 +102,13 @@ def test_a_file_with_what_cannot_be_read_is_left_as_it_is(phrases: Phrases, tmp_
     with pytest.raises(BadRequest, match="mend it"):
         phrases.save_style(Style("new"), file="styles/broken.csv")
     assert (tmp_path / "styles/broken.csv").read_bytes() == b"\0\0"
+
+
+@pytest.mark.parametrize("content", [bytes(40), b"name,prompt\nmine,\xff\xfe\n", b"name,prompt\nmy\0ne,a\n"])
+def test_a_damaged_file_of_styles_is_told_once_and_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes) -> None:
+    (tmp_path / "styles.csv").write_bytes(content)
+    phrases = Phrases(tmp_path)
+    phrases.styles()
+    phrases.styles()
+    assert [record.message.partition(";")[0] for record in caplog.records] == ["styles.csv is damaged, no text of UTF-8"]
+    assert (tmp_path / "styles.csv").read_bytes() == content
