@@ -27,7 +27,7 @@ def read_styles(text: str, whole: bool = False) -> list[Style]:
 
     Raises BadRequest where `whole` is asked for and some of the file cannot be read.
     """
-    if whole and (len(text) > MAX_FILE or "\0" in text or "\ufffd" in text):
+    if whole and (len(text) > MAX_FILE or is_damaged(text)):
         raise BadRequest("the file of styles is too long, or no text of UTF-8, so it is not written anew; mend it in an editor first")
     rows = csv.DictReader(io.StringIO(text[:MAX_FILE].lstrip("\ufeff").replace("\0", ""), newline=""))
     found: dict[str, Style] = {}
@@ -40,6 +40,11 @@ def read_styles(text: str, whole: bool = False) -> list[Style]:
         if whole:
             raise BadRequest(f"the file of styles cannot be read to its end ({error}); mend it in an editor first") from None
     return list(found.values())
+
+
+def is_damaged(text: str) -> bool:
+    """Whether a file's text, read with replacements for what is not UTF-8, shows that it is none."""
+    return "\0" in text or "\ufffd" in text
 
 
 def write_styles(styles: Sequence[Style]) -> str:

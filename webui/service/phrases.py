@@ -12,7 +12,7 @@ from pathlib import Path
 
 from webui.core.errors import BadRequest, MissingModel, StorageError
 from webui.core.model_orders import check_file_name
-from webui.core.styles import Style, checked, read_styles, write_styles
+from webui.core.styles import Style, checked, is_damaged, read_styles, write_styles
 from webui.service.files import make_folder, write_whole
 
 MAX_BYTES = 16_000_000  # of one file
@@ -33,6 +33,7 @@ class KeptStyle:
 class Phrases:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
+        self._told: set[str] = set()  # damaged files that the log has named
         self._lock = threading.Lock()  # over changes of style files
         self.wildcards_dir = data_dir / "wildcards"
 
@@ -44,7 +45,13 @@ class Phrases:
         """As `styles`, each with its file."""
         found: dict[str, KeptStyle] = {}
         for file in self.style_files():
-            for style in read_styles(_read(self._data_dir / file)):
+            text = _read(self._data_dir / file)
+            if is_damaged(text) and file not in self._told:
+                self._told.add(file)
+                log.warning(
+                    "%s is damaged, no text of UTF-8; styles in it may be missing, and it stays as it is: mend it in an editor", file
+                )
+            for style in read_styles(text):
                 found.setdefault(style.name, KeptStyle(style, file))
         return list(found.values())
 
