@@ -112,3 +112,12 @@ def test_a_damaged_file_of_styles_is_told_once_and_left_as_it_is(tmp_path: Path,
     phrases.styles()
     assert [record.message.partition(";")[0] for record in caplog.records] == ["styles.csv is damaged, no text of UTF-8"]
     assert (tmp_path / "styles.csv").read_bytes() == content
+
+
+def test_wildcards_are_completed_by_any_part_and_styles_by_how_they_begin(phrases: Phrases, tmp_path: Path) -> None:
+    (phrases.wildcards_dir / "deep").mkdir(parents=True, exist_ok=True)
+    (phrases.wildcards_dir / "deep" / "Hues.txt").write_text("red", "utf-8")
+    (tmp_path / "styles.csv").write_text('name,prompt,negative_prompt\nWoodcut,"{prompt}, a woodcut",\nwooden,,plain\n', "utf-8")
+    assert phrases.completions("__hu") == [("wildcard", "deep/Hues", "__deep/Hues__")]
+    assert phrases.completions("wood") == [("style", "Woodcut", "a woodcut")]  # the other one has nothing for this prompt
+    assert phrases.completions("") == []
