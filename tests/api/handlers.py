@@ -25,6 +25,10 @@ LONG = 200.0  # seconds after which a held job goes on by itself: longer than an
 def make(settings: Settings) -> dict[type, Handler]:
     """Prompt words: "hold" waits in step 1 until file "go" is there, "fail" is refused, "crash" is a defect, "notice" tells one."""
 
+    def look_at_it(request: XrayRequest, control: Control) -> Iterator[Event]:
+        yield from look_into(request)
+        yield from draw(request.base, control) if request.makes_pictures else [Finished()]
+
     def draw(request: GenerationRequest, control: Control) -> Iterator[Event]:
         if "fail" in request.prompt:
             raise BadRequest("this cannot be drawn; ask for something else")
@@ -66,13 +70,13 @@ def make(settings: Settings) -> dict[type, Handler]:
     return {
         GenerationRequest: draw,
         ScriptRequest: run,
-        XrayRequest: look_into,
+        XrayRequest: look_at_it,
         TrainingRequest: train,
         WeightsOrder: keep,
     }
 
 
-def look_into(request: XrayRequest, control: Control) -> Iterator[Event]:
+def look_into(request: XrayRequest) -> Iterator[Event]:
     """Two steps, of one colour each panel, with a sigma and a token that a spreadsheet would take for a formula."""
     token = {"id": 1, "text": "=1+1</w>", "chunk": 0, "place": 1, "weight": 1.0, "norm": 2.5}
     whole = {"texts": [{"part": 0, "text": request.base.prompt, "tokens": [token], "words": []}], "layers": []}
@@ -88,7 +92,6 @@ def look_into(request: XrayRequest, control: Control) -> Iterator[Event]:
         yield Record(f"step-{number:03d}.json", json.dumps(step).encode())
         yield Record("whole.json", json.dumps(whole).encode())
         yield Progress(1, 1, number, 2)
-    yield Finished()
 
 
 def hold(settings: Settings, control: Control) -> Iterator[Event]:

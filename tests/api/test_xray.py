@@ -13,7 +13,7 @@ from PIL import Image
 from tests.api.conftest import PATIENCE
 from webui.api.internal import internal_router
 from webui.core.request import GenerationRequest
-from webui.core.xray import Noising, XrayRequest
+from webui.core.xray import Noising, Recording, XrayRequest
 from webui.service.service import Service
 
 ME, OTHER = "browser-one", "browser-two"
@@ -176,3 +176,21 @@ def test_a_study_is_listed_however_many_jobs_came_after_it_and_while_it_waits(
     service.interrupt(held)
     service.wait(waiting, timeout=PATIENCE)
     assert listed == [(waiting, True), (job, False)]
+
+
+def test_a_job_that_is_recorded_as_it_runs_keeps_its_picture_and_its_tab(service: Service, page: TestClient) -> None:
+    request = GenerationRequest(prompt="a red circle, blue", width=64, height=64, steps=3, seed=5)
+    job = service.submit(XrayRequest(base=request, study=Recording(first=True)), owner=ME)
+    done = service.wait(job, timeout=PATIENCE)
+    plain = service.wait(service.submit(request, owner=ME), timeout=PATIENCE)
+    first, second = (Image.open(each.pictures[0].path) for each in (done, plain))
+    assert first.tobytes() == second.tobytes()
+    assert first.info["parameters"] == second.info["parameters"]
+    assert len(get(page, f"/{job}").json()["steps"]) == 2
+    assert job in [each["id"] for each in get(page, "").json()["xrays"]]
+    with page.websocket_connect(f"/internal/ws/{ME}") as socket:
+        snapshots = {each["id"]: each for each in socket.receive_json()["jobs"]}
+    assert (snapshots[job]["tab"], snapshots[job]["xray"], len(snapshots[job]["pictures"])) == ("txt2img", True, 1)
+    assert (snapshots[plain.id]["tab"], snapshots[plain.id]["xray"]) == ("txt2img", False)
+    other = service.wait(service.queue.duplicate(job, ME, new_seed=True), timeout=PATIENCE)
+    assert other.pictures[0].seed != 5

@@ -136,9 +136,9 @@ def test_a_click_into_the_list_of_upscalers_and_what_one_types_finds_another(per
     person.page.click("#extras_upscaler_1 input")
     person.page.keyboard.type("near", delay=50)
     person.page.locator("#extras_upscaler_1 [role=option]", has_text="Nearest").wait_for()
-    assert person.page.locator("#extras_upscaler_1 [role=option]").count() == 1
+    person.page.wait_for_function("document.querySelectorAll('#extras_upscaler_1 [role=option]').length === 1")
     person.page.keyboard.press("Enter")
-    assert person.page.locator("#extras_upscaler_1 input").input_value() == "Nearest"
+    person.page.wait_for_function("document.querySelector('#extras_upscaler_1 input').value === 'Nearest'")
 
 
 def test_a_size_is_reached_exactly(person: Person) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import Person
+from tests.browser.conftest import Person, opened
 
 PROMPT = "a small green star at the left, yellow background"
 
@@ -172,6 +172,27 @@ def test_steps_appear_while_the_picture_is_looked_into(person: Person) -> None:
     page.wait_for_function("!easel.xray.told.live")
     assert 2 < page.evaluate("easel.xray.told.steps.length") < 60
     person.wait_for_end("txt2img")
+
+
+def test_what_generate_makes_is_recorded_while_it_runs_and_is_the_same_picture(person: Person) -> None:
+    page = person.page
+    for field, value in {"prompt": PROMPT, "steps": 30, "seed": 1, "cfg_scale": 4}.items():
+        person.write(f"txt2img_{field}", value)
+    person.make_picture("txt2img")
+    alone, version = opened(person.picture_file("txt2img")), page.evaluate("easel.results.txt2img.shown.id")
+    person.open("xray")
+    page.check("#xray_live")
+    person.open("txt2img")
+    person.generate("txt2img")
+    person.open("xray")
+    page.wait_for_function("easel.xray.told?.steps.length > 2 && easel.xray.told.live")  # of the job itself
+    finished(person, "recording")
+    drawn(person, 30)
+    person.open("txt2img")
+    page.wait_for_function("id => easel.results.txt2img.shown?.id > id", arg=version)
+    recorded = opened(person.picture_file("txt2img"))
+    assert recorded.tobytes() == alone.tobytes()
+    assert recorded.info["parameters"] == alone.info["parameters"]
 
 
 def test_on_a_phone_nothing_is_wider_than_the_page_and_every_control_has_a_name(looked_into: Person) -> None:

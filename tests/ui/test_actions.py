@@ -10,6 +10,7 @@ from webui.core.aesthetic import Aesthetic
 from webui.core.hires import HiresFix
 from webui.core.lora_hash import lora_hash
 from webui.core.request import GenerationRequest
+from webui.core.xray import Recording, XrayRequest
 from webui.service.service import Service
 from webui.ui import actions
 from webui.ui.fields import FIELDS, GUIDANCE, QUICK, SAMPLING, TABS, spread
@@ -31,6 +32,14 @@ def test_generate_queues_a_job_of_the_browser_that_asked(service: Service) -> No
     assert actions.generate(service, "txt2img", {"client": "browser-1"}, shown("txt2img", prompt="a fox")) == []
     (job,) = service.jobs("browser-1")
     assert (job.request.prompt, job.request.width) == ("a fox", 128)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_generate_queues_a_job_that_is_looked_into_where_the_page_says_so(service: Service, attention: bool) -> None:
+    assert actions.generate(service, "txt2img", {"client": "browser-1", "record": attention}, shown("txt2img", prompt="a fox")) == []
+    (job,) = service.jobs("browser-1")
+    assert isinstance(job.request, XrayRequest)
+    assert (job.request.base.prompt, job.request.study) == ("a fox", Recording(attention=attention, first=True))
 
 
 @pytest.mark.parametrize(

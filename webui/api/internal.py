@@ -30,6 +30,7 @@ from webui.api.xray import add_xray_routes
 from webui.core.errors import MissingModel, NotAllowed
 from webui.core.extras import ExtrasRequest
 from webui.core.request import GenerationRequest
+from webui.core.xray import XrayRequest
 from webui.service.job import Job
 from webui.service.service import Service
 from webui.service.status import Status
@@ -245,6 +246,7 @@ class _PageChannel:
             "id": job.id,
             "tab": tab_of(job),
             "title": "" if isinstance(job.request, GenerationRequest) else job.request.title,
+            "xray": isinstance(job.request, XrayRequest),
             "status": job.status,
             "fraction": round(job.fraction, 4),
             "eta": job.eta,

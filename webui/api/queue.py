@@ -104,7 +104,7 @@ def _told(job: Job, asker: Asker) -> dict[str, Any]:
 
 def tab_of(job: Job) -> str:
     """The tab of the page to which a job belongs."""
-    if isinstance(job.request, XrayRequest):
+    if isinstance(job.request, XrayRequest) and not job.request.makes_pictures:
         return "xray"
     if isinstance(job.request, ExtrasRequest):
         return "extras"

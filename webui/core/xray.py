@@ -18,11 +18,12 @@ WAYS = ("slerp", "lerp")  # along the arc between two conditionings, or the stra
 @dataclass(frozen=True, kw_only=True)
 class Recording:
     """Look on while the picture is made. steps: those whose latents and maps are kept, from 1; none: all. layers: of cross-attention, by
-    name; none: all."""
+    name; none: all. first: the picture was not made before, so it is the job's own, as without the study."""
 
     steps: tuple[int, ...] = ()
     layers: tuple[str, ...] = ()
     attention: bool = True
+    first: bool = False
 
     @property
     def title(self) -> str:
@@ -142,6 +143,11 @@ class XrayRequest:
     def kind(self) -> str:
         """The study's name in STUDIES."""
         return next(name for name, kind in STUDIES.items() if type(self.study) is kind)
+
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether they are for the gallery."""
+        return isinstance(self.study, Recording) and self.study.first
 
     @property
     def title(self) -> str:

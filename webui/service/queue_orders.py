@@ -9,6 +9,7 @@ from webui.core.errors import BadRequest, NotAllowed, TooLate
 from webui.core.job_request import JobRequest, kind_of
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
+from webui.core.xray import XrayRequest
 from webui.service.job import Job
 from webui.service.queue import ENDED, MAX_OVERTAKEN, Change, JobQueue, JobRow
 from webui.service.turns import EVERYBODY, PRIORITIES
@@ -204,6 +205,10 @@ def _with_new_seed(request: JobRequest) -> JobRequest:
         base = _with_new_seed(request.base)
         assert isinstance(base, GenerationRequest)
         return ScriptRequest(base=base, script=request.script, arguments=request.arguments)
+    if isinstance(request, XrayRequest) and request.makes_pictures:
+        base = _with_new_seed(request.base)
+        assert isinstance(base, GenerationRequest)
+        return replace(request, base=base)
     if not isinstance(request, GenerationRequest):
         raise BadRequest("this job has no seed: duplicate it without a new one")
     return replace(

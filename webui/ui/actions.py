@@ -15,6 +15,7 @@ from webui.core.named_models import named_models
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.upscalers import settled_upscaler
+from webui.core.xray import Recording, XrayRequest
 from webui.service.fidelity import note_on
 from webui.service.model_rows import MENTIONED
 from webui.service.service import Service
@@ -57,11 +58,17 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], s
             queue.put_back(service, str(page.get("client", "")), str(page["edits"]), requests[0])
             return []
         for request in requests:
-            asked = ScriptRequest(base=request, script=title, arguments=arguments) if title else request
-            service.submit(asked, owner=str(page.get("client", "")))
+            service.submit(_asked(request, title, arguments, page.get("record")), owner=str(page.get("client", "")))
     except EaselError as error:
         return [str(error)]
     return []
+
+
+def _asked(request: GenerationRequest, script: str, arguments: Any, record: Any) -> GenerationRequest | ScriptRequest | XrayRequest:
+    """What is queued: the request, in the hands of a script, or looked at while it is made. record: whether with attention; else None."""
+    if script:
+        return ScriptRequest(base=request, script=script, arguments=arguments)
+    return request if record is None else XrayRequest(base=request, study=Recording(attention=bool(record), first=True))
 
 
 def overridden(page: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ SCRIPTS = (
     "gallery_picture.js",
     "queue.js",
     "xray_parts.js",
+    "xray_steps.js",
     "xray_studies.js",
     "xray_compare.js",
     "xray.js",

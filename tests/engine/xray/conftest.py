@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.tiny import tiny_model
-from webui.core.event import Finished, Pictures, Record
+from webui.core.event import Finished, Pictures, Progress, Record
 from webui.core.request import GenerationRequest
 from webui.core.xray import XrayRequest
 from webui.engine.generate import generate
@@ -36,12 +36,11 @@ class Alone:
     previews = False
 
     def __init__(self, interrupt_after=10**9):
-        self.asked, self.interrupt_after = 0, interrupt_after
+        self.steps, self.interrupt_after = 0, interrupt_after
 
     @property
     def interrupted(self):
-        self.asked += 1
-        return self.asked > self.interrupt_after
+        return self.steps >= self.interrupt_after
 
     def take_skip(self):
         return False
@@ -84,7 +83,12 @@ def lab(model):
         yield
 
     def study(request, asked, control=None):
-        events = list(run_xray(XrayRequest.of(request, asked), control or Alone(), make=make, load=load, open_input=lambda name: PHOTO))
+        whole = request if getattr(asked, "first", False) else XrayRequest.of(request, asked).base
+        job = XrayRequest(base=whole, study=asked)
+        control, events = control or Alone(), []
+        for event in run_xray(job, control, make=make, load=load, open_input=lambda name: PHOTO):
+            control.steps += isinstance(event, Progress)
+            events.append(event)
         assert isinstance(events[-1], Finished)
         records = Records({event.name: event.data for event in events if isinstance(event, Record)})
         records.events = events

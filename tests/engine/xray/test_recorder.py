@@ -216,3 +216,25 @@ def test_a_study_is_asked_once_a_run_and_not_between_two_steps(lab):
     pictures = [event for event in lab.make(REQUEST, Alone(), Counting()) if isinstance(event, Pictures)]
     assert pictures[0].pictures[0].image.tobytes() == lab.plain(REQUEST).tobytes()
     assert sorted(asked) == ["at_work", "conds", "denoise", "network", "singles"]
+
+
+def test_of_a_picture_that_is_made_for_the_first_time_the_job_has_the_very_picture(lab):
+    plain = [event for event in lab.make(REQUEST, Alone()) if isinstance(event, Pictures)]
+    seen = lab.study(REQUEST, Recording(first=True))
+    (told,) = [event for event in seen.events if isinstance(event, Pictures)]
+    assert told.pictures[0].image.tobytes() == plain[0].pictures[0].image.tobytes() == seen.image("picture.png").tobytes()
+    assert (told.pictures[0].infotext, told.pictures[0].request) == (plain[0].pictures[0].infotext, REQUEST)
+    assert len(seen.steps) == REQUEST.steps
+
+
+@pytest.mark.parametrize("several", [{"batch_size": 2}, {"batch_count": 2}])
+def test_a_job_of_several_pictures_is_made_without_a_record_and_says_so(lab, several):
+    request = replace(REQUEST, **several)
+    seen = lab.study(request, Recording(first=True))
+    made = [picture.image.tobytes() for event in seen.events if isinstance(event, Pictures) for picture in event.pictures]
+    plain = [event for event in lab.make(request, Alone()) if isinstance(event, Pictures)]
+    assert made == [picture.image.tobytes() for event in plain for picture in event.pictures]
+    assert not seen
+    assert [event.text for event in seen.events if isinstance(event, Notice)] == [
+        "the X-ray records jobs of one picture; this one makes 2 and was not recorded"
+    ]

@@ -9,12 +9,14 @@ from webui.core.event import Control, Event, Finished, Notice, Pictures, Progres
 from webui.core.request import GenerationRequest
 from webui.core.xray import Interpolation, Noising, Recording, WordRanking, XrayRequest
 from webui.engine.model import DiffusionModel
+from webui.engine.study import NO_STUDY
 from webui.engine.xray.between import interpolate
 from webui.engine.xray.noising import noise_picture
 from webui.engine.xray.panels import png
 from webui.engine.xray.recorder import Recorder
 from webui.engine.xray.words import Make, rank
 
+SEVERAL = "the X-ray records jobs of one picture; this one makes {} and was not recorded"
 IN_TILES = "attention is not recorded where the UNet sees the picture in tiles; everything else is"
 
 
@@ -45,7 +47,12 @@ def run_xray(
 
 
 def record(base: GenerationRequest, study: Recording, control: Control, make: Make) -> Iterator[Event]:
-    """The picture once more, with its steps' records; it is recorded itself, as a PNG, and not told as a picture: there is one already."""
+    """The picture with its steps' records; it is recorded itself, as a PNG, and told as a picture only where there is none yet."""
+    several = base.batch_count * base.batch_size
+    if several > 1:
+        yield Notice(SEVERAL.format(several))
+        yield from make(base, control, NO_STUDY)
+        return
     tiled = bool(base.tile) and max(base.width, base.height) > base.tile
     if tiled and study.attention:
         yield Notice(IN_TILES)
@@ -55,7 +62,8 @@ def record(base: GenerationRequest, study: Recording, control: Control, make: Ma
         for event in events:
             if isinstance(event, Pictures):
                 yield Record("picture.png", png(event.pictures[0].image))
-                continue
+                if not study.first:
+                    continue
             if isinstance(event, Finished):
                 yield from recorder.whole()
             if isinstance(event, Progress):

@@ -128,7 +128,7 @@ easel.answers = () => easel.request("internal/ping").then(() => true, (error) =>
 
 // What Generate sends beside the widgets: who asks, and the pictures by hash. It replaces the bridge's own value, the first.
 easel.collect = async (tab, values) => {
-  const sent = { client: easel.client, edits: easel.queue?.takePutBack(), overrides: easel.overrides.of(tab) };
+  const sent = { client: easel.client, edits: easel.queue?.takePutBack(), overrides: easel.overrides.of(tab), record: easel.xray?.recordsNew() };
   easel.prompt.remember(tab);
   if (!easel.connected && !await easel.answers()) return new Promise(() => {}); // never sent: Gradio would load the page anew
   const canvas = easel.canvases[tab];
@@ -185,7 +185,10 @@ easel.connect = () => {
     if (told.worker !== undefined) easel.setWorker(told.worker);
     if (told.gallery !== undefined) easel.gallery.changed(told.gallery);
     if (told.status) easel.setStatus(told.status);
-    for (const job of told.jobs ?? []) easel.results[job.tab]?.update(job, Boolean(told.hello));
+    for (const job of told.jobs ?? []) {
+      easel.results[job.tab]?.update(job, Boolean(told.hello));
+      if (job.xray && job.tab !== "xray") easel.xray?.update(job, Boolean(told.hello));
+    }
     if (told.reach) easel.setReach(told.reach);
     for (const loss of told.losses ?? []) easel.tellLoss(loss);
     if (told.hello) for (const view of Object.values(easel.results)) view.forget(told.active);
