@@ -83,12 +83,17 @@ def drawn(size: tuple[int, int], stroke: tuple[Point, ...], brush: float) -> "np
     return inside
 
 
-def sent_mask(person: Person) -> "np.ndarray[tuple[int, int], np.dtype[np.bool_]]":
+def sent_greys(person: Person) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
     """The mask as the server has it after Generate would have sent it."""
     name = person.page.evaluate("easel.canvases.img2img.collect().then((sent) => sent.mask)")
-    mask = opened(person.page.request.get(f"{person.address}internal/inputs/{name}").body()).convert("L")
-    assert set(np.unique(np.asarray(mask))) <= {0, 255}
-    return np.asarray(mask) > 127
+    return np.asarray(opened(person.page.request.get(f"{person.address}internal/inputs/{name}").body()).convert("L"))
+
+
+def sent_mask(person: Person) -> "np.ndarray[tuple[int, int], np.dtype[np.bool_]]":
+    """The same, of black and white alone."""
+    mask = sent_greys(person)
+    assert set(np.unique(mask)) <= {0, 255}
+    return mask > 127
 
 
 def likeness(one: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]", other: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]") -> float:
@@ -185,7 +190,16 @@ def test_a_mask_of_another_shape_is_stretched_and_said_to_be_and_what_is_none_is
     hand.wait_for_toast("The mask is 300 × 300, the picture 640 × 512: the mask was stretched.")
     left = np.zeros((512, 640), bool)
     left[:, :213] = True
-    assert likeness(sent_mask(hand), left) > LIKE
+    assert likeness(sent_greys(hand) > 127, left) > LIKE
+
+
+def test_greys_of_a_mask_from_a_file_are_sent_as_they_are(hand: Person) -> None:
+    inpaint(hand, (640, 512))
+    greys = Image.linear_gradient("L").resize((640, 512))
+    buffer = io.BytesIO()
+    greys.save(buffer, "PNG")
+    load_mask(hand, buffer.getvalue())
+    assert np.abs(sent_greys(hand).astype(int) - np.asarray(greys).astype(int)).max() <= 1
 
 
 def test_what_is_painted_closely_is_where_it_was_painted(hand: Person) -> None:

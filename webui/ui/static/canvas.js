@@ -119,7 +119,7 @@ class CanvasView {
   async collect() {
     if (this.kind === "mask" && this.mode === "Batch") return this.batch.collect();
     if (!this.painting || !this.hash) return { image: this.hash, mask: "", inpaint: this.painting && this.inpainting };
-    const mask = this.inpainting ? this.hardMask() : null;
+    const mask = this.inpainting ? this.maskPicture() : null;
     return { image: await this.sketched(), mask: mask ? await this.sent(mask) : "", inpaint: this.inpainting };
   }
 
@@ -137,11 +137,13 @@ class CanvasView {
     return (await easel.sendFile("internal/inputs", blob)).input;
   }
 
-  hardMask() { // white where painted, black elsewhere, no grey rim; null if nothing is painted
+  maskPicture() { // white where painted, black elsewhere; strokes without a grey rim, a file's greys as they are; null if nothing is painted
+    const greys = this.done.some((act) => act.kind === "mask");
     const pixels = this.pen.getImageData(0, 0, this.width, this.height);
     let painted = false;
     for (let i = 0; i < pixels.data.length; i += 4) {
-      const on = pixels.data[i + 3] > 127 ? 255 : 0;
+      const alpha = pixels.data[i + 3];
+      const on = greys ? alpha : alpha > 127 ? 255 : 0;
       painted ||= on > 0;
       pixels.data.fill(on, i, i + 3);
       pixels.data[i + 3] = 255;
