@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.api.conftest import PATIENCE
 from webui.api.internal import internal_router
@@ -194,3 +195,19 @@ def test_a_job_that_is_recorded_as_it_runs_keeps_its_picture_and_its_tab(service
     assert (snapshots[plain.id]["tab"], snapshots[plain.id]["xray"]) == ("txt2img", False)
     other = service.wait(service.queue.duplicate(job, ME, new_seed=True), timeout=PATIENCE)
     assert other.pictures[0].seed != 5
+
+
+def test_a_picture_of_another_program_is_looked_into_by_its_text(page: TestClient, service: Service, order: Callable[..., str]) -> None:
+    def kept(text: str) -> str:
+        chunks, buffer = PngInfo(), io.BytesIO()
+        chunks.add_text("parameters", text)
+        Image.new("RGB", (16, 16), "teal").save(buffer, "PNG", pnginfo=chunks)
+        return service.add_input(buffer.getvalue())
+
+    request = service.job(order(input=kept("a fox\nSteps: 3, Sampler: Euler, CFG scale: 4, Seed: 9, Size: 64x128, Batch size: 2"))).request
+    assert isinstance(request, XrayRequest)
+    base = request.base
+    assert (base.prompt, base.steps, base.seed, base.width, base.height, base.batch_size) == ("a fox", 3, 9, 64, 128, 1)
+    answer = page.post("/internal/xray", json={"client": ME, "input": kept("")})
+    assert answer.status_code == 422
+    assert "nothing in this picture says how it was made" in answer.json()["errors"]

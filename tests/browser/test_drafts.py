@@ -59,3 +59,17 @@ def test_the_forms_of_the_models_tab_are_kept(person: Person) -> None:
     person.wait_for_value("modelmerger_interp_amount", 0.65)
     assert person.value("modelmerger_primary_model_name").startswith("easel-miniature")
     assert page.is_checked("#modelsave_precision label:has-text('bf16') input")
+
+
+def test_what_is_typed_into_the_studies_of_the_x_ray_tab_is_kept(person: Person) -> None:
+    page = person.page
+    person.open("xray")
+    page.click("#xray_open_interpolation")
+    page.locator("#xray_between_prompt").press_sequentially("a blue star")
+    page.select_option("#xray_between_way", "lerp")
+    page.click("#xray_open_noising")
+    page.fill("#xray_noise_levels", "10 20")
+    page.reload()
+    person.ready(page)
+    kept = {"xray_between_prompt": "a blue star", "xray_between_way": "lerp", "xray_noise_levels": "10 20", "xray_between_seed": ""}
+    assert {name: page.locator(f"#{name}").input_value() for name in kept} == kept

@@ -17,7 +17,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
+from webui.core import infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
+from webui.core.image_metadata import RECIPE, read_infotext
 from webui.core.job_request import shown_request
 from webui.core.prompt_pieces import PIECES, pieces
 from webui.core.request import GenerationRequest, known_fields
@@ -128,10 +130,21 @@ def _base(service: Service, order: Order) -> GenerationRequest:
         path = service.picture(order.picture).path if order.picture >= 0 else service.input_path(order.input)
         if not path.is_file():
             raise MissingModel("the picture's file is not there any more")
-        return to_run(recipe_of(path.read_bytes()), service.catalog, service.input_path)
+        return _of_file(service, path.read_bytes())
     if order.kind != "noising" and "prompt" not in order.request:
         raise BadRequest("nothing says what to look into: name a job, a picture or an input, or send a request with a prompt")
     return _plain_request(order.request)
+
+
+def _of_file(service: Service, data: bytes) -> GenerationRequest:
+    """By Easel's recipe in the picture, or by what another program wrote into it. Raises BadRequest, MissingModel."""
+    found = read_infotext(data)
+    if RECIPE in found.items:
+        return to_run(recipe_of(data), service.catalog, service.input_path)
+    told = infotext.read(found.text)
+    if not told.params:
+        raise BadRequest("nothing in this picture says how it was made; open one that carries its parameters")
+    return infotext.to_request(told, GenerationRequest())[0]
 
 
 def _plain_request(told: dict[str, Any]) -> GenerationRequest:

@@ -32,6 +32,14 @@ easel.draftsNow = async (tab) => {
   return easel.drafts();
 };
 
+// A field that is not Gradio's: what it holds is kept as it is typed, by its id.
+easel.keptField = (field) => {
+  const kept = easel.stored("fields_1", {})[field.id];
+  if (kept !== undefined && (!field.options || Array.from(field.options).some((option) => option.value === kept))) field.value = kept;
+  field.addEventListener("input", () => easel.store("fields_1", { ...easel.stored("fields_1", {}), [field.id]: field.value }));
+  return field;
+};
+
 easel.watchDrafts = () => {
   const SOON = 250; // milliseconds; one look for what is done within them
   const LATER = [1000, 3000, 10000]; // what the server answers comes into the fields then

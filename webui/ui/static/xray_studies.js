@@ -1,12 +1,12 @@
 // The X-ray's other studies: which words matter, the way between two prompts or seeds, noise on a picture.
 const named = (label, field) => easel.make("label", { class: "named" }, easel.make("span", {}, label), field);
-const numberField = (id, value, min, max) => easel.make("input", { type: "number", id, value, min, max, step: 1, inputmode: "numeric" });
+const numberField = (id, value, min, max) => easel.keptField(easel.make("input", { type: "number", id, value, min, max, step: 1, inputmode: "numeric" }));
 
 class WordsView {
   constructor(xray) {
     const make = easel.make;
     this.xray = xray;
-    this.by = make("select", { id: "xray_words_by", onchange: () => this.cost() }, make("option", { value: "words" }, "words"), make("option", { value: "parts" }, "parts between commas and AND"));
+    this.by = easel.keptField(make("select", { id: "xray_words_by", onchange: () => this.cost() }, make("option", { value: "words" }, "words"), make("option", { value: "parts" }, "parts between commas and AND")));
     this.count = numberField("xray_words_steps", 8, 1, 150);
     this.count.addEventListener("input", () => this.cost());
     this.costLine = make("p", { class: "cost", id: "xray_words_cost", role: "status" });
@@ -95,9 +95,9 @@ class BetweenView {
     const make = easel.make;
     this.xray = xray;
     this.from = make("p", { class: "cost", role: "status" });
-    this.prompt = make("textarea", { id: "xray_between_prompt", rows: 2, placeholder: "Empty: the same prompt" });
-    this.seed = make("input", { type: "text", id: "xray_between_seed", inputmode: "numeric", placeholder: "Empty: the same seed", pattern: "[0-9]*" });
-    this.way = make("select", { id: "xray_between_way" }, make("option", { value: "slerp" }, "along the arc (slerp)"), make("option", { value: "lerp" }, "straight (lerp)"));
+    this.prompt = easel.keptField(make("textarea", { id: "xray_between_prompt", rows: 2, placeholder: "Empty: the same prompt" }));
+    this.seed = easel.keptField(make("input", { type: "text", id: "xray_between_seed", inputmode: "numeric", placeholder: "Empty: the same seed", pattern: "[0-9]*" }));
+    this.way = easel.keptField(make("select", { id: "xray_between_way" }, make("option", { value: "slerp" }, "along the arc (slerp)"), make("option", { value: "lerp" }, "straight (lerp)")));
     this.count = numberField("xray_between_count", 6, 2, 24);
     this.button = make("button", { type: "button", class: "press primary", id: "xray_between_go", onclick: () => xray.try(this.go()) }, "Make the pictures between");
     this.frames = new Frames("xray_between_frame", "Picture on the way");
@@ -139,7 +139,7 @@ class NoiseView {
     this.xray = xray;
     this.file = make("input", { type: "file", id: "xray_noise_file", class: "file", accept: "image/png,image/jpeg,image/webp", "aria-label": "Open the picture to lay noise on" });
     this.file.addEventListener("change", () => { if (this.file.files[0]) xray.try(this.take(this.file.files[0])); this.file.value = ""; });
-    this.levels = make("input", { type: "text", id: "xray_noise_levels", value: "0 50 100 200 400 600 800 999" });
+    this.levels = easel.keptField(make("input", { type: "text", id: "xray_noise_levels", value: "0 50 100 200 400 600 800 999" }));
     this.frames = new Frames("xray_noise_frame", "Noise level");
     this.pair = make("div", { class: "kept", hidden: true });
     this.table = make("table", { class: "fields", id: "xray_noise_table" });
