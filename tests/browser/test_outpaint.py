@@ -1,3 +1,4 @@
+import pytest
 from PIL import ImageChops
 
 from tests.browser.conftest import Person
@@ -15,21 +16,26 @@ def test_a_picture_grows_to_the_left_and_keeps_its_pixels(person: Person) -> Non
     assert not kept.crop((32, 0, width, height)).getbbox()  # beyond the rim that may be blended
 
 
-def test_dragging_an_edge_and_its_number_stay_in_step(person: Person, wide_png: bytes) -> None:
+@pytest.mark.parametrize(("side", "way"), [("right", (35, 0)), ("left", (-35, 0)), ("top", (0, -35)), ("bottom", (0, 35))])
+def test_dragging_an_edge_and_its_number_stay_in_step(person: Person, wide_png: bytes, side: str, way: tuple[int, int]) -> None:
     page = person.page
     person.open("outpaint")
     page.set_input_files("#outpaint_file", {"name": "wide.png", "mimeType": "image/png", "buffer": wide_png})
     page.wait_for_function("Boolean(easel.canvases.outpaint.hash)")
-    box = page.locator("#outpaint_canvas .handle.right").bounding_box()
+    handle = page.locator(f"#outpaint_canvas .handle.{side}")
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
     assert box
-    page.mouse.move(box["x"] + 5, box["y"] + 24)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
     page.mouse.down()
-    page.mouse.move(box["x"] + 40, box["y"] + 24, steps=4)
+    page.mouse.move(x + way[0], y + way[1], steps=4)
     page.mouse.up()
-    page.wait_for_function("Number(document.querySelector('#outpaint_right input').value) > 0")
-    pixels = int(person.value("outpaint_right"))
+    page.wait_for_function("id => Number(document.querySelector(`#outpaint_${id} input`).value) > 0", arg=side)
+    pixels = int(person.value(f"outpaint_{side}"))
     assert pixels % 8 == 0
-    assert f"final size {800 + pixels} × 400" in page.locator("#outpaint_canvas .caption").inner_text()
+    size = (800 + pixels, 400) if way[0] else (800, 400 + pixels)
+    assert f"final size {size[0]} × {size[1]}" in page.locator("#outpaint_canvas .caption").inner_text()
 
 
 def test_no_side_is_told(person: Person, wide_png: bytes) -> None:
