@@ -81,8 +81,8 @@ def test_a_card_brings_its_words_to_both_prompts_and_takes_the_triggers_out_agai
     words = {"triggers": "inky lines", "negative": "colour, blurry"}
     assert page.request.post(f"{server.address}internal/models/lora/ink.safetensors/sidecar", data=words).ok
     try:
-        person.write("txt2img_prompt", "a red circle")
         person.write("txt2img_neg_prompt", "text")
+        person.write("txt2img_prompt", "a red circle")  # where one wrote last the card goes
         open_cards(person)
         card = page.locator("#txt2img_extra_tabs .card[data-name='ink.safetensors'] .take")
         card.click()

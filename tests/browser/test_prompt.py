@@ -160,5 +160,5 @@ def test_a_card_goes_into_the_prompt_that_was_written_into_last(person: Person) 
     card.wait_for()
     page.click("#txt2img_neg_prompt textarea")
     card.click()
-    person.wait_for_value("txt2img_neg_prompt", "<lora:ink:1>")
+    page.wait_for_function("document.querySelector('#txt2img_neg_prompt textarea').value.startsWith('<lora:ink:')")
     assert person.value("txt2img_prompt") == ""

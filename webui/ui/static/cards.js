@@ -30,10 +30,11 @@ class CardsView {
     this.box.addEventListener("toggle", () => { if (this.box.open && !this.grid.childElementCount) this.restart(); });
     root.append(this.box);
     document.addEventListener("easel:checkpoint", () => { if (this.box.open) this.restart(); });
-    document.addEventListener("focusin", (event) => { // Gradio may draw the prompts anew
+    const pressed = (event) => { // where one clicks or types, not where Tab passes; on the document, for Gradio may draw the prompts anew
       const prompt = event.target.closest?.(`#${tab}_prompt, #${tab}_neg_prompt`);
       if (prompt) this.field = prompt.id.slice(tab.length + 1);
-    });
+    };
+    for (const kind of ["input", "pointerdown"]) document.addEventListener(kind, pressed, true);
   }
 
   chooser(label, options) {
@@ -107,7 +108,8 @@ class CardsView {
     const field = this.field ?? "prompt";
     if (!easel.togglePrompt(area(field), model) || !model.negative || field !== "prompt") return;
     easel.addWords(area("neg_prompt"), model.negative);
-    area(field).focus(); // where the next card goes
+    area(field).focus();
+    this.field = field; // where the next card goes
   }
 
   async refresh() {
