@@ -577,7 +577,8 @@ def test_an_infotext_brings_the_refiner_and_what_is_sent_counts_before_it(conver
 def test_the_answer_tells_the_refiner(http: TestClient) -> None:
     reply = http.post("/sdapi/v1/txt2img", json={**SMALL, "refiner_checkpoint": "beta", "refiner_switch_at": 0.7}).json()
     told = json.loads(reply["info"])["extra_generation_params"]
-    assert told["Refiner"].startswith("people/beta.ckpt [")
+    assert told["Refiner"].startswith("beta [")
+    assert told["Refiner file"] == "people/beta.ckpt"
     assert told["Refiner switch at"] == "0.7"
 
 
