@@ -208,6 +208,9 @@ def test_a_picture_of_another_program_is_looked_into_by_its_text(page: TestClien
     assert isinstance(request, XrayRequest)
     base = request.base
     assert (base.prompt, base.steps, base.seed, base.width, base.height, base.batch_size) == ("a fox", 3, 9, 64, 128, 1)
+    for unusable in ("Steps: 0, Seed: 9", "Steps: 3, Sampler: Nope, Seed: 9", "Steps: 3, Seed: 9, Denoising strength: 0.5"):
+        answer = page.post("/internal/xray", json={"client": ME, "input": kept(f"a fox\n{unusable}, CFG scale: 4, Size: 64x64")})
+        assert (answer.status_code, bool(answer.json()["errors"])) == (422, True)
     answer = page.post("/internal/xray", json={"client": ME, "input": kept("")})
     assert answer.status_code == 422
     assert "nothing in this picture says how it was made" in answer.json()["errors"]

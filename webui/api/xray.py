@@ -144,7 +144,12 @@ def _of_file(service: Service, data: bytes) -> GenerationRequest:
     told = infotext.read(found.text)
     if not told.params:
         raise BadRequest("nothing in this picture says how it was made; open one that carries its parameters")
-    return infotext.to_request(told, GenerationRequest())[0]
+    request, problems = infotext.to_request(told, GenerationRequest())
+    if "Denoising strength" in told.params and request.hires is None:
+        raise BadRequest("this picture was made from another one, which it does not carry: make it on its tab, then look into that")
+    if problems:
+        raise BadRequest(problems[0])
+    return request
 
 
 def _plain_request(told: dict[str, Any]) -> GenerationRequest:
