@@ -3,6 +3,7 @@
 import io
 
 from PIL import Image
+from playwright.sync_api import Page
 
 from tests.browser.conftest import Person, Server
 
@@ -13,13 +14,19 @@ def picture(colour: str) -> bytes:
     return file.getvalue()
 
 
-def test_dropped_pictures_with_captions_become_a_lora_that_is_tried_in_txt2img(person: Person, server: Server) -> None:
+def with_new_set(person: Person, name: str) -> Page:
+    """The page on its Train tab with a new, empty data set."""
     page = person.page
     person.open("train")
     page.click("#train_new_set")
-    page.fill("#dialog_text", "colours")
+    page.fill("#dialog_text", name)
     page.keyboard.press("Enter")
-    page.locator("#train_sets option[value=colours]").wait_for(state="attached")
+    page.locator(f"#train_sets option[value={name}]").wait_for(state="attached")
+    return page
+
+
+def test_dropped_pictures_with_captions_become_a_lora_that_is_tried_in_txt2img(person: Person, server: Server) -> None:
+    page = with_new_set(person, "colours")
     for colour in ("red", "blue"):
         person.drop("#train_drop", picture(colour), f"{colour}.png")
         page.locator(f".train-picture[data-file='{colour}.png']").wait_for()
@@ -48,12 +55,7 @@ def test_dropped_pictures_with_captions_become_a_lora_that_is_tried_in_txt2img(p
 
 
 def test_a_caption_that_is_half_typed_when_the_page_is_closed_is_there_again_and_saved(person: Person, server: Server) -> None:
-    page = person.page
-    person.open("train")
-    page.click("#train_new_set")
-    page.fill("#dialog_text", "closed")
-    page.keyboard.press("Enter")
-    page.locator("#train_sets option[value=closed]").wait_for(state="attached")
+    page = with_new_set(person, "closed")
     person.drop("#train_drop", picture("red"), "red.png")
     caption = page.locator(".train-picture[data-file='red.png'] textarea")
     caption.press_sequentially("a red squ")

@@ -11,6 +11,7 @@ import pytest
 from tests.service.conftest import settings_for
 from tests.service.handlers import picture, small
 from webui.core.settings import Settings
+from webui.service.model_rows import CardSearch
 from webui.service.service import Service, open_service
 
 SEEDS = (11, 12, 13)
@@ -105,7 +106,7 @@ def use_everything(service: Service) -> None:
     service._gallery.save(row, [picture(small(seed=2), 0)], "png", 80)
     service._queue.finish(row.id, "done", 2)
     assert [each.seed for each in service.job(job_id).pictures] == [2]
-    service.models.search("lora", "", "", "name", False, 0, 10)
+    service.models.search(CardSearch("lora", "", "", "name", False, 0, 10))
     service.catalog.refresh()
 
 

@@ -18,6 +18,7 @@ from webui.core.recipe import Recipe
 from webui.core.request import GenerationRequest
 from webui.core.settings import parse_flags
 from webui.service.fidelity import note_on, report
+from webui.service.model_rows import CardSearch
 from webui.service.service import Service, open_service
 
 FOLDERS = {
@@ -38,7 +39,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         save_file({"weight": torch.full((4, 4), float(number))}, folder / place / f"{kind}-of-mine.safetensors")
     made = open_service(parse_flags(["--data-dir", str(folder)], {}), "webui.build:make_handlers")
     made.models.start()
-    until(lambda: made.models.search("lora").cards and made.models.search("embedding").cards and made.models.search("hypernetwork").cards)
+    until(lambda: all(made.models.search(CardSearch(kind)).cards for kind in ("lora", "embedding", "hypernetwork")))
     for kind in ("lora", "embedding", "hypernetwork"):  # what the service's hashing does in the background
         for file, _ in made.models.files(kind):
             (made.catalog.lora_hash if kind == "lora" else made.catalog.with_hash)(file)

@@ -23,7 +23,7 @@ from webui.core.settings import Settings
 from webui.service import model_scan
 from webui.service.database import Database, DatabaseReader
 from webui.service.hashing import Hasher, HashReader, HashRows
-from webui.service.model_rows import ModelIndexRows, ModelRows
+from webui.service.model_rows import CardSearch, ModelIndexRows, ModelRows
 from webui.service.models import Models
 
 
@@ -59,15 +59,15 @@ def models(database: Database, settings: Settings, loras: Path) -> Iterator[Mode
 
 
 def settled(models: Models) -> None:
-    until(lambda: not models.search("lora").scanning)
+    until(lambda: not models.search(CardSearch("lora")).scanning)
 
 
 def names(models: Models, **how: Any) -> list[str]:
-    return [card.name for card in models.search("lora", **how).cards]
+    return [card.name for card in models.search(CardSearch("lora", **how)).cards]
 
 
 def test_cards_tell_what_files_and_sidecars_say(models: Models) -> None:
-    cards = {card.title: card for card in models.search("lora").cards}
+    cards = {card.title: card for card in models.search(CardSearch("lora")).cards}
     assert list(cards) == ["Ink wash", "Neon City", "paper"]
     paper = cards["paper"]
     assert (paper.insert, paper.triggers, paper.weight, paper.family, paper.seen) == ("<lora:paper:0.7>", "cut paper", 0.7, "sd1", True)
@@ -82,25 +82,25 @@ def test_search_sort_pages_and_families(models: Models) -> None:
     assert names(models, family="unknown") == []
     assert names(models, sort="date")[0] == "ink.safetensors"
     assert names(models, sort="size", down=True)[0] == "sub/Neon City.safetensors"
-    page = models.search("lora", page=1, count=2)
+    page = models.search(CardSearch("lora", page=1, count=2))
     assert (page.total, [card.name for card in page.cards]) == (3, ["sub/paper.safetensors"])
     for wrong in ({"sort": "x"}, {"page": -1}, {"count": 0}, {"kind": "x"}):
         with pytest.raises(BadRequest):
-            models.search(**{"kind": "lora", **wrong})
+            models.search(CardSearch(**{"kind": "lora", **wrong}))
 
 
 def test_folders_are_told_with_those_around_them_and_narrow_the_search(models: Models, loras: Path) -> None:
-    assert models.search("lora").folders == ["sub"]
+    assert models.search(CardSearch("lora")).folders == ["sub"]
     for name in ("subway", "sub/deep er/x_%", "sub b/y", "Above/below/z"):
         lora(loras / f"{name}.safetensors")
     models.refresh()
     settled(models)
-    assert models.search("lora", folder="sub", q="x_").folders == ["Above", "Above/below", "sub", "sub/deep er", "sub b"]
+    assert models.search(CardSearch("lora", folder="sub", q="x_")).folders == ["Above", "Above/below", "sub", "sub/deep er", "sub b"]
     assert names(models, folder="sub") == ["sub/deep er/x_%.safetensors", "sub/Neon City.safetensors", "sub/paper.safetensors"]
     assert names(models, folder="sub", q="city") == ["sub/Neon City.safetensors"]
     assert names(models, folder="Above") == ["Above/below/z.safetensors"]
     assert names(models, folder="su") == names(models, folder="%") == []
-    assert models.search("embedding").folders == []
+    assert models.search(CardSearch("embedding")).folders == []
 
 
 def test_files_that_did_not_change_are_not_opened_again(models: Models, loras: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(models: Models, loras: Pat
 
 
 def test_the_next_process_answers_before_it_has_looked(models: Models, database: Database, settings: Settings) -> None:
-    assert [card.seen for card in Models(database, settings).search("lora").cards] == [True] * 3
+    assert [card.seen for card in Models(database, settings).search(CardSearch("lora")).cards] == [True] * 3
 
 
 def test_ten_thousand_files_are_listed_at_once(database: Database, settings: Settings, loras: Path) -> None:
@@ -149,7 +149,7 @@ def test_ten_thousand_files_are_listed_at_once(database: Database, settings: Set
     begin = time.monotonic()
     with processor_time(time.process_time) as spent:
         models.start()
-        page = models.search("lora")
+        page = models.search(CardSearch("lora"))
     assert page.total == 2001 or time.monotonic() - begin > 0.8  # a machine so busy that the patience ran out
     assert spent.seconds < 0.5
     models.stop()
@@ -238,7 +238,7 @@ def test_notes_are_written_beside_the_model_and_told_at_once(models: Models, lor
     card = models.edit("lora", "sub/paper.safetensors", {"weight": 1.2, "description": "d"})
     assert (card.insert, card.description, card.triggers) == ("<lora:paper:1.2>", "d", "cut paper")
     assert json.loads((loras / "sub/paper.json").read_text())["x"] == 1
-    assert models.search("lora", q="d").total >= 1
+    assert models.search(CardSearch("lora", q="d")).total >= 1
     models.edit("lora", "ink.safetensors", {"notes": "n"})
     assert sorted(path.name for path in loras.glob("*")) == ["ink.json", "ink.safetensors", "sub"]
 

@@ -16,6 +16,7 @@ from webui.core.image_metadata import read_infotext
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.core.preferences import PREFERENCES
 from webui.core.settings import Settings
+from webui.service.model_rows import CardSearch
 from webui.service.service import Job, Service
 
 Make = Callable[..., Service]
@@ -393,7 +394,7 @@ def test_whoever_sees_that_a_checkpoint_is_written_finds_it_in_the_lists(service
     job = done(service, job_id)
     assert (job.status, job.fraction) == ("done", 1.0)
     assert "new.safetensors" in [file.name for file in service.catalog.checkpoints()]
-    assert [card.name for card in service.models.search("checkpoint", "new").cards] == ["new.safetensors"]
+    assert [card.name for card in service.models.search(CardSearch("checkpoint", "new")).cards] == ["new.safetensors"]
 
 
 def test_lists_that_cannot_be_refreshed_do_not_keep_a_job_from_its_end(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

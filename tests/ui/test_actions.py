@@ -11,6 +11,7 @@ from webui.core.hires import HiresFix
 from webui.core.lora_hash import lora_hash
 from webui.core.request import GenerationRequest
 from webui.core.xray import Recording, XrayRequest
+from webui.service.model_rows import CardSearch
 from webui.service.service import Service
 from webui.ui import actions
 from webui.ui.fields import FIELDS, GUIDANCE, QUICK, SAMPLING, TABS, spread
@@ -214,7 +215,7 @@ def test_loras_that_are_missing_or_other_files_are_told(service: Service) -> Non
     (told,) = problems(f"ink: {here}, gone: 0123456789ab")
     assert "gone" in told
     service.models.start()
-    until(lambda: service.models.search("lora").cards)
+    until(lambda: service.models.search(CardSearch("lora")).cards)
     service.catalog.lora_hash(service.catalog.find_lora("ink"))
     assert problems(f"gone: {here}") == ["LoRA gone is not here under this name; write <lora:ink:1>, which is the picture's"]
 

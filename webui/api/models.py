@@ -27,12 +27,12 @@ from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Depends, Response
 
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.family import FAMILIES, Family
 from webui.core.model_orders import MergeRecipe, SaveOrder
-from webui.service.model_rows import MENTIONED, Card
+from webui.service.model_rows import MENTIONED, Card, CardSearch
 from webui.service.service import Service
 
 FOR_EVER = "private, max-age=31536000, immutable"
@@ -47,18 +47,8 @@ def add_model_routes(router: APIRouter, service: Service) -> None:
 
 def _add_reading(router: APIRouter, service: Service) -> None:
     @router.get("/models")
-    def models(
-        kind: str,
-        q: str = "",
-        family: str = "",
-        sort: str = "name",
-        down: bool = False,
-        page: int = 0,
-        count: int = 60,
-        checkpoint: str = "",
-        folder: str = "",
-    ) -> dict[str, Any]:
-        found = service.models.search(kind, q, family, sort, down, page, count, folder)
+    def models(asked: Annotated[CardSearch, Depends()], checkpoint: str = "") -> dict[str, Any]:
+        found = service.models.search(asked)
         chosen = _family_of(service, checkpoint)
         cards = [{**as_json(card), "skipped": _skipped(card, chosen)} for card in found.cards]
         return {"total": found.total, "scanning": found.scanning, "models": cards, "folders": found.folders}

@@ -78,6 +78,25 @@ class Card:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class CardSearch:
+    """A question for cards of one kind.
+
+    q: words that all occur in name, title, trigger words, description or base model; family: a name of core.family.FAMILIES, UNKNOWN, or
+    "" for all; sort: one of ORDERS; down: largest first; page: from 0, of `count` cards; folder: models in it and in folders within it,
+    or "" for all.
+    """
+
+    kind: str
+    q: str = ""
+    family: str = ""
+    sort: str = "name"
+    down: bool = False
+    page: int = 0
+    count: int = 60
+    folder: str = ""
+
+
 class ModelIndexRows:
     """The table as core.catalog asks it; a table that cannot be read counts as empty."""
 
@@ -112,15 +131,15 @@ class ModelRows(ModelIndexRows):
         super().__init__(database)
         self._database = database
 
-    def search(self, kind: str, q: str, family: str, folder: str, order: str, down: bool, page: int, count: int) -> tuple[int, list[Card]]:
-        """How many models fit, and those of one page. q: words that all occur in name, title, triggers, description or base."""
-        terms = folded(q).split()[:20]
+    def search(self, asked: CardSearch) -> tuple[int, list[Card]]:
+        """How many models fit, and those of one page."""
+        terms, family, folder = folded(asked.q).split()[:20], asked.family, asked.folder
         within = ["substr(name, 1, length(?)) = ?"] * bool(folder)
         where = " AND ".join(["kind = ?", *["instr(searched, ?) > 0"] * len(terms), *["family = ?"] * bool(family), *within])
-        values = [kind, *terms, *["" if family == UNKNOWN else family] * bool(family), *[storable(f"{folder}/")] * 2 * bool(folder)]
+        values = [asked.kind, *terms, *["" if family == UNKNOWN else family] * bool(family), *[storable(f"{folder}/")] * 2 * bool(folder)]
         total = int(self._database.read(f"SELECT count(*) FROM models WHERE {where}", values)[0][0])
-        direction = "DESC" if down else "ASC"
-        return total, self._cards(where, values, f"{ORDERS[order]} {direction}, sorted", (), (count, page * count))
+        order = f"{ORDERS[asked.sort]} {'DESC' if asked.down else 'ASC'}, sorted"
+        return total, self._cards(where, values, order, (), (asked.count, asked.page * asked.count))
 
     def folders(self, kind: str) -> list[str]:
         """The folders in which models of the kind lie, and those around them, sorted."""

@@ -21,7 +21,7 @@ from webui.core.settings import Settings
 from webui.core.sidecars import changed_sidecar
 from webui.service.database import Database
 from webui.service.files import make_folder, sync_folder, write_whole
-from webui.service.model_rows import MENTIONED, ORDERS, Card, ModelRows
+from webui.service.model_rows import MENTIONED, ORDERS, Card, CardSearch, ModelRows
 from webui.service.model_scan import ModelScan
 
 PATIENCE = 0.8  # seconds that an answer waits for folders that were never listed before
@@ -64,30 +64,19 @@ class Models:
         """Look through the folders again; returns when they are listed, at the latest after `patience` seconds."""
         self._scan.refresh(patience)
 
-    def search(
-        self,
-        kind: str,
-        q: str = "",
-        family: str = "",
-        sort: str = "name",
-        down: bool = False,
-        page: int = 0,
-        count: int = 60,
-        folder: str = "",
-    ) -> CardPage:
-        """Cards of one kind. q: words that all occur in name, title, trigger words, description or base model; family: a name of
-        core.family.FAMILIES, "unknown", or "" for all; folder: one of CardPage.folders, with what lies in folders within it, or "" for
-        all. Raises BadRequest."""
-        _check_kind(kind)
-        if sort not in ORDERS:
-            raise BadRequest(f"models cannot be sorted by {sort[:50]!r}; choose one of: {', '.join(ORDERS)}")
-        if not 0 <= page <= 10**6 or not 1 <= count <= MOST:
-            raise BadRequest(f"page {page} with {count} models is out of range: pages count from 0, with 1 to {MOST} models each")
-        total, cards = self._rows.search(kind, q, family, folder, sort, down, page, count)
+    def search(self, asked: CardSearch) -> CardPage:
+        """One page of cards. Raises BadRequest."""
+        _check_kind(asked.kind)
+        if asked.sort not in ORDERS:
+            raise BadRequest(f"models cannot be sorted by {asked.sort[:50]!r}; choose one of: {', '.join(ORDERS)}")
+        if not 0 <= asked.page <= 10**6 or not 1 <= asked.count <= MOST:
+            where = f"page {asked.page} with {asked.count} models"
+            raise BadRequest(f"{where} is out of range: pages count from 0, with 1 to {MOST} models each")
+        total, cards = self._rows.search(asked)
         if not total and self._scan.scanning:
             self._scan.wait_for_list(PATIENCE)
-            total, cards = self._rows.search(kind, q, family, folder, sort, down, page, count)
-        return CardPage(total, self._scan.scanning, cards, self._rows.folders(kind))
+            total, cards = self._rows.search(asked)
+        return CardPage(total, self._scan.scanning, cards, self._rows.folders(asked.kind))
 
     def completions(self, text: str) -> list[Card]:
         """The models whose name begins with, or holds, what stands in the prompt: "<lora:na", "<hypernet:na" or "na"; of files that a

@@ -15,6 +15,7 @@ from webui.api.v1 import schemas as wire
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.settings import Settings
 from webui.service.gallery import SavedPicture
+from webui.service.model_rows import CardSearch
 from webui.service.service import Service
 
 HASH = "[0-9a-f]{64}"
@@ -81,7 +82,7 @@ def add_file_routes(router: APIRouter, service: Service, settings: Settings) -> 
         count: Annotated[int, Query(ge=1, le=200)] = 60,
     ) -> dict[str, Any]:
         """The catalog: models of a kind whose names, words and notes fit the search."""
-        found = service.models.search(kind, search, family, sort, down, page, count)
+        found = service.models.search(CardSearch(kind, search, family, sort, down, page, count))
         return {"total": found.total, "scanning": found.scanning, "models": [as_json(card) for card in found.cards]}
 
 
