@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from webui import __version__
 from webui.api.docs import add_docs_route
-from webui.api.envelope import WrongMethod
+from webui.api.envelope import TrailingSlash, WrongMethod
 from webui.api.extra_networks import extra_networks_router
 from webui.api.gallery import pictures_router
 from webui.api.guard import Guard
@@ -114,7 +114,7 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
     def healthz() -> dict[str, str]:
         return {"worker": service.worker_state()}
 
-    app.router.routes.append(WrongMethod(app.routes))
+    app.router.routes += [WrongMethod(app.routes), TrailingSlash(app.routes)]
     if settings.nowebui:
         return app
     os.environ["GRADIO_TEMP_DIR"] = str(settings.temp_dir)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.conftest import png
+from tests.core.test_text_encoders import write_checkpoint
 from tests.service.test_completion import write_encoder
 from webui.api.convert import decode_picture, to_requests
 from webui.api.schemas import Generation, Img2Img, Txt2Img
@@ -135,6 +137,36 @@ def test_an_overridden_text_encoder_that_is_not_there_or_of_another_kind_is_refu
 def test_an_infotext_that_names_a_text_encoder_that_is_not_needed_is_drawn(http: TestClient) -> None:
     text = "x\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Text encoder: gone.safetensors, Module 1: clip_l, Module 2: t5xxl"
     assert http.post("/sdapi/v1/txt2img", json={"infotext": text}).status_code == 200
+
+
+@pytest.fixture
+def bare(settings: Settings, service: Service) -> Iterator[str]:
+    """The name of a checkpoint that has no text encoder."""
+    path = settings.checkpoint_dirs[0] / "bare.safetensors"
+    write_checkpoint(path, 768)
+    service.refresh_models()
+    yield "bare"
+    path.unlink()
+    service.refresh_models()
+
+
+def test_an_infotexts_text_encoder_that_is_not_here_gives_way_to_the_preferred_one(
+    http: TestClient, settings: Settings, service: Service, bare: str
+) -> None:
+    write_encoder(settings.text_encoder_dir / "mine.safetensors", 768)
+    text = "x\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Text encoder: gone.safetensors"
+    body = {"infotext": text, "override_settings": {"sd_model_checkpoint": bare}}
+    refused = http.post("/sdapi/v1/txt2img", json=body)
+    assert refused.status_code == 404
+    assert f"text encoder 'gone.safetensors' is not in {settings.text_encoder_dir}; put its file there" in refused.json()["detail"]
+    service.set_preferences({"text_encoder_clip_l": "mine"})
+    info = json.loads(http.post("/sdapi/v1/txt2img", json=body).json()["info"])
+    (job,) = service.jobs(active_only=False, limit=1)
+    assert isinstance(job.request, GenerationRequest)
+    assert job.request.text_encoder == "mine.safetensors"
+    assert info["comments"] == ["the infotext's text encoder gone.safetensors was not used, but mine.safetensors"]
+    body["override_settings"] = {"sd_model_checkpoint": bare, "text_encoder_clip_l": "gone"}
+    assert http.post("/sdapi/v1/txt2img", json=body).status_code == 404  # who asks for it by name gets it, or a reason
 
 
 def test_a_field_counts_more_than_an_overridden_option_and_that_more_than_an_infotext(convert: Any) -> None:

@@ -427,6 +427,7 @@ ALLOWED = [
         "GET /queue/status",
         "GET /internal/gallery/5/thumbnail",
     ),
+    *("POST /sdapi/v1/txt2img/", "GET /sdapi/v1/options//", "POST /internal/jobs/abc/interrupt/"),
 ]
 REFUSED = [
     *("POST /sdapi/v1/options", "POST /sdapi/v1/interrupt", "POST /sdapi/v1/skip", "POST /sdapi/v1/unload-checkpoint"),
@@ -441,6 +442,7 @@ REFUSED = [
         "POST /mcp",
     ),
     *("POST /", "PUT /internal/inputs", "GET /internal/whatever"),
+    *("POST /sdapi/v1/options/", "GET /sdapi/v1/cmd-flags/", "GET /internal/sysinfo//", "GET /api/v1/jobs/", "GET /sdapi/", "GET /api//"),
 ]
 
 

@@ -128,6 +128,20 @@ def test_what_nobody_chose_is_left_out_for_the_load_to_tell(catalog: Catalog) ->
     assert chosen(catalog, "xl", text_encoder_clip_l="clip_l.safetensors") == "clip_l.safetensors"
 
 
+def test_an_infotexts_names_that_are_not_here_are_left_out_where_others_are_chosen(catalog: Catalog) -> None:
+    def left(checkpoint: str, told: str, noted: str = "", **preferred: str) -> str:
+        return catalog.text_encoders.without_absent([catalog.find_checkpoint(checkpoint)], told, [noted], DEFAULTS | preferred)
+
+    assert left("bare", "gone.safetensors", text_encoder_clip_l="clip_l.safetensors") == ""
+    assert left("bare", "gone.safetensors", noted="my CLIP-L") == ""
+    assert left("bare", "gone.safetensors") == "gone.safetensors"
+    assert left("bare", "gone, clip_l") == "clip_l"
+    assert left("xl", "gone, XL", text_encoder_clip_l="clip_l.safetensors") == "XL"
+    assert left("xl", "gone, XL") == "gone, XL"
+    assert left("xl", "gone", text_encoder_clip_g="XL/Clip G ö.safetensors") == "gone"
+    assert left("whole", "gone") == "gone"  # which nothing asks for
+
+
 def test_one_of_another_width_is_refused_by_name(catalog: Catalog) -> None:
     with pytest.raises(BadModelFile, match=r"vit-h.pt holds a text encoder of width 1024 \(OpenCLIP-H\); bare.safetensors needs CLIP-L"):
         chosen(catalog, "bare", asked="vit-h")

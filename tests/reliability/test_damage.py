@@ -167,6 +167,23 @@ def test_a_deleted_database_is_made_anew_from_the_pictures(sound: Path, tmp_path
         service.stop()
 
 
+@pytest.mark.parametrize("with_log", [True, False])
+def test_an_emptied_database_is_told_and_its_pictures_are_found_again_once(sound: Path, tmp_path: Path, with_log: bool) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(sound, folder)
+    (folder / "easel.sqlite3").write_bytes(b"")
+    log = (folder / "easel.sqlite3-wal").read_bytes()
+    if not with_log:
+        (folder / "easel.sqlite3-wal").unlink()
+    service = start_after(folder, settings_for(folder))
+    try:
+        assert sorted(each.seed for each in service.recent_pictures()) == list(SEEDS)
+        assert service.losses[0].startswith("the database was empty")
+        assert [path.read_bytes() for path in folder.glob("easel.sqlite3.bak-*-wal")] == [log] * with_log
+    finally:
+        service.stop()
+
+
 def test_what_a_damaged_log_loses_is_told_and_its_pictures_are_found_again_once(sound: Path, tmp_path: Path) -> None:
     """A job whose end is lost with the log runs again: it takes its own picture over."""
     folder = tmp_path / "data"

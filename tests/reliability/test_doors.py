@@ -6,11 +6,12 @@ import time
 
 import httpx
 import pytest
+import requests
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.reliability.light import ROUTES
-from tests.reliability.live import OWNER, SMALL, Live
+from tests.reliability.live import OWNER, PATIENCE, SMALL, Live
 
 OPEN_TO_ALL = ("/internal/ping", "/login", "/login/", "/logout")
 EVIL = "http://evil.example"
@@ -79,6 +80,32 @@ def test_the_own_page_and_programs_are_let_in(light: Live) -> None:
     """The control: were everything refused, the tests above would prove nothing."""
     for headers in ({}, {"Origin": light.url}, {"Origin": light.url, "Sec-Fetch-Site": "same-origin"}):
         assert httpx.post(f"{light.url}/sdapi/v1/txt2img", json=SMALL, headers=headers, timeout=60).status_code == 200
+
+
+def test_clients_that_write_a_slash_at_the_end_are_served(light: Live) -> None:
+    """As A1111 serves them: by a 307, after which method and body come again; also where the body is large and sent in pieces."""
+    with light.http(follow_redirects=True) as http:
+        assert len(http.post("/sdapi/v1/txt2img/", json=SMALL).json()["images"]) == 1
+        assert http.get("/api/v1/jobs/?limit=1").json()["jobs"][0]["status"] == "done"
+        assert http.get("/internal/ping/").json() == {}
+        assert http.get("/nothing/").status_code == 404
+    large = {**SMALL, "styles": ["x" * 20_000_000]}
+    answer = requests.post(f"{light.url}/sdapi/v1/txt2img//", json=large, timeout=PATIENCE)
+    assert ([each.status_code for each in answer.history], answer.status_code) == ([307], 422)
+    answer = requests.post(f"{light.url}/sdapi/v1/txt2img/", json=SMALL, timeout=PATIENCE)
+    assert (answer.status_code, len(answer.json()["images"])) == (200, 1)
+
+
+def test_a_slash_at_the_end_opens_no_door(locked: Live) -> None:
+    """The password is asked for first, and what is told is a path of this server, whatever name the client asked for."""
+    with locked.http() as http:
+        for method, path in of_pages(locked):
+            if path not in OPEN_TO_ALL and not path.endswith("/"):
+                assert ask(http, method, path + "/", {}).status_code == 401, path
+        assert http.get("/sdapi/v1/options/", auth=OWNER).headers["location"] == "/sdapi/v1/options"
+        for path in ("//evil.example/", "//evil.example/sdapi/v1/options/", "/sdapi/v1/%2F%2Fevil.example/", "/\\evil.example/"):
+            url = httpx.URL(locked.url).copy_with(raw_path=path.encode())
+            assert "evil" not in http.get(url, auth=OWNER).headers.get("location", ""), path
 
 
 def test_reading_changes_nothing(light: Live) -> None:

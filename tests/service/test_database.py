@@ -100,12 +100,35 @@ def spoil(path: Path, damage: str) -> None:
         path.write_bytes(data)
 
 
-def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
+def test_an_emptied_file_is_begun_anew_and_told(tmp_path: Path) -> None:
     path = tmp_path / "easel.sqlite3"
     path.touch()
     opened, warnings = open_database(path)
-    assert warnings == ()
+    assert warnings == ("the database was empty: queue and settings start afresh, and pictures are looked for in the outputs",)
     opened.close()
+    assert open_database(path)[1] == ()
+
+
+def test_the_log_of_an_emptied_file_is_kept(tmp_path: Path, database: Database) -> None:
+    """SQLite deletes it without a word, with every commit since the last checkpoint."""
+    with database.write() as connection:
+        connection.execute("INSERT INTO preferences VALUES ('told', 'only in the log')")
+    log = database.path.with_name("easel.sqlite3-wal").read_bytes()
+    path = tmp_path / "emptied" / "easel.sqlite3"
+    path.parent.mkdir()
+    path.touch()
+    path.with_name("easel.sqlite3-wal").write_bytes(log)
+    opened, warnings = open_database(path)
+    opened.close()
+    (kept,) = path.parent.glob("easel.sqlite3.bak-*-wal")
+    assert b"only in the log" in log == kept.read_bytes()
+    assert kept.name.removesuffix("-wal") in warnings[0]
+
+
+def test_a_data_folder_that_takes_no_lock_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "easel.sqlite3.lock").mkdir()
+    with pytest.raises(StorageError, match=r"cannot be used: easel\.sqlite3\.lock: .* --data-dir"):
+        open_database(tmp_path / "easel.sqlite3")
 
 
 def test_a_full_disk_is_a_storage_error_and_the_database_goes_on(database: Database) -> None:

@@ -4,7 +4,9 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import write_lora
+from tests.core.test_text_encoders import write_checkpoint
 from tests.service.conftest import until
+from tests.service.test_completion import write_encoder
 from webui.core import infotext
 from webui.core.aesthetic import Aesthetic
 from webui.core.hires import HiresFix
@@ -218,6 +220,23 @@ def test_loras_that_are_missing_or_other_files_are_told(service: Service) -> Non
     until(lambda: service.models.search(CardSearch("lora")).cards)
     service.catalog.lora_hash(service.catalog.find_lora("ink"))
     assert problems(f"gone: {here}") == ["LoRA gone is not here under this name; write <lora:ink:1>, which is the picture's"]
+
+
+def test_another_text_encoder_than_the_pictures_is_told_where_the_checkpoint_needs_one(service: Service) -> None:
+    write_checkpoint(service.settings.checkpoint_dirs[0] / "bare.safetensors", 768)
+    write_encoder(service.settings.text_encoder_dir / "mine.safetensors", 768)
+    service.refresh_models()
+
+    def problems(told: str) -> list[str]:
+        text = f"x\nSteps: 2, Seed: 1, Size: 64x64, Model: bare, Text encoder: {told}"
+        return actions.fill(service, "txt2img", text, shown("txt2img"))[1]
+
+    (told,) = problems("gone.safetensors")
+    assert told.endswith("text encoder gone.safetensors; put it into models/text_encoder/ and choose it in the settings")
+    service.set_preferences({"text_encoder_clip_l": "mine"})
+    (told,) = problems("gone.safetensors")
+    assert "gone.safetensors; mine.safetensors is used" in told
+    assert problems("mine.safetensors") == problems("mine") == []
 
 
 def test_fill_finds_the_checkpoint_of_hires_fix_or_says_that_it_is_missing(service: Service) -> None:

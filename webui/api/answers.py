@@ -13,10 +13,12 @@ from webui.core import image_metadata, infotext
 from webui.core.checkpoint_text import stem
 from webui.core.guidance_options import GUIDANCE
 from webui.core.hires import hires_items
+from webui.core.model_listing import without_ending
 from webui.core.refiner import refiner_items
 from webui.core.request import GenerationRequest
 from webui.core.sampler_options import OPTIONS
 from webui.core.scripts.request import ScriptRequest
+from webui.core.text_encoders import names_in
 from webui.service.service import Job, SavedPicture
 
 
@@ -28,9 +30,19 @@ def to_answer(
     wanted = str(body.override_settings.get("samples_format", "")).lower().replace("jpeg", "jpg")
     bare = not overridden(body, preferences, "enable_pnginfo")
     images = [encode_picture(picture, wanted, preferences["jpeg_quality"], bare) for picture in pictures] if body.send_images else []
-    told = {"styles": body.styles, "comments": list(dict.fromkeys(text for job in jobs for text in job.notices))}
+    comments = [*_other_text_encoders(body, request), *(text for job in jobs for text in job.notices)]
+    told = {"styles": body.styles, "comments": list(dict.fromkeys(comments))}
     info = json.dumps(_info(request, pictures, jobs[0]) | told, ensure_ascii=False)
     return {"images": images, "parameters": _echo(body, request), "info": info}
+
+
+def _other_text_encoders(body: Generation, request: GenerationRequest) -> list[str]:
+    """A sentence for each text encoder of the request's infotext in whose place another one was taken."""
+    used = names_in(request.text_encoder)
+    known = {without_ending(name) for name in used}
+    told = names_in(infotext.read(body.infotext or "").params.get(infotext.TEXT_ENCODER, "")) if used else []
+    places = [name for name in told if without_ending(name) not in known]
+    return [f"the infotext's text encoder {name[:200]} was not used, but {', '.join(used)}" for name in places]
 
 
 def encode_picture(picture: SavedPicture, wanted: str, quality: int, bare: bool = False) -> str:

@@ -28,6 +28,7 @@ def refusal_of_length(scope: Scope) -> Response | None:
 def refusal_of_kind(scope: Scope, path: str) -> Response | None:
     """Forms are refused where JSON is read: a page of another site may send them without asking. path: below --subpath."""
     headers = Headers(scope=scope)
+    path = path.rstrip("/")  # a slash at the end leads to the path without it
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
     uploads = path in UPLOADS and kind == "multipart/form-data"

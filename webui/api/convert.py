@@ -25,6 +25,7 @@ from webui.core.preferences import PREFERENCES
 from webui.core.request import MAX_BATCH_SIZE, GenerationRequest, InitImage, Inpaint
 from webui.core.sampler_options import OPTIONS, SamplerOptions, preferred_options
 from webui.core.text_encoders import KINDS, SEPARATOR
+from webui.service.completion import told_text_encoders
 
 AddInput = Callable[[bytes], str]  # picture bytes -> sha256 in the input store
 
@@ -49,7 +50,12 @@ OVERRIDES = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "tilin
 
 
 def to_requests(body: Generation, add_input: AddInput, catalog: Catalog, preferences: Mapping[str, Any]) -> list[GenerationRequest]:
-    """The jobs that `body` asks for: one, or one for each picture where img2img gets several init images. Raises BadRequest."""
+    """The jobs that `body` asks for: one, or one for each picture where img2img gets several init images. Raises EaselError."""
+    asked = _asked(body, add_input, catalog, preferences)
+    return [replace(each, text_encoder=told_text_encoders(each, catalog, preferences)) for each in asked]
+
+
+def _asked(body: Generation, add_input: AddInput, catalog: Catalog, preferences: Mapping[str, Any]) -> list[GenerationRequest]:
     _refuse_what_is_missing(body)
     request = _overlay(body, _base(body, preferences))
     request = _overridden(request, {name: body.override_settings.get(name) for name in OVERRIDES}, catalog, preferences)

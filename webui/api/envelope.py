@@ -1,20 +1,23 @@
-"""How every route of Easel fails: JSON of one shape, in a sentence."""
+"""How every route of Easel fails: JSON of one shape, in a sentence; and where paths that are almost right lead."""
 
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from webui.core.errors import EaselError
 
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")  # that routes of ours may have
+QUERY = "%&=+/?:@!$'()*,;~-._"  # what stands for itself in a query
 log = logging.getLogger(__name__)
 
 
@@ -62,6 +65,36 @@ class WrongMethod(BaseRoute):
     @staticmethod
     def _full(route: BaseRoute, scope: Scope) -> bool:
         return route.matches(scope)[0] is Match.FULL
+
+
+class TrailingSlash(BaseRoute):
+    """Stands where WrongMethod does: a path of ours with a slash at its end is a 307 to the path without it, as A1111's is.
+
+    The way is told without scheme and host, which a proxy may have changed, and never leads to another server.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._routes = tuple(routes)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """FULL where one of the routes has the path without its last slashes, for whatever method."""
+        path = scope["path"]
+        if scope["type"] != "http" or not path.endswith("/") or path.startswith("//") or not path.rstrip("/"):
+            return Match.NONE, {}
+        bare = {**scope, "path": path.rstrip("/")}
+        known = any(route.matches(bare)[0] is not Match.NONE for route in self._routes)
+        return (Match.FULL if known else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body first, which the client may send to its end before it looks for an answer."""
+        try:
+            async for _ in Request(scope, receive).stream():
+                pass
+        except ClientDisconnect:
+            return
+        query = quote(scope["query_string"], safe=QUERY)
+        target = quote(scope["path"].rstrip("/")) + (f"?{query}" if query else "")
+        await Response(status_code=307, headers={"Location": target})(scope, receive, send)
 
 
 def envelope(status: int, name: str, detail: Any, errors: str, headers: Mapping[str, str] | None = None) -> Response:

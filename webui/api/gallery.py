@@ -27,7 +27,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from webui.api.envelope import EnvelopeRoute
 from webui.api.roles import is_guest
@@ -46,7 +46,7 @@ BEGINNING = 200  # characters of a prompt on a card
 class Ids(BaseModel):
     """Which pictures."""
 
-    ids: list[int] = Field(examples=[[1, 2]])
+    ids: Annotated[list[int], AfterValidator(lambda ids: list(dict.fromkeys(ids)))] = Field(examples=[[1, 2]])  # each once
 
 
 class Changes(Ids):

@@ -23,7 +23,11 @@ CHANGE = re.compile(
 
 
 def may_ask(scope: Scope, path: str) -> bool:
-    """Whether a guest's request for `path`, below --subpath, is answered. Pictures of others are refused by their route."""
+    """Whether a guest's request for `path`, below --subpath, is answered. Pictures of others are refused by their route.
+
+    With slashes at its end a path leads only to the path without them (envelope.TrailingSlash), where the guest is looked at again.
+    """
+    path = path.rstrip("/")
     if scope["type"] == "websocket" or scope["method"] in READING:
         mine = any(path == area or path.startswith(f"{area}/") for area in OWN_AREAS)
         return not mine or READ.fullmatch(path) is not None

@@ -143,6 +143,29 @@ class TextEncoders:
             names += [file.name for file in fitting[:1]]  # where there is none, loading says so
         return SEPARATOR.join(dict.fromkeys(names))
 
+    def without_absent(self, checkpoints: Sequence[ModelFile], told: str, noted: Sequence[str], preferences: Mapping[str, Any]) -> str:
+        """Of names that an infotext tells, in one text, those that are here, where what each checkpoint lacks is chosen all the same.
+
+        noted: those on each checkpoint's card. Else all of them, so that `stand_ins` says which file is missing. Raises MissingModel,
+        BadModelFile.
+        """
+        if not any(map(self.lacking, checkpoints)):
+            return told
+        here = SEPARATOR.join(name for name in names_in(told) if self._is_here(name))
+        chosen = (self.stand_ins(each, here, card, preferences) for each, card in zip(checkpoints, noted, strict=True))
+        enough = all(self._holds_all(names, self.lacking(each)) for each, names in zip(checkpoints, chosen, strict=True))
+        return here if enough else told
+
+    def _is_here(self, name: str) -> bool:
+        try:
+            return bool(self.find(name))
+        except MissingModel:
+            return False
+
+    def _holds_all(self, names: str, kinds: Sequence[EncoderKind]) -> bool:
+        held = {width for name in names_in(names) for width in self.widths(self.find(name))}
+        return all(kind.width in held for kind in kinds)
+
     def paths(self, names: str) -> tuple[Path, ...]:
         """Of the files that `stand_ins` named. Raises MissingModel."""
         return tuple(self.find(name).path for name in names_in(names))

@@ -278,11 +278,26 @@ def _vae(request: GenerationRequest, checkpoint: ModelFile, catalog: Catalog, pr
 
 
 def _stand_ins(request: GenerationRequest, catalog: Catalog, preferences: Mapping[str, Any]) -> str:
-    """The files with the text encoders that the request's checkpoints lack, hires fix's and the refiner's among them."""
+    """The files with the text encoders that the request's checkpoints lack."""
+    found = [_stand_in(request, checkpoint, catalog, preferences) for checkpoint in _checkpoints(request, catalog, preferences)]
+    return SEPARATOR.join(dict.fromkeys(filter(None, found)))
+
+
+def told_text_encoders(request: GenerationRequest, catalog: Catalog, preferences: Mapping[str, Any]) -> str:
+    """The text encoders of a request that an infotext told, without those that are not here and for which others are chosen. An infotext
+    may come from anywhere; a request of ours names what it needs. Raises MissingModel, BadModelFile."""
+    if not request.text_encoder:
+        return ""
+    checkpoints = _checkpoints(request, catalog, preferences)
+    noted = [catalog.notes_on(each).text_encoder for each in checkpoints]
+    return catalog.text_encoders.without_absent(checkpoints, request.text_encoder, noted, preferences)
+
+
+def _checkpoints(request: GenerationRequest, catalog: Catalog, preferences: Mapping[str, Any]) -> list[ModelFile]:
+    """The request's checkpoints, hires fix's and the refiner's among them."""
     parts = [part for part in (request.hires, request.refiner) if part is not None and part.checkpoint not in ("", NONE)]
     wanted = [request.checkpoint or preferences["sd_model_checkpoint"], *(part.checkpoint for part in parts)]
-    found = [_stand_in(request, catalog.find_checkpoint(name), catalog, preferences) for name in dict.fromkeys(wanted)]
-    return SEPARATOR.join(dict.fromkeys(filter(None, found)))
+    return [catalog.find_checkpoint(name) for name in dict.fromkeys(wanted)]
 
 
 def _stand_in(

@@ -103,18 +103,19 @@ class DatabaseReader:
 
 def open_database(path: Path) -> tuple[Database, tuple[str, ...]]:
     """The database and what must be told about it, where rows are lost: an unusable file is kept as `<name>.bak-<date>` and a new one
-    begun; of a damaged log a copy is kept.
+    begun, also in the place of one that was emptied; of a damaged log a copy is kept.
 
     Raises StorageError when another Easel uses it, or when the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         guard = _claim(path)
+        emptied = _emptied(path)
     except OSError as error:
         raise StorageError(f"the data folder {path.parent} cannot be used: {error.strerror}; choose another with --data-dir") from error
     try:
         database = Database(path, guard)
-        return database, tuple(filter(None, [database.warning]))
+        return database, tuple(filter(None, [emptied, database.warning]))
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code not in UNUSABLE and not path.is_dir():
@@ -126,8 +127,12 @@ def open_database(path: Path) -> tuple[Database, tuple[str, ...]]:
 
 
 def _claim(path: Path) -> sqlite3.Connection:
-    """Hold `<path>.lock` until closed or until this process dies. Raises StorageError when another process holds it."""
-    guard = sqlite3.connect(f"{path}.lock", isolation_level=None, check_same_thread=False, timeout=2)
+    """Hold `<path>.lock` until closed or until this process dies. Raises StorageError when it is another's, or cannot be made."""
+    try:
+        guard = sqlite3.connect(f"{path}.lock", isolation_level=None, check_same_thread=False, timeout=2)
+    except sqlite3.DatabaseError as error:
+        why = f"{path.name}.lock: {error}"
+        raise StorageError(f"the data folder {path.parent} cannot be used: {why}; choose another with --data-dir") from error
     try:
         guard.execute("BEGIN EXCLUSIVE")
     except sqlite3.DatabaseError as error:
@@ -135,6 +140,20 @@ def _claim(path: Path) -> sqlite3.Connection:
             guard.close()
             raise StorageError(f"another Easel already uses {path.parent}; stop it, or choose another folder with --data-dir") from error
     return guard
+
+
+def _emptied(path: Path) -> str:
+    """What is to be told of a file without content, "" for others. SQLite takes it for a new one and would delete its log, so that is kept.
+
+    Raises OSError.
+    """
+    if not path.is_file() or path.stat().st_size:
+        return ""
+    log = path.with_name(f"{path.name}-wal")
+    if not log.is_file() or not log.stat().st_size:
+        return "the database was empty: queue and settings start afresh, and pictures are looked for in the outputs"
+    kept = f"{_set_aside(path).name}-wal"
+    return f"the database was empty; its log is kept as {kept}: queue and settings start afresh, and pictures are looked for in the outputs"
 
 
 def _set_aside(path: Path) -> Path:

@@ -1,6 +1,8 @@
 """How faithfully a picture's recipe can be carried out here: which of its models are here, by hash or by name, and what comes nearest."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from webui.core import infotext
 from webui.core.catalog import HASHED_AT_ONCE, Catalog, ModelFile
@@ -9,9 +11,12 @@ from webui.core.foreign.translation import APPLIED, APPROXIMATED, MISSING, NOT_U
 from webui.core.image_metadata import RECIPE, FoundText
 from webui.core.lora_hash import DIGITS
 from webui.core.model_listing import KIND_TITLES, without_ending
+from webui.core.model_orders import WeightsOrder
 from webui.core.named_models import NamedModel, named_models
 from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
+from webui.core.text_encoders import names_in
+from webui.service.completion import complete_weights
 from webui.service.models import Models
 
 TITLES = {**KIND_TITLES, "text_encoder": "text encoder", "upscaler": "upscaler"}
@@ -60,6 +65,28 @@ def note_on(wanted: NamedModel, catalog: Catalog, models: Models) -> Note:
     return Note(
         MISSING, title, f"is not here; the nearest name here is {nearest}" if nearest else "is not here, nor anything of a like name"
     )
+
+
+def other_text_encoders(told: str, checkpoint: str, catalog: Catalog, preferences: Mapping[str, Any]) -> list[str]:
+    """A sentence for each text encoder that an infotext tells, that the checkpoint needs, and that is not the one that is chosen here."""
+    order = WeightsOrder(action="reload", checkpoint=checkpoint)
+    try:
+        if not told or not catalog.text_encoders.lacking(catalog.find_checkpoint(checkpoint)):
+            return []
+        used = names_in(complete_weights(order, catalog, preferences).text_encoder)
+    except EaselError as error:
+        return [str(error)]
+    here, known = ", ".join(used), {without_ending(name) for name in used}
+    others = [name for name in names_in(told) if without_ending(name) not in known]
+    if used:
+        return [
+            f"the picture was made with the text encoder {name}; {here} is used, as the checkpoint's card or the settings say"
+            for name in others
+        ]
+    return [
+        f"the picture was made with the text encoder {name}; put it into models/text_encoder/ and choose it in the settings"
+        for name in others
+    ]
 
 
 def _settings(told: infotext.Infotext) -> list[Note]:

@@ -16,7 +16,7 @@ from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.upscalers import settled_upscaler
 from webui.core.xray import Recording, XrayRequest
-from webui.service.fidelity import note_on
+from webui.service.fidelity import note_on, other_text_encoders
 from webui.service.model_rows import MENTIONED
 from webui.service.service import Service
 from webui.ui import queue, scripts
@@ -130,6 +130,8 @@ def fill(
     if tab == "outpaint" and not _tells_outpaint(told):  # the strength of another kind of job says nothing here
         updates.pop("init.denoising_strength", None)
     problems += _settle_models(service, request, updates, values)
+    checkpoint = str(updates.get("checkpoint", values["checkpoint"]))
+    problems += other_text_encoders(request.text_encoder, checkpoint, service.catalog, service.preferences())
     problems += _settle_hires(service, request, updates)
     problems += _settle_refiner(service, request, updates)
     problems += _settle_upscalers(service, updates)

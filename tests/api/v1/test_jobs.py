@@ -199,6 +199,12 @@ def test_everything_is_documented_with_examples(service: Service, settings: Sett
         for method, route in methods.items():
             assert route["description"], (path, method)
             assert "409" in route["responses"]
+            body = route.get("requestBody", {}).get("content", {}).get("application/json")
+            if body:
+                name = next(
+                    each["$ref"].rpartition("/")[2] for each in (body["schema"], *body["schema"].get("anyOf", ())) if "$ref" in each
+                )
+                assert told["components"]["schemas"][name]["examples"], (path, name)
     examples = told["components"]["schemas"]["NewJob"]["examples"]
     assert len(examples) == 3
     for example in examples:

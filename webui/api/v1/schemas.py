@@ -154,7 +154,7 @@ class JobChange(BaseModel):
 class Copy(BaseModel):
     """How to duplicate a job."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"new_seed": True}]})
     new_seed: bool = Field(False, description="true: seeds, and what the prompts leave to chance, are drawn again")
 
 
