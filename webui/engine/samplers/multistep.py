@@ -13,7 +13,7 @@ def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, order: int = 4) -> S
     for i in range(len(sigmas) - 1):
         denoised = denoise(x, sigmas[i], i)
         slopes = [(x - denoised) / sigmas[i], *slopes[: order - 1]]
-        levels = sigmas[i - len(slopes) + 1 : i + 1].flip(0).double().numpy()
+        levels = sigmas[i - len(slopes) + 1 : i + 1].flip(0).numpy()
         weights = _integrated_lagrange(levels, float(sigmas[i]), float(sigmas[i + 1]))
         x = _along(x, slopes, weights)
         yield Step(i, x, denoised)
@@ -131,7 +131,7 @@ def _blend(slopes: list[Tensor], weights: list[float]) -> Tensor:
     """Summed up before anything is added to: beside x at sigma 4518 (zero-terminal SNR) the rounding would show."""
     blend = slopes[0] * weights[0]
     for slope, weight in zip(slopes[1:], weights[1:], strict=False):
-        blend = torch.add(blend, slope, alpha=weight)
+        blend = blend + slope * weight
     return blend
 
 
@@ -155,12 +155,16 @@ def _deis_weights(times: np.ndarray) -> list[float]:
 
 
 def _integrated_lagrange(levels: np.ndarray, start: float, end: float) -> list[float]:
-    """The integral from start to end of each Lagrange polynomial over `levels` (distinct): exact weights of a multistep rule."""
+    """The integral from start to end of each Lagrange polynomial over `levels` (distinct): exact weights of a multistep rule.
+
+    But for the distances of the levels, float32 as they are: the published solver takes them so, and next to sigma 4518 it shows.
+    """
     weights = []
     for j, level in enumerate(levels):
         others = np.delete(levels, j)
-        integral = np.polynomial.Polynomial.fromroots(others).integ() if len(others) else np.polynomial.Polynomial([0, 1])
-        weights.append(float((integral(end) - integral(start)) / np.prod(level - others)))
+        roots = others.astype(float)
+        integral = np.polynomial.Polynomial.fromroots(roots).integ() if len(others) else np.polynomial.Polynomial([0, 1])
+        weights.append(float((integral(end) - integral(start)) / np.prod((level - others).astype(float))))
     return weights
 
 
