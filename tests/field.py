@@ -6,6 +6,7 @@ webui.engine's samplers, schedules, guidance or generators is used.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,7 @@ Eps = Callable[[Tensor, float], Tensor]
 """(latents of unit variance, timestep) -> the noise in them, guided."""
 Pair = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 """The same with the prompt and without it."""
+Noise = Callable[[], Tensor]
 
 
 def run(
@@ -36,18 +38,19 @@ def run(
     init: Tensor | None = None,
     strength: float = 1.0,
     mask: Tensor | None = None,
+    eta_ddim: float = 0.0,
 ) -> Tensor:
     """The final latents of a request with the sampler's own schedule type; picture i has seeds[i].
 
-    init: clean latents of img2img; strength: denoising strength; mask: (1, 1, h, w), 1 = repaint.
+    init: clean latents of img2img; strength: denoising strength; mask: (1, 1, h, w), 1 = repaint. eta_ddim: of DDIM and DDIM CFG++.
     """
     tail = None if init is None else int(min(strength, 0.999) * steps)
     init, mask = (torch.zeros(()) if init is None else init.double()), (torch.ones(()) if mask is None else mask.double())
-    made = _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask)
+    made = _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask, eta_ddim)
     return made * mask + init * (1 - mask)
 
 
-def _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask) -> Tensor:
+def _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask, eta) -> Tensor:
     scale = cfg / 12.5 if sampler == "DDIM CFG++" else cfg
 
     def eps(x: Tensor, t: float) -> Tensor:
@@ -61,8 +64,11 @@ def _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask) -> Tensor:
 
     first = noise()
     if sampler in TIMESTEP:
-        way = timesteps(steps)
-        if tail is not None:
+        way = consistent_timesteps(steps) if sampler == "TCD" else timesteps(steps)
+        if tail is not None and sampler == "TCD":
+            way = way[steps - 1 - tail :]
+            first = math.sqrt(ALPHAS[way[0]]) * init + math.sqrt(1 - ALPHAS[way[0]]) * first
+        elif tail is not None:
             way, top = way[len(way) - tail :], way[-1 - tail]
             first = math.sqrt(ALPHAS[top]) * init + math.sqrt(1 - ALPHAS[top]) * first
 
@@ -70,19 +76,23 @@ def _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask) -> Tensor:
             return lambda x, t: ask(x * mask + init * (1 - mask), t)
 
         if sampler == "DDIM CFG++":
-            return ddim_cfgpp(first, shown(lambda x, t: torch.stack([eps(x, t), pair(x, t)[1]])), way)
-        return TIMESTEP[sampler](first, shown(eps), way)
+            return ddim_cfgpp(first, shown(lambda x, t: torch.stack([eps(x, t), pair(x, t)[1]])), way, noise, eta)
+        if sampler == "TCD":
+            return tcd(first, shown(eps), way, noise)
+        return ddim(first, shown(eps), way, noise, eta) if sampler == "DDIM" else plms(first, shown(eps), way)
     sigmas = levels(sampler, steps)
     if sampler in BROWNIAN:
         noise = brownian(sigmas, seeds, shape)
     if tail is not None:
         sigmas = sigmas[steps - tail - 1 :]
 
-    def denoised(x: Tensor, sigma: float) -> Tensor:
+    def denoised(x: Tensor, sigma: float, ask: Eps = eps) -> Tensor:
         t = float(np.interp(math.log(sigma), np.log(SIGMAS), np.arange(1000)))
-        seen = x - sigma * eps(x / math.hypot(1, sigma), t)
+        seen = x - sigma * ask(x / math.hypot(1, sigma), t)
         return seen * mask + init * (1 - mask)
 
+    if sampler == "Euler CFG++":
+        return euler_cfgpp(init + first * sigmas[0], denoised, partial(denoised, ask=lambda x, t: pair(x, t)[1]), sigmas)
     return SIGMA[sampler](init + first * sigmas[0], denoised, sigmas, noise)
 
 
@@ -270,24 +280,52 @@ def timesteps(steps: int) -> list[int]:
     return [min(t + 1, 999) for t in range(0, 1000, 1000 // steps)][::-1]
 
 
+def consistent_timesteps(steps: int) -> list[int]:
+    """Even ones of the fifty that consistency models are distilled on, then 0."""
+    known = [*range(19, 1000, 20)][::-1]
+    return [*(known[i * 50 // steps] for i in range(steps)), 0]
+
+
 def move(x: Tensor, eps: Tensor, t: int, t_next: int) -> Tensor:
     """DDIM's step (arXiv:2010.02502, equation 12, eta 0)."""
     a, b = ALPHAS[t], ALPHAS[t_next]
     return math.sqrt(b) * (x - math.sqrt(1 - a) * eps) / math.sqrt(a) + math.sqrt(1 - b) * eps
 
 
-def ddim(x: Tensor, eps: Eps, way: Sequence[int]) -> Tensor:
+def renewed(t: int, t_next: int, eta: float) -> float:
+    """The deviation of the noise that is renewed (arXiv:2010.02502, equation 16), never more than there is to be."""
+    a, b = ALPHAS[t], ALPHAS[t_next]
+    return min(eta * math.sqrt((1 - b) / (1 - a)) * math.sqrt(1 - a / b), math.sqrt(1 - b))
+
+
+def ddim(x: Tensor, eps: Eps, way: Sequence[int], noise: Noise, eta: float) -> Tensor:
+    return ddim_cfgpp(x, lambda x, t: (eps(x, t),) * 2, way, noise, eta)
+
+
+def ddim_cfgpp(x: Tensor, both: Pair, way: Sequence[int], noise: Noise, eta: float) -> Tensor:
+    """The clean latents by the guided noise, with the noise that is seen without the prompt put back on (arXiv:2406.08070, Algorithm 2)."""
     for t, t_next in steps_of(way):
-        x = move(x, eps(x, t), t, t_next)
+        guided, without = both(x, t)
+        a, b, fresh = ALPHAS[t], ALPHAS[t_next], renewed(t, t_next, eta)
+        x = math.sqrt(b) * (x - math.sqrt(1 - a) * guided) / math.sqrt(a) + math.sqrt(max(1 - b - fresh**2, 0)) * without
+        x = x + noise() * fresh if fresh else x
     return x
 
 
-def ddim_cfgpp(x: Tensor, both: Callable[[Tensor, float], Tensor], way: Sequence[int]) -> Tensor:
-    """The clean latents by the guided noise, with the noise that is seen without the prompt put back on."""
+def tcd(x: Tensor, eps: Eps, way: Sequence[int], noise: Noise, gamma: float = 0.3) -> Tensor:
+    """Strategic stochastic sampling (arXiv:2402.19159, Algorithm 4): to timestep (1 - gamma) * t_next without noise, then up to t_next."""
     for t, t_next in steps_of(way):
-        guided, without = both(x, t)
-        a, b = ALPHAS[t], ALPHAS[t_next]
-        x = math.sqrt(b) * (x - math.sqrt(1 - a) * guided) / math.sqrt(a) + math.sqrt(1 - b) * without
+        s = (10 - round(10 * gamma)) * t_next // 10
+        x = move(x, eps(x, t), t, s)
+        if t_next:
+            kept = ALPHAS[t_next] / ALPHAS[s]
+            x = math.sqrt(kept) * x + math.sqrt(1 - kept) * noise()
+    return x
+
+
+def euler_cfgpp(x, guided, without, sigmas):
+    for a, b in steps_of(sigmas):
+        x = guided(x, a) + (x - without(x, a)) / a * b
     return x
 
 
@@ -319,4 +357,5 @@ SIGMA = {
     "DPM++ 3M SDE": lambda *run: dpmpp_sde_multistep(*run, order=3),
     "Restart": restart,
 }
-TIMESTEP = {"DDIM": ddim, "PLMS": plms, "DDIM CFG++": ddim_cfgpp}
+TIMESTEP = ("DDIM", "PLMS", "DDIM CFG++", "TCD")
+CFGPP = ("Euler CFG++",)

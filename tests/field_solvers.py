@@ -5,10 +5,11 @@ Solvers are called as those of tests/field.py: (x, denoised, sigmas, noise) -> x
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
-from scipy import special
+from scipy import integrate, special
 from torch import Tensor
 
 from tests.field import KARRAS, ONE_LESS, SIGMAS, ancestral, steps_of
@@ -164,12 +165,16 @@ def dpm_adaptive(x, denoised, sigmas, noise, eta=1.0):
     return x
 
 
+def unipc_orders(steps: int, order: int, lower: bool) -> list[int]:
+    """Up to its order, then on, and down again at the end only."""
+    return [min(k, order) if k < order or not lower else min(order, steps + 1 - k) for k in range(1, steps + 1)]
+
+
 def unipc(x, denoised, sigmas, noise, order=3, grows=False, lower=True):
-    """UniPC (arXiv:2302.04867, Algorithms 5 to 7): up to its order, then on, and down again at the end only. grows: B(h) = e^h - 1."""
+    """UniPC (arXiv:2302.04867, Algorithms 5 to 7). grows: B(h) = e^h - 1."""
     steps, times = len(sigmas) - 1, [-math.log(sigma) for sigma in sigmas]
     seen = [denoised(x, sigmas[0])]
-    for k in range(1, steps + 1):
-        now = min(k, order) if k < order or not lower else min(order, steps + 1 - k)
+    for k, now in enumerate(unipc_orders(steps, order, lower), 1):
         h = times[k] - times[k - 1]
         ratios = [(times[k - 1 - i] - times[k - 1]) / h for i in range(1, now)] + [1.0]
         slopes = [(seen[-1 - i] - seen[-1]) / ratios[i - 1] for i in range(1, now)]
@@ -188,6 +193,32 @@ def unipc(x, denoised, sigmas, noise, order=3, grows=False, lower=True):
             shares = [0.5] if now == 1 else np.linalg.solve(rows, wanted)
             x = plain - scale * sum(float(w) * d for w, d in zip(shares, [*slopes, seen[-1] - seen[-2]], strict=True))
     return x
+
+
+def unipc_exactly(x, denoised, sigmas, noise, order=3, lower=True):
+    """UniPC of varying coefficients: the polynomial through the answers, integrated against e^lambda by Gauss and Legendre's rule."""
+    steps, times = len(sigmas) - 1, [-math.log(sigma) for sigma in sigmas]
+    places, shares = np.polynomial.legendre.leggauss(40)
+
+    def solved(x, k, known, answers):
+        """From times[k - 1] to times[k]; known: times of `answers`."""
+        a, b = times[k - 1], times[k]
+        at = (a + b) / 2 + (b - a) / 2 * places
+        x = sigmas[k] / sigmas[k - 1] * x
+        for j, answer in enumerate(answers):
+            base = np.prod([(at - t) / (known[j] - t) for i, t in enumerate(known) if i != j], axis=0)
+            x = x + sigmas[k] * (b - a) / 2 * float((shares * np.exp(at) * base).sum()) * answer
+        return x
+
+    seen = [denoised(x, sigmas[0])]
+    for k, now in enumerate(unipc_orders(steps, order, lower), 1):
+        known = [times[k - 1 - i] for i in range(now)]
+        guess = solved(x, k, known, seen[:now])
+        if k < steps:
+            ahead = denoised(guess, sigmas[k])
+            x = solved(x, k, [times[k], *known], [ahead, *seen[:now]])
+            seen = [ahead, *seen]
+    return guess
 
 
 def ancestral_by(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
@@ -218,4 +249,20 @@ def heun_in_float32(x: Tensor, denoised, sigmas: Sequence[Tensor], noise) -> Ten
         if b > 0:
             there = x + (slope + (there - denoised(there, b)) / b) / 2 * (b - a)
         x = there
+    return x
+
+
+def lms_in_float32(x: Tensor, denoised, sigmas: Sequence[Tensor], noise) -> Tensor:
+    """LMS of order 4; weights in float64, but for the distances of the levels, which are float32's, as are all sums of latents."""
+    slopes: list[Tensor] = []
+    levels = [np.float32(sigma) for sigma in sigmas]
+    for i, (a, b) in enumerate(steps_of(sigmas)):
+        slopes = [(x - denoised(x, a)) / a, *slopes[:3]]
+        known = [levels[i - k] for k in range(len(slopes))]
+        total = torch.zeros_like(x)
+        for j, slope in enumerate(slopes):
+            others = known[:j] + known[j + 1 :]
+            base = partial(lambda t, others, tau: math.prod((tau - float(o)) / float(t - o) for o in others), known[j], others)
+            total = total + slope * integrate.quad(base, float(a), float(b), epsrel=1e-4)[0]
+        x = x + total
     return x

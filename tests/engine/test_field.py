@@ -2,16 +2,18 @@
 
 import functools
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 from tests.engine.test_families import PHOTO, REQUEST, final_latents, relative
-from tests.field import BROWNIAN, SIGMA, TIMESTEP, run
+from tests.field import ALPHAS, BROWNIAN, CFGPP, SIGMA, TIMESTEP, run
 from tests.tiny import tiny_model
 from webui.core.request import InitImage, Inpaint
 from webui.core.sampler_options import SamplerOptions
@@ -24,7 +26,7 @@ from webui.engine.tokenizers import load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have t:UserWarning")  # torchsde, asked at the last digit of its end
 log = logging.getLogger(__name__)
-SAMPLERS = (*SIGMA, *TIMESTEP)
+SAMPLERS = (*SIGMA, *TIMESTEP, *CFGPP)
 BATCH = replace(REQUEST, steps=6, cfg_scale=4.0, schedule_type="Automatic", batch_size=2, sampler_options=SamplerOptions())
 GIB = 2**30
 
@@ -38,20 +40,28 @@ def theirs(model: Any, request: Any) -> torch.Tensor:
     def pair(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
         context = torch.stack([states[i // len(x)] for i in range(2 * len(x))])
         answer = model.unet(torch.cat([x, x]).float(), torch.tensor(t, dtype=torch.float32), encoder_hidden_states=context)[0].double()
-        with_prompt, without = answer.chunk(2)
+        with_prompt, without = (eps_of(each, x, t) for each in answer.chunk(2))
         return with_prompt, without
+
+    def eps_of(answer: torch.Tensor, x: torch.Tensor, t: float) -> torch.Tensor:
+        if model.family.prediction_type != "v_prediction":
+            return answer
+        levels = np.log((1 - ALPHAS) / ALPHAS)
+        alpha = 1 / (1 + math.exp(np.interp(t, np.arange(1000), levels)))
+        return math.sqrt(alpha) * answer + math.sqrt(1 - alpha) * x
 
     seeds = [request.seed + i for i in range(request.batch_size)]
     asked = request.sampler, request.steps, pair, request.cfg_scale, seeds, (4, request.height // 8, request.width // 8)
+    eta = request.sampler_options.eta_ddim
     if request.init is None:
-        return run(*asked)
+        return run(*asked, eta_ddim=eta)
     with torch.no_grad():
         init = encode_image(model, PHOTO)
     mask = None
     if request.init.inpaint is not None:
         mask = torch.zeros(1, 1, 9, 8)
         mask[..., 3:7, 2:5] = 1
-    return run(*asked, init, request.init.denoising_strength, mask)
+    return run(*asked, init, request.init.denoising_strength, mask, eta)
 
 
 def limit(sampler: str) -> float:
@@ -70,6 +80,39 @@ def test_a_small_models_repainted_latents_are_the_fields(sampler: str, inpaint: 
     init = InitImage(image="photo", denoising_strength=0.6, inpaint=inpaint)
     request = replace(BATCH, sampler=sampler, steps=8, init=init)
     assert relative(final_latents(tiny_model(), request, monkeypatch), theirs(tiny_model(), request)) < limit(sampler) / 5
+
+
+def predicting_v() -> DiffusionModel:
+    model = tiny_model()
+    return DiffusionModel(model.pipeline, replace(model.family, prediction_type="v_prediction"), model.path)
+
+
+INITS = (
+    None,
+    InitImage(image="photo", denoising_strength=0.6),
+    InitImage(image="photo", denoising_strength=0.9, inpaint=Inpaint(mask="mask", blur_x=0, blur_y=0)),
+)
+
+
+@pytest.mark.parametrize("sampler", ["TCD", "Euler CFG++", "DDIM CFG++", "DDIM", "PLMS", "Euler", "DPM++ 2M"])
+@pytest.mark.parametrize("cfg_scale", [1.0, 5.0])
+@pytest.mark.parametrize("init", INITS, ids=["txt2img", "img2img", "inpaint"])
+def test_a_small_models_latents_by_v_are_the_fields(
+    sampler: str, cfg_scale: float, init: InitImage | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = replace(BATCH, sampler=sampler, steps=7, cfg_scale=cfg_scale, init=init)
+    made = final_latents(predicting_v(), request, monkeypatch)
+    assert relative(made, theirs(predicting_v(), request)) < 2e-5
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "DDIM CFG++"])
+@pytest.mark.parametrize("eta", [0.4, 1.0, 3.0])
+@pytest.mark.parametrize("init", INITS, ids=["txt2img", "img2img", "inpaint"])
+def test_eta_of_ddim_renews_as_much_noise_as_the_fields(
+    sampler: str, eta: float, init: InitImage | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = replace(BATCH, sampler=sampler, steps=7, init=init, sampler_options=SamplerOptions(eta_ddim=eta))
+    assert relative(final_latents(tiny_model(), request, monkeypatch), theirs(tiny_model(), request)) < 2e-5
 
 
 @pytest.mark.parametrize("steps", [20, 36])

@@ -9,7 +9,7 @@ from tests import field_solvers as field
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import SCHEDULE_TYPES
 from webui.core.sampler_options import SamplerOptions
-from webui.engine.denoiser import denoiser
+from webui.engine.denoiser import denoiser, timestep_denoiser
 from webui.engine.model import alphas_cumprod
 from webui.engine.rng import ImageNoise
 from webui.engine.samplers import SAMPLERS
@@ -123,14 +123,49 @@ def test_dpm2_a_puts_no_noise_on_after_a_step_down_to_0(options, label):
     assert relative(made, theirs(field.dpm_2_a, plan, eta=options.eta, s_noise=options.s_noise)) < 2e-5
 
 
-@pytest.mark.parametrize("label", ["Uniform", "Karras", "Simple"])
-def test_next_to_pure_noise_heuns_rounding_is_the_fields(label):
-    """Zero-terminal SNR: from sigma 4518 another order of operations ends 7e-4 away."""
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize(("order", "steps"), [(1, 4), (2, 2), (2, 5), (3, 3), (3, 5), (3, 20), (4, 8)])
+def test_unipc_of_varying_coefficients_integrates_its_polynomial_exactly(lower, order, steps):
+    options = SamplerOptions(unipc_order=order, unipc_variant="vary_coeff", unipc_lower_order_final=lower)
+    made, plan = ours("UniPC", "Automatic", steps, options)
+    x = ImageNoise(SEEDS).first(SHAPE).double() * math.hypot(1, plan.sigmas[0])
+    assert relative(made, field.unipc_exactly(x, denoised, plan.sigmas.tolist(), None, order, lower)) < 2e-5
+
+
+def test_unipc_reads_v_of_a_whole_timestep_as_float32_cuts_it_off():
+    """img2img of 0.3 at 20 steps begins at timestep 251, which in parts of 1 and back is 250.99998: its v is read as one of 250."""
+    plan = make_plan(SCHEDULE, "UniPC", "Automatic", 20, 0.3)
+    row, x = SAMPLERS["UniPC"], ImageNoise(SEEDS).first(SHAPE) * plan.sigmas[0]
+    *_, last = row.sample(
+        timestep_denoiser(network, SCHEDULE, "v_prediction", plan.read_at), x, plan.sigmas, **row.options(SamplerOptions())
+    )
+
+    def theirs(first):
+        def seen(x, sigma):
+            t = field.time_of(sigma)
+            read = float(field.SIGMAS[first if sigma == float(plan.sigmas[0]) else int(t + 1e-4)])
+            unit = x / math.hypot(1, sigma)
+            return x - sigma * (network(unit, t) + unit * read) / math.hypot(1, read)
+
+        return field.unipc(x.double(), seen, plan.sigmas.tolist(), None)
+
+    assert plan.sigmas[0] == SCHEDULE.sigmas[251]
+    assert relative(last.x, theirs(250)) < 1e-5
+    assert relative(last.x, theirs(251)) > 3e-5
+
+
+def pure_noise():
+    """Zero-terminal SNR."""
     alphas = alphas_cumprod().float().sqrt()
     alphas = ((alphas - alphas[-1]) * alphas[0] / (alphas[0] - alphas[-1])) ** 2
     alphas[-1] = LEAST_SIGNAL
-    schedule = NoiseSchedule.from_alphas(alphas)
-    made, plan = ours("Heun", label, 5, schedule=schedule, prediction="v_prediction")
+    return NoiseSchedule.from_alphas(alphas)
+
+
+def beside_pure_noise(name, label, steps, solve):
+    """(ours, what `solve` makes of it in float32), for v-prediction."""
+    schedule = pure_noise()
+    made, plan = ours(name, label, steps, schedule=schedule, prediction="v_prediction")
 
     def seen(x, sigma):
         guess = network(x / (sigma**2 + 1) ** 0.5, torch.tensor(schedule.t(sigma)))
@@ -138,4 +173,27 @@ def test_next_to_pure_noise_heuns_rounding_is_the_fields(label):
 
     x = ImageNoise(SEEDS).first(SHAPE) * plan.sigmas[0]
     assert float(plan.sigmas[0]) > 4000
-    assert relative(made, field.heun_in_float32(x, seen, list(plan.sigmas), None)) < 5e-5
+    return made, solve(x, seen, list(plan.sigmas), None)
+
+
+@pytest.mark.parametrize("label", ["Uniform", "Karras", "Simple"])
+def test_next_to_pure_noise_heuns_rounding_is_the_fields(label):
+    """From sigma 4518 another order of operations ends 7e-4 away."""
+    assert relative(*beside_pure_noise("Heun", label, 5, field.heun_in_float32)) < 5e-5
+
+
+@pytest.mark.parametrize("label", ["Beta", "Uniform", "Karras", "KL Optimal"])
+@pytest.mark.parametrize("steps", [4, 5, 9])
+def test_next_to_pure_noise_the_rounding_of_lms_is_the_fields(label, steps):
+    """With exact distances of levels Beta ends 2e-4 away."""
+    assert relative(*beside_pure_noise("LMS", label, steps, field.lms_in_float32)) < 5e-5
+
+
+@pytest.mark.parametrize("name", ["DPM++ 2S a", "DPM++ SDE"])
+def test_a_single_step_from_pure_noise_to_0_is_eulers_with_its_rounding(name):
+    """The clean latents themselves are 2e-4 away."""
+
+    def euler(x, seen, sigmas, noise):
+        return x + (x - seen(x, sigmas[0])) / sigmas[0] * (sigmas[1] - sigmas[0])
+
+    assert relative(*beside_pure_noise(name, "Uniform", 1, euler)) < 2e-5

@@ -109,7 +109,13 @@ OPTIONS: tuple[Option, ...] = (
         "Lay one step more and leave the last but one out, with every sampler.",
     ),
     Option("ensd", "ENSD", "eta_noise_seed_delta", "Added to the seed of noise that is drawn after the first.", -(2**32), 2**32),
-    Option("unipc_variant", "UniPC variant", "uni_pc_variant", "UniPC's B(h): h or e^h - 1.", choices=("bh1", "bh2")),
+    Option(
+        "unipc_variant",
+        "UniPC variant",
+        "uni_pc_variant",
+        "UniPC's B(h): h or e^h - 1; or none: weights that vary with the step.",
+        choices=("bh1", "bh2", "vary_coeff"),
+    ),
     Option(
         "unipc_skip_type",
         "UniPC skip type",

@@ -1,7 +1,7 @@
 """The UNet as a function from noisy latents to clean ones: eps or v -> denoised, sigma -> timestep."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,14 +45,17 @@ def denoiser(predict: Predict, schedule: NoiseSchedule, prediction_type: str) ->
     return denoise
 
 
-def timestep_denoiser(predict: Predict, schedule: NoiseSchedule, prediction_type: str) -> Denoise:
-    """As `denoiser`, for timestep samplers: a v is read as one of the trained timestep at or below the network's, as in the field."""
+def timestep_denoiser(predict: Predict, schedule: NoiseSchedule, prediction_type: str, read_at: Sequence[int] = ()) -> Denoise:
+    """As `denoiser`, for timestep samplers: a v is read as one of the trained timestep at or below the network's, as in the field.
+
+    read_at: these timesteps, one for each call; (): they are worked out.
+    """
     if prediction_type != "v_prediction":
         return denoiser(predict, schedule, prediction_type)
 
     def denoise(x: Tensor, sigma: Tensor, call: int) -> Tensor:
         t, seen = schedule.t(sigma), x / math.hypot(1, float(sigma))
-        trained = float(schedule.sigmas[int(t + ROUNDING)])
+        trained = float(schedule.sigmas[read_at[call] if read_at else int(t + ROUNDING)])
         noise = (predict(seen, t, call) + seen * trained) / math.hypot(1, trained)
         return torch.sub(x, noise, alpha=float(sigma))
 

@@ -163,8 +163,10 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     prediction_type = job.model.family.prediction_type
     if kind == "lcm":
         denoise = lcm_denoiser(predict, job.schedule.for_lcm(), prediction_type)
+    elif kind == "timestep":
+        denoise = timestep_denoiser(predict, job.schedule, prediction_type, job.plan.read_at)
     else:
-        denoise = (timestep_denoiser if kind == "timestep" else denoiser)(predict, job.schedule, prediction_type)
+        denoise = denoiser(predict, job.schedule, prediction_type)
     if begin.mask is None or init is None:
         return denoise
     if begin.soft is not None:

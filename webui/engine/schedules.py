@@ -93,6 +93,7 @@ class Plan:
     sigmas: (steps + 1,), falling, float32 on the CPU.
     noised_to: the sigma up to which init latents are noised; that of the first noise, where there is nothing but noise.
     span: smallest (not zero) and largest sigma of the whole schedule.
+    read_at: trained timesteps as which the calls' v are read by timestep samplers; (): those at or below the calls' own.
     """
 
     sigmas: Tensor
@@ -100,6 +101,7 @@ class Plan:
     span: tuple[float, float]
     unit_variance: bool = False
     strong_start: bool = False
+    read_at: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -148,7 +150,8 @@ def make_plan(
     sigmas = sigma_schedule(schedule.for_lcm() if choice.kind == "lcm" else schedule, choice, schedule_type, steps, options)
     span = (float(sigmas[sigmas > 0].min()), float(sigmas[0]))
     if tail is not None:
-        sigmas = sigmas[steps - tail - 1 :]
+        left = sigmas[steps - tail - 1 :]  # nothing, where the type DDIM has fewer levels than steps: then as many as there are
+        sigmas = left if len(left) > 1 else sigmas[-tail - 2 :]
     noised_to = float(sigmas[0])
     if choice.kind == "own":
         sigmas = _even_levels(schedule.sigma_max, schedule.sigma_min, steps) if tail is None else _own_tail(schedule, sigmas)
@@ -334,18 +337,30 @@ def _timestep_plan(schedule: NoiseSchedule, sampler: str, steps: int, tail: int 
     noised_to = float(schedule.sigmas[timesteps[-1 if tail is None else tail]])
     span = (float(schedule.sigmas[timesteps[0]]), float(schedule.sigmas[timesteps[-1]]))
     kept = timesteps if tail is None else timesteps[:tail]
-    sigmas = _unipc_sigmas(schedule, len(kept), None if tail is None else kept, skip_type) if unipc else schedule.sigmas[kept[::-1]]
-    return Plan(sigmas, noised_to, span, unit_variance=True)
+    if not unipc:
+        return Plan(schedule.sigmas[kept[::-1]], noised_to, span, unit_variance=True)
+    top = float(len(schedule.sigmas) - 1 if tail is None or not kept else kept[-1])
+    sigmas = _unipc_sigmas(schedule, len(kept), top, skip_type)
+    read_at = _unipc_read_at(top, len(kept), len(schedule.sigmas)) if skip_type == "time_uniform" else ()
+    return Plan(sigmas, noised_to, span, unit_variance=True, read_at=read_at)
 
 
-def _unipc_sigmas(schedule: NoiseSchedule, steps: int, tail: list[int] | None, skip_type: str) -> Tensor:
-    """(steps + 1,) levels down to timestep 0, at timesteps interpolated in log alpha (UniPC, arXiv:2302.04867).
+def _unipc_read_at(top: float, steps: int, levels: int) -> tuple[int, ...]:
+    """The trained timesteps of `steps` even ones from `top` down, cut off in float32 as the published solver counts: in parts of 1.
+
+    So a whole one, as the first always is, is read as the one below where the last digit falls so.
+    """
+    times = torch.linspace(float(torch.tensor(top) / levels + 1 / levels), 1 / levels, steps + 1)[:-1]
+    return tuple(((times - 1 / levels) * levels).int().tolist())
+
+
+def _unipc_sigmas(schedule: NoiseSchedule, steps: int, top: float, skip_type: str) -> Tensor:
+    """(steps + 1,) levels from timestep `top` down to 0, at timesteps interpolated in log alpha (UniPC, arXiv:2302.04867).
 
     skip_type: what is even: the timesteps ("time_uniform"), their roots ("time_quadratic") or log sigma ("logSNR").
     """
     if not steps:
         return torch.empty(0)
-    top = float(len(schedule.sigmas) - 1 if tail is None else tail[-1])
     if skip_type == "logSNR":
         return torch.linspace(float(schedule.log_sigmas[int(top)]), float(schedule.log_sigmas[0]), steps + 1).exp()
     t = torch.linspace(top, 0, steps + 1, dtype=torch.float64)

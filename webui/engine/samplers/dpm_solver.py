@@ -103,8 +103,8 @@ def _solved(predict: Eps, x: Tensor, time: Tensor, landing: Tensor, eps: Tensor)
     change = predict(_first(x, near, h * THIRD, eps), near) - eps
     change_far = predict(_first(x, far, h * (2 / 3), eps) - _bent(far, h * (2 / 3)) * 2 * change, far) - eps
     first = _first(x, landing, h, eps)
-    second = first - torch.exp(-landing) * 1.5 * torch.expm1(h) * change
-    return first, second, first - _bent(landing, h) * 1.5 * change_far
+    second = first - torch.exp(-landing) / (2 / 3) * torch.expm1(h) * change
+    return first, second, first - torch.exp(-landing) / (2 / 3) * (torch.expm1(h) / h - 1) * change_far
 
 
 def _solved_lower(predict: Eps, x: Tensor, time: Tensor, landing: Tensor, eps: Tensor, order: int) -> Tensor:

@@ -13,7 +13,7 @@ def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, order: int = 4) -> S
     for i in range(len(sigmas) - 1):
         denoised = denoise(x, sigmas[i], i)
         slopes = [(x - denoised) / sigmas[i], *slopes[: order - 1]]
-        levels = sigmas[i - len(slopes) + 1 : i + 1].flip(0).double().numpy()
+        levels = sigmas[i - len(slopes) + 1 : i + 1].flip(0).numpy()
         weights = _integrated_lagrange(levels, float(sigmas[i]), float(sigmas[i + 1]))
         x = _along(x, slopes, weights)
         yield Step(i, x, denoised)
@@ -105,7 +105,8 @@ def sample_unipc(
     """UniPC, predicting data: Zhao et al. 2023 (arXiv:2302.04867), Algorithms 5 to 7.
 
     Each call serves twice: it corrects the step that led to its level, and it predicts the next. Orders are lower at the beginning, and
-    at the end unless lower_order_final is off. variant: B(h) of the paper is h ("bh1") or e^h - 1 ("bh2").
+    at the end unless lower_order_final is off. variant: B(h) of the paper is h ("bh1") or e^h - 1 ("bh2"), where a single difference
+    weighs 1/2; without B(h), "vary_coeff", it weighs what the line through both answers does (appendix C).
     """
     lambdas = -sigmas.log()
     steps = len(sigmas) - 1
@@ -131,7 +132,7 @@ def _blend(slopes: list[Tensor], weights: list[float]) -> Tensor:
     """Summed up before anything is added to: beside x at sigma 4518 (zero-terminal SNR) the rounding would show."""
     blend = slopes[0] * weights[0]
     for slope, weight in zip(slopes[1:], weights[1:], strict=False):
-        blend = torch.add(blend, slope, alpha=weight)
+        blend = blend + slope * weight
     return blend
 
 
@@ -155,12 +156,16 @@ def _deis_weights(times: np.ndarray) -> list[float]:
 
 
 def _integrated_lagrange(levels: np.ndarray, start: float, end: float) -> list[float]:
-    """The integral from start to end of each Lagrange polynomial over `levels` (distinct): exact weights of a multistep rule."""
+    """The integral from start to end of each Lagrange polynomial over `levels` (distinct): exact weights of a multistep rule.
+
+    But for the distances of the levels, float32 as they are: the published solver takes them so, and next to sigma 4518 it shows.
+    """
     weights = []
     for j, level in enumerate(levels):
         others = np.delete(levels, j)
-        integral = np.polynomial.Polynomial.fromroots(others).integ() if len(others) else np.polynomial.Polynomial([0, 1])
-        weights.append(float((integral(end) - integral(start)) / np.prod(level - others)))
+        roots = others.astype(float)
+        integral = np.polynomial.Polynomial.fromroots(roots).integ() if len(others) else np.polynomial.Polynomial([0, 1])
+        weights.append(float((integral(end) - integral(start)) / np.prod((level - others).astype(float))))
     return weights
 
 
@@ -175,20 +180,21 @@ def _unipc_step(x: Tensor, seen: list[Tensor], ahead: Tensor | None, lambdas: Te
     if ahead is not None:
         nodes, answers = [*nodes, 1.0], [*answers, ahead]
     x = towards(x, seen[0], torch.exp(lambdas[-2] - lambdas[-1]))
-    scale = -h if variant == "bh1" else float(np.expm1(-h))  # B(-h)
-    for node, weight, answer in zip(nodes, _unipc_weights(nodes, -h, scale), answers, strict=True):
-        x = x - (answer - seen[0]) * (scale * weight / node)
+    for node, weight, answer in zip(nodes, _unipc_weights(nodes, -h, variant), answers, strict=True):
+        x = x - (answer - seen[0]) * (weight / node)
     return x
 
 
-def _unipc_weights(nodes: list[float], hh: float, scale: float) -> list[float]:
-    """Weights of the differences: the Vandermonde system of arXiv:2302.04867, theorem 3.1; hh = -h, scale = B(hh)."""
-    if len(nodes) < 2:
-        return [0.5] * len(nodes)
+def _unipc_weights(nodes: list[float], hh: float, variant: str) -> list[float]:
+    """Weights of the differences: the Vandermonde system of arXiv:2302.04867, theorem 3.1; hh = -h. B(hh) leaves a solved system."""
+    if len(nodes) < 2 and variant != "vary_coeff":
+        return [0.5 * (hh if variant == "bh1" else float(np.expm1(hh)))] * len(nodes)
     right, phi, factorial = [], np.expm1(hh) / hh - 1, 1
     for power in range(1, len(nodes) + 1):
         factorial *= power
-        right.append(phi * factorial / scale)
+        right.append(phi * factorial)
         phi = phi / hh - 1 / (factorial * (power + 1))
+    if not nodes:
+        return []
     matrix = np.vander(np.asarray(nodes), increasing=True).T
     return [float(weight) for weight in np.linalg.solve(matrix, np.asarray(right))]

@@ -38,11 +38,12 @@ def sample_dpmpp_2s_ancestral(denoise: Denoise, x: Tensor, sigmas: Tensor, noise
     for i in range(len(sigmas) - 1):
         denoised = denoise(x, sigmas[i], 2 * i)
         down, up = ancestral_levels(sigmas[i], sigmas[i + 1], eta)
-        target = denoised
         if down > 0:
             middle = (sigmas[i].log() * 0.5 + down.log() * 0.5).exp()
             target = denoise(towards(x, denoised, middle / sigmas[i]), middle, 2 * i + 1)
-        x = towards(x, target, down / sigmas[i])
+            x = towards(x, target, down / sigmas[i])
+        else:
+            x = along(x, slope(x, denoised, sigmas[i]), sigmas[i], down)
         if up > 0:
             x = x + noise(sigmas[i], sigmas[i + 1]) * (up * s_noise)
         yield Step(i, x, denoised)
@@ -55,7 +56,7 @@ def sample_dpmpp_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, 
     for i in range(len(sigmas) - 1):
         denoised = denoise(x, sigmas[i], 2 * i)
         if sigmas[i + 1] == 0:
-            x = denoised
+            x = along(x, slope(x, denoised, sigmas[i]), sigmas[i], sigmas[i + 1])
         else:
             middle = torch.exp(-(lambdas[i] + (lambdas[i + 1] - lambdas[i]) * 0.5))
             down, up = ancestral_levels(levels[i], middle, eta)
