@@ -127,7 +127,9 @@ class Recorder(Study):
             call = self._call
             assert call is not None
             first = call.parts is None
-            rows = len(self._passes[-1].weights) * self._batch if first else 0  # of each part, picture after picture; then without the prompt
+            rows = (
+                len(self._passes[-1].weights) * self._batch if first else 0
+            )  # of each part, picture after picture; then without the prompt
             recorded = self._maps.seconds if self._maps else 0.0
             if self._maps:
                 self._maps.expect(self._groups(call.call, context.states.shape[1]) if first and not self._calls else None, self._batch)

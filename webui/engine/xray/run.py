@@ -9,7 +9,6 @@ from webui.core.event import Control, Event, Finished, Notice, Pictures, Progres
 from webui.core.request import GenerationRequest
 from webui.core.xray import Interpolation, Noising, Recording, WordRanking, XrayRequest
 from webui.engine.model import DiffusionModel
-from webui.engine.study import NO_STUDY
 from webui.engine.xray.between import interpolate
 from webui.engine.xray.noising import noise_picture
 from webui.engine.xray.panels import png
