@@ -171,6 +171,34 @@ def test_words_and_filters_narrow_the_grid(gallery: Page) -> None:
     assert gallery.locator(".gallery .nothing").inner_text() == "No picture fits."
 
 
+def test_search_and_filters_are_kept_over_a_reload_and_cleared_by_one_button(gallery: Page, person: Person) -> None:
+    find(gallery, "wombat")
+    gallery.select_option("#gallery_checkpoint", "model1")
+    gallery.select_option("#gallery_order", "oldest")
+    gallery.wait_for_function("easel.gallery.total === 4 || easel.gallery.total === 3")
+    found, first = total(gallery), words(gallery, 0)
+    gallery.fill("#gallery_since", "2001-02-03")
+    gallery.click("#gallery_favourites")
+    gallery.wait_for_function("easel.gallery.total === 0")
+    gallery.reload()
+    person.ready(gallery)
+    person.open("gallery")
+    gallery.wait_for_function("easel.gallery.total === 0 && !easel.gallery.loading")
+    fields = {"search": "wombat", "checkpoint": "model1", "order": "oldest", "since": "2001-02-03"}
+    assert {name: gallery.locator(f"#gallery_{name}").input_value() for name in fields} == fields
+    assert gallery.locator(".gallery .nothing").inner_text() == "No picture fits."
+    gallery.click("#gallery_favourites")
+    gallery.wait_for_function("found => easel.gallery.total === found", arg=found)
+    assert words(gallery, 0) == first
+    gallery.click("#gallery_clear")
+    gallery.wait_for_function("many => easel.gallery.total >= many", arg=MANY)
+    assert gallery.locator("#gallery_clear").is_hidden()
+    gallery.reload()
+    person.ready(gallery)
+    assert gallery.evaluate("easel.gallery.filters.narrowing") is False
+    assert gallery.locator("#gallery_order").input_value() == "oldest"  # an order hides nothing
+
+
 def test_the_keyboard_alone_chooses_and_throws_away_and_undo_brings_back(gallery: Page) -> None:
     gallery.locator(shot(0)).focus()
     gallery.keyboard.press("ArrowRight")

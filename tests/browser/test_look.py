@@ -142,6 +142,18 @@ def swipe(page: Page, x: float, y: float) -> None:
     session.detach()
 
 
+def test_the_name_that_a_list_shows_ends_before_its_arrow(phone: Page) -> None:
+    under = """() => Array.from(document.querySelectorAll("input[role=combobox]")).filter((each) => each.checkVisibility()).map((each) => {
+        const style = getComputedStyle(each);
+        const end = each.getBoundingClientRect().right - parseFloat(style.paddingRight);
+        const arrow = each.parentElement.querySelector(".icon-wrap").getBoundingClientRect();
+        return [each.ariaLabel, style.textOverflow, end <= arrow.left];
+    })"""
+    told = phone.evaluate(under)
+    assert [name for name, how, clear in told if how != "ellipsis" or not clear] == []
+    assert len(told) > 2
+
+
 def test_a_swipe_over_sliders_scrolls_and_moves_none_of_them(phone: Page) -> None:
     values = "() => Array.from(document.querySelectorAll('#tab_txt2img input[type=range]'), (each) => each.value)"
     before = phone.evaluate(values)

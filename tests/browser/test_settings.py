@@ -71,6 +71,38 @@ def test_a1111s_config_is_shown_before_it_is_applied_and_a_line_can_be_left_out(
     page.wait_for_selector("#easel_toasts .note:has-text('holds no settings')")
 
 
+def test_the_top_row_shows_what_is_chosen_for_it_also_after_a_reload(person: Person) -> None:
+    page = person.page
+    names = {"checkpoint": "#setting_checkpoint", "vae": "#setting_vae", "clip_skip": "#setting_clip_skip"}
+    assert all(page.locator(name).count() == 1 for name in names.values())
+    for choice, parts in {"no_vae": ["clip_skip"], "vae": ["vae"], "checkpoint": [], "clip_skip": ["vae", "clip_skip"]}.items():
+        opened(person)
+        page.select_option("#pref_quick", choice)
+        page.reload()
+        person.ready(page)
+        assert [name for name in ("vae", "clip_skip") if page.locator(names[name]).is_visible()] == parts, choice
+        assert page.locator(names["checkpoint"]).is_visible()
+    page.evaluate("easel.store('quick', 'nonsense')")
+    page.reload()
+    person.ready(page)
+    opened(person)
+    assert page.locator("#pref_quick").input_value() == "clip_skip"
+    assert page.locator(names["vae"]).is_visible()
+
+
+def test_the_boxes_of_settings_are_square_and_the_columns_of_changes_fit_their_words(person: Person) -> None:
+    page = person.page
+    opened(person)
+    box = page.locator("#settings_changed").bounding_box()
+    assert box
+    assert box["width"] == box["height"]
+    page.set_input_files("#settings_file", {"name": "a.json", "mimeType": "application/json", "buffer": b'{"jpeg_quality": 55}'})
+    first = page.locator("dialog.review td").first.bounding_box()
+    assert first
+    assert first["width"] < 60
+    page.locator("dialog.review button", has_text="Close").click()
+
+
 def test_keys_are_chosen_anew_and_work(person: Person) -> None:
     page = person.page
     opened(person)

@@ -2,12 +2,15 @@
 
 import csv
 import io
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
-from tests.browser.conftest import Person, opened
+from tests.browser.conftest import Person, Server, opened
+from tests.browser.proxy import proxy_to
 
 PROMPT = "a small green star at the left, yellow background"
 
@@ -195,9 +198,81 @@ def test_what_generate_makes_is_recorded_while_it_runs_and_is_the_same_picture(p
     assert recorded.info["parameters"] == alone.info["parameters"]
 
 
+def test_of_a_job_of_several_pictures_the_first_is_recorded_and_that_is_said(person: Person) -> None:
+    page = person.page
+    for field, value in {"prompt": PROMPT, "steps": 4, "seed": 1, "batch_count": 2, "batch_size": 2}.items():
+        person.write(f"txt2img_{field}", value)
+    person.open("xray")
+    page.check("#xray_live")
+    person.open("txt2img")
+    person.generate("txt2img")
+    person.wait_for_end("txt2img")
+    ids = page.evaluate("easel.results.txt2img.pictures.filter((each) => !each.sheet).map((each) => each.id)")
+    assert len(ids) == 4
+    person.open("xray")
+    finished(person, "recording")
+    drawn(person, 4)
+    page.locator(".xray-notices", has_text="Of this job's 4 pictures the first is recorded.").wait_for()
+    shown = page.locator("#xray_recording .final").get_attribute("src")
+    assert shown
+    files = [
+        opened(page.request.get(f"{person.address}internal/pictures/{number}?client={page.evaluate('easel.client')}").body())
+        for number in ids
+    ]
+    by_seed = {file.info["parameters"].split("Seed: ")[1].split(",")[0]: file.convert("RGB").tobytes() for file in files}
+    assert sorted(by_seed) == ["1", "2", "3", "4"]
+    assert opened(page.request.get(shown).body()).convert("RGB").tobytes() == by_seed["1"]
+    page.evaluate("id => easel.xray.ofPicture({ id })", max(ids))  # one of them by itself, made once more
+    page.wait_for_function("easel.xray.told.request.base.seed === 4 && easel.xray.told.status === 'done'")
+    assert page.locator(".xray-notices").is_hidden()
+
+
+def test_a_recording_goes_on_behind_a_cut_connection_and_is_whole_once_it_is_back(server: Server, browser: Browser) -> None:
+    with proxy_to(urlparse(server.address).port or 0) as network:
+        person = Person(browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-US"), f"{network.address}/")
+        page = person.page
+        for field, value in {"prompt": PROMPT, "steps": 20, "width": 64, "height": 64}.items():
+            person.write(f"txt2img_{field}", value)
+        person.open("xray")
+        page.check("#xray_live")
+        person.open("txt2img")
+        person.generate("txt2img")
+        person.open("xray")
+        page.wait_for_function("easel.xray.told?.steps.length > 3 && easel.xray.told.live")
+        network.cut()
+        page.wait_for_function("!easel.connected")
+        page.evaluate("easel.xray.studies.recording.images.clear()")  # as if step 2 had not been looked at yet
+        page.click(".ticks [data-step='2']")
+        person.wait_for_toast("The panels of this step could not be read.")
+        network.mend()
+        page.wait_for_function("easel.connected")
+        finished(person, "recording")
+        page.wait_for_function("easel.xray.told.steps.length === 20 && easel.xray.told.files.includes('picture.png')")
+        page.click(".ticks [data-step='1']")
+        drawn(person, 1)
+        page.click(".ticks [data-step='2']")  # what could not be read is read now
+        drawn(person, 2)
+        person.context.close()
+    lost = ("WebSocket", "ERR_")  # what the browser itself says of a cut
+    assert [each for each in person.complaints if not any(word in each for word in lost)] == []
+
+
+def test_a_script_is_made_without_a_record_and_that_is_said(person: Person) -> None:
+    page = person.page
+    person.open("xray")
+    page.check("#xray_live")
+    person.open("txt2img")
+    person.write("txt2img_steps", 1)
+    person.choose("txt2img_script_list", "Prompt matrix")
+    person.generate("txt2img")
+    person.wait_for_toast("The X-ray does not record scripts: this job is made without")
+    person.wait_for_end("txt2img")
+
+
 def test_on_a_phone_nothing_is_wider_than_the_page_and_every_control_has_a_name(looked_into: Person) -> None:
     looked_into.page.set_viewport_size({"width": 390, "height": 844})
     assert looked_into.page.evaluate("document.documentElement.scrollWidth") == 390
+    assert looked_into.page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.xray-tokens'))") == 0
     unnamed = looked_into.page.evaluate(
         """() => Array.from(document.querySelectorAll(".xray :is(button, input, select, textarea, a, img, canvas:not([aria-hidden]))"))
             .filter((node) => node.checkVisibility() && !node.getAttribute("aria-label") && !node.textContent.trim())

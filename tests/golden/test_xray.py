@@ -11,10 +11,11 @@ from PIL import Image
 
 from tests.golden.test_miniature_pictures import MINIATURE, REQUEST, Alone
 from tests.judge import judge
-from webui.core.event import Record
+from webui.core.event import Pictures, Record
 from webui.core.xray import Recording, WordRanking, XrayRequest
 from webui.engine.checkpoint import load_checkpoint
 from webui.engine.generate import generate
+from webui.engine.study import NO_STUDY
 from webui.engine.xray.run import run_xray
 from webui.training.world import COLOURS
 
@@ -31,6 +32,7 @@ def study():
         events = run_xray(XrayRequest.of(request, asked), Alone(), make=make, load=None, open_input=None)
         return {event.name: event.data for event in events if isinstance(event, Record)}
 
+    run.make = make
     return run
 
 
@@ -62,6 +64,17 @@ def test_a_thing_s_words_are_attended_to_where_the_judge_sees_the_thing(study, p
         heat = maps[tokens].mean(axis=0)
         within, without = (heat * share).sum() / share.sum(), (heat * (1 - share)).sum() / (1 - share).sum()
         assert within > multiple * without, word
+
+
+def test_a_job_of_several_pictures_is_the_same_bit_for_bit_while_its_first_is_recorded(study):
+    request = replace(REQUEST, steps=4, batch_size=2, batch_count=2)
+    plain = [picture for event in study.make(request, Alone(), NO_STUDY) if isinstance(event, Pictures) for picture in event.pictures]
+    events = list(run_xray(XrayRequest(base=request, study=Recording(first=True)), Alone(), make=study.make, load=None, open_input=None))
+    made = [picture for event in events if isinstance(event, Pictures) for picture in event.pictures]
+    assert [(picture.image.tobytes(), picture.infotext) for picture in made] == [(each.image.tobytes(), each.infotext) for each in plain]
+    records = {event.name: event.data for event in events if isinstance(event, Record)}
+    assert Image.open(io.BytesIO(records["picture.png"])).tobytes() == plain[0].image.tobytes()
+    assert len([name for name in records if name.startswith("step-")]) == 4
 
 
 def test_the_words_that_matter_most_are_those_of_things_and_colours(study):

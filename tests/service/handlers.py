@@ -1,5 +1,6 @@
 """A worker's handlers without torch. The prompt says what a job does; see `draw`. Files in data_dir are its way to talk with the test."""
 
+import json
 import os
 import shutil
 import signal
@@ -14,12 +15,13 @@ from typing import Any
 from PIL import Image
 
 from webui.core.errors import BadRequest, OutOfMemory
-from webui.core.event import Control, Event, Failed, Finished, Loading, Picture, Pictures, Preview, Progress
+from webui.core.event import Control, Event, Failed, Finished, Loading, Picture, Pictures, Preview, Progress, Record
 from webui.core.model_orders import SaveOrder, WeightsOrder
 from webui.core.request import GenerationRequest
 from webui.core.scripts.request import ScriptRequest
 from webui.core.scripts.running import run_script
 from webui.core.settings import Settings
+from webui.core.xray import XrayRequest
 from webui.service.inputs import InputStore, inputs_folder
 from webui.service.worker import Handler, MemoryQuestion
 
@@ -61,6 +63,14 @@ def make(settings: Settings) -> dict[type, Handler]:
     def run(request: ScriptRequest, control: Control) -> Iterator[Event]:
         return run_script(request, control, make=draw, add_input=InputStore(inputs_folder(settings.data_dir)).add)
 
+    def look(request: XrayRequest, control: Control) -> Iterator[Event]:
+        """A record for each step of what the base draws, told as pictures only where it is the job's own."""
+        for event in draw(request.base, control):
+            if isinstance(event, Progress) and event.step:
+                yield Record(f"step-{event.step:03d}.json", json.dumps({"step": event.step}).encode())
+            if not isinstance(event, Pictures) or request.makes_pictures:
+                yield event
+
     def keep(order: WeightsOrder, control: Control) -> Iterator[Event]:
         """File "full" makes unloading fail, file "deadly" kills the worker."""
         if order.action == "unload" and (settings.data_dir / "full").exists():
@@ -70,7 +80,7 @@ def make(settings: Settings) -> dict[type, Handler]:
         note(settings, f"{order.action} {order.checkpoint}|{settings.worker}")
         yield Finished()
 
-    return {GenerationRequest: draw, ScriptRequest: run, SaveOrder: write, WeightsOrder: keep, MemoryQuestion: memory}
+    return {GenerationRequest: draw, ScriptRequest: run, XrayRequest: look, SaveOrder: write, WeightsOrder: keep, MemoryQuestion: memory}
 
 
 def batches(settings: Settings, request: GenerationRequest, control: Control, words: list[str]) -> Iterator[Event]:

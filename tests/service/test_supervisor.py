@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -22,6 +23,7 @@ from tests.service.conftest import PATIENCE, until
 from tests.service.handlers import ran, small
 from tests.service.test_service import done, go, running
 from webui.core.image_metadata import read_infotext
+from webui.core.xray import Recording, XrayRequest
 from webui.service import supervisor
 from webui.service.service import Service
 
@@ -235,6 +237,47 @@ def test_a_folder_that_cannot_be_written_fails_the_job_and_the_server_goes_on(se
     outputs.unlink()
     job = done(service, service.submit(small()))
     assert (job.status, len(job.pictures)) == ("done", 1)
+
+
+def test_a_disk_that_takes_no_record_costs_the_job_its_record_alone(service: Service) -> None:
+    """The page tells it once; pictures that are made for the first time are worth more than the look at them."""
+    folder = service.xrays._folder
+    job_id = service.submit(XrayRequest(base=small(prompt="hold", steps=3, batch_count=2), study=Recording(first=True)))
+    until(lambda: (service.settings.data_dir / "holding").exists())
+    (service.settings.data_dir / "step").touch()
+    until(lambda: service.xrays.told(job_id)["steps"])
+    shutil.move(folder, folder.with_name("away"))
+    folder.write_text("in the way")
+    (service.settings.data_dir / "step").touch()
+    (notice,) = until(lambda: service.job(job_id).notices)
+    assert (str(folder) in notice, "free disk space. The job itself goes on" in notice) == (True, True)
+    folder.unlink()
+    shutil.move(folder.with_name("away"), folder)
+    go(service)
+    job = done(service, job_id)
+    assert (job.status, len(job.pictures), job.notices) == ("done", 2, (notice,))
+    assert [step["step"] for step in service.xrays.told(job_id)["steps"]] == [1]  # and none after the gap
+
+
+def test_a_study_whose_findings_the_disk_does_not_take_fails_with_a_sentence(service: Service) -> None:
+    folder = service.xrays._folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("in the way")
+    job = done(service, service.submit(XrayRequest(base=small(steps=3), study=Recording())))
+    assert (job.status, job.error_status, str(folder) in job.error) == ("failed", 507, True)
+    assert done(service, service.submit(small())).status == "done"
+
+
+def test_a_job_whose_worker_is_killed_is_recorded_anew(service: Service) -> None:
+    job_id = service.submit(XrayRequest(base=small(prompt="hold", steps=3, seed=5), study=Recording(first=True)))
+    until(lambda: (service.settings.data_dir / "holding").exists())
+    (service.settings.data_dir / "step").touch()
+    until(lambda: service.xrays.told(job_id)["steps"])
+    os.kill(worker_pid(service.settings.data_dir), signal.SIGKILL)
+    go(service)
+    job = done(service, job_id)
+    assert (job.status, [picture.seed for picture in job.pictures]) == ("done", [5])
+    assert [step["step"] for step in service.xrays.told(job_id)["steps"]] == [1, 2, 3]
 
 
 def test_a_database_that_takes_no_writes_pauses_the_queue_until_it_does(service: Service) -> None:

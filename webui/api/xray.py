@@ -171,4 +171,5 @@ def _summary(job: Job) -> dict[str, Any]:
         "text": job.text,
         "created": job.created,
         "live": not job.ended,
+        "notices": job.notices,
     }

@@ -17,8 +17,8 @@ WAYS = ("slerp", "lerp")  # along the arc between two conditionings, or the stra
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """Look on while the picture is made. steps: those whose latents and maps are kept, from 1; none: all. layers: of cross-attention, by
-    name; none: all. first: the picture was not made before, so it is the job's own, as without the study."""
+    """Look on while the picture is made; of several the first. steps: those whose latents and maps are kept, from 1; none: all. layers: of
+    cross-attention, by name; none: all. first: the pictures were not made before, so they are the job's own, as without the study."""
 
     steps: tuple[int, ...] = ()
     layers: tuple[str, ...] = ()

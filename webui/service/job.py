@@ -67,6 +67,7 @@ class LiveJob:
         self._notices: tuple[str, ...] = ()
         self.interrupt_asked = False
         self.skips_asked = 0
+        self.unrecorded = False  # the disk did not take what it found out
 
     @property
     def seq(self) -> int:

@@ -8,9 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 from webui.core.errors import Busy, EaselError, EngineError, StorageError, error_of
-from webui.core.event import Event, Failed, Finished, Pictures, Record
+from webui.core.event import Event, Failed, Finished, Notice, Pictures, Record
 from webui.core.job_request import JobRequest, last_models, makes_model_files
 from webui.core.scripts.request import ScriptRequest
+from webui.core.xray import XrayRequest
 from webui.service.crew import Crew
 from webui.service.gallery import Gallery
 from webui.service.job import LiveJob
@@ -286,12 +287,21 @@ class Supervisor:
             self._changed(live)
 
     def _record(self, live: LiveJob, event: Record) -> None:
+        """Store what a job found out. Where the disk refuses, a job that makes something else goes on without."""
+        request = live.row.request
+        if live.unrecorded and isinstance(request, XrayRequest):  # its steps would have a gap
+            return
         try:
             self._keep(live.row.id, event)
         except StorageError as error:
             log.warning("job %s: %s", live.row.id, error)
-            self._stop_job(live)
-            self._end(live, "failed", str(error), error.status, type(error).__name__)
+            if isinstance(request, XrayRequest) and not request.makes_pictures:
+                self._stop_job(live)
+                self._end(live, "failed", str(error), error.status, type(error).__name__)
+            elif not live.unrecorded:
+                live.unrecorded = True
+                live.hear(Notice(f"{error}. The job itself goes on"))
+                self._changed(live)
 
     def _store(self, row: JobRow, event: Pictures, again: bool) -> None:
         preferences = self._preferences()

@@ -41,7 +41,7 @@ class Xrays:
                 self._bytes[job_id] = size
             write_whole(folder / record.name, record.data)
         except OSError as error:
-            raise StorageError(f"the X-ray could not be stored in {self._folder}: {error.strerror}; free disk space") from error
+            raise StorageError(f"what was recorded could not be stored in {self._folder}: {error.strerror}; free disk space") from error
 
     def path(self, job_id: str, name: str) -> Path:
         """A file. Raises MissingModel where there is none."""

@@ -32,7 +32,7 @@ MOST_TOLD = 5  # problems of one infotext that are shown
 
 
 def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], script: Mapping[str, Any] = NO_SCRIPT) -> list[str]:
-    """Queue what tab `tab` shows; returns what is wrong with it, [] if nothing.
+    """Queue what tab `tab` shows; returns what is wrong with it, or not done as ordered, [] if nothing.
 
     sent: what the page adds to the widgets: client, image and mask by hash, whether it inpaints; of a batch the images, and whether
     each brings its own prompts; `edits`: the waiting job that is to get this request, instead of a new one; `overrides`.
@@ -61,7 +61,7 @@ def generate(service: Service, tab: str, sent: Any, values: Mapping[str, Any], s
             service.submit(_asked(request, title, arguments, page.get("record")), owner=str(page.get("client", "")))
     except EaselError as error:
         return [str(error)]
-    return []
+    return ["the X-ray does not record scripts: this job is made without"] if title and page.get("record") is not None else []
 
 
 def _asked(request: GenerationRequest, script: str, arguments: Any, record: Any) -> GenerationRequest | ScriptRequest | XrayRequest:

@@ -97,8 +97,23 @@ def test_rows_in_portions_and_careful_attention_and_remembered_keys_give_the_sam
 def test_many_pixels_are_worked_out_in_portions(unet):
     layer = next(iter(cross_attentions(unet).values()))
     pixels, text = torch.randn(1, QUERIES + 10, layer.to_q.in_features), torch.randn(1, TOKENS, layer.to_k.in_features)
-    whole = attention_weights(layer, pixels, text, each_token())
-    assert torch.allclose(whole[:, :, QUERIES:], attention_weights(layer, pixels[:, QUERIES:], text, each_token()), atol=1e-6)
+    whole = attention_weights(layer, pixels, text, each_token(), [0])
+    assert torch.allclose(whole[:, :, QUERIES:], attention_weights(layer, pixels[:, QUERIES:], text, each_token(), [0]), atol=1e-6)
+
+
+def test_of_a_batch_the_rows_of_its_first_picture_are_recorded_in_portions_too(unet, given):
+    """Three pictures at once, two parts of a prompt and the negative one: rows 0, 3 and, left out, 6."""
+    pixels, text = torch.cat([given[0]] * 5)[:9], torch.cat([given[1]] * 5)[:9]
+    pixels, text = pixels + torch.randn(9, 1, 1, 1), text + torch.randn(9, 1, 1)
+    alone = recorded(unet, (pixels[[0, 3]], text[[0, 3]]), each_token(2))[1]
+    for portion in (9, 2):
+        maps = AttentionMaps()
+        with maps.recording(unet):
+            maps.expect(each_token(2), 3)
+            for rows in torch.arange(9).split(portion):
+                ask(unet, (pixels[rows], text[rows]))
+        for name, weights in maps.take().items():
+            assert torch.allclose(weights.float(), alone[name].float(), atol=1e-3), (portion, name)
 
 
 def test_only_the_layers_that_are_named_are_recorded_and_none_unless_they_are_expected(unet, given):

@@ -227,14 +227,68 @@ def test_of_a_picture_that_is_made_for_the_first_time_the_job_has_the_very_pictu
     assert len(seen.steps) == REQUEST.steps
 
 
-@pytest.mark.parametrize("several", [{"batch_size": 2}, {"batch_count": 2}])
-def test_a_job_of_several_pictures_is_made_without_a_record_and_says_so(lab, several):
+LONG = "blurry, " * 40  # a negative prompt of more tokens than the prompt has a call of its own
+SEVERAL = {
+    "at once": {"batch_size": 3},
+    "one after another": {"batch_count": 2},
+    "in two parts": {"batch_size": 2, "batch_count": 2, "prompt": "a [red:green:0.5] circle AND (blue:1.3) sky:0.4"},
+    "long negative prompt": {"batch_size": 2, "negative_prompt": LONG},
+    "two calls a step": {"batch_size": 2, "sampler": "Heun"},
+    "hires fix": {"batch_size": 2, "batch_count": 2, "steps": 2, "hires": HiresFix(scale=1.5, denoising_strength=0.5, upscaler="Latent")},
+    "CFG++": {"batch_size": 2, "sampler": "Euler CFG++"},
+    "own prompts": {"batch_count": 2, "each": (("a red circle", "", "", ""), ("a blue star", "", "", ""))},
+}
+
+
+@pytest.mark.parametrize("several", SEVERAL.values(), ids=SEVERAL)
+def test_of_several_pictures_the_first_is_recorded_and_all_stay_as_they_are(lab, several):
+    """Against the same picture by itself, whose numbers differ by rounding alone."""
     request = replace(REQUEST, **several)
     seen = lab.study(request, Recording(first=True))
-    made = [picture.image.tobytes() for event in seen.events if isinstance(event, Pictures) for picture in event.pictures]
-    plain = [event for event in lab.make(request, Alone()) if isinstance(event, Pictures)]
-    assert made == [picture.image.tobytes() for event in plain for picture in event.pictures]
-    assert not seen
-    assert [event.text for event in seen.events if isinstance(event, Notice)] == [
-        "the X-ray records jobs of one picture; this one makes 2 and was not recorded"
-    ]
+    made = [picture for event in seen.events if isinstance(event, Pictures) for picture in event.pictures]
+    plain = [picture for event in lab.make(request, Alone()) if isinstance(event, Pictures) for picture in event.pictures]
+    assert [picture.image.tobytes() for picture in made] == [picture.image.tobytes() for picture in plain]
+    assert [(picture.infotext, picture.request) for picture in made] == [(picture.infotext, picture.request) for picture in plain]
+    assert seen.image("picture.png").tobytes() == made[0].image.tobytes() != made[1].image.tobytes()
+    alone = lab.study(request.single(0), Recording())
+    assert sorted(seen) == sorted(alone)
+    assert seen.json("whole.json")["texts"] == alone.json("whole.json")["texts"]
+    for told, expected in zip(seen.steps, alone.steps, strict=True):
+        assert [told[key] for key in ("step", "pass", "calls", "texts")] == [expected[key] for key in ("step", "pass", "calls", "texts")]
+        assert told["norms"] == pytest.approx(expected["norms"], rel=1e-3)
+        assert told["cosine"] == pytest.approx(expected["cosine"], abs=1e-3)
+    for name in (name for name in seen if name.startswith("arrays-")):
+        arrays, others = np.load(io.BytesIO(seen[name])), np.load(io.BytesIO(alone[name]))
+        assert arrays.files == others.files
+        for key in arrays.files:
+            assert np.allclose(arrays[key].astype(np.float32), others[key].astype(np.float32), rtol=1e-2, atol=2e-2), (name, key)
+
+
+def test_the_batches_after_the_first_are_as_without_a_study(lab):
+    """Nothing of it stands in their way."""
+    calls = []
+
+    class Counting(Recorder):
+        def network(self, network):
+            calls.append(super().network(network) is network)
+            return super().network(network)
+
+    recorder = Counting(Recording())
+    for event in lab.make(replace(REQUEST, batch_count=3), Alone(), recorder):
+        if isinstance(event, Progress) and event.batch > 1 and event.step == 2:
+            assert not any(part._forward_hooks for part in lab.model.unet.modules())
+            assert recorder.step(event.step) == []
+        elif isinstance(event, Progress):
+            recorder.step(event.step)
+    assert calls == [False, True, True]
+
+
+def test_a_first_picture_that_is_skipped_leaves_its_steps_and_no_other_picture(lab):
+    class Skipping(Alone):
+        def take_skip(self):
+            return self.steps == 3  # step 0 is told, too
+
+    seen = lab.study(replace(REQUEST, batch_count=2), Recording(first=True), Skipping())
+    assert [len(event.pictures) for event in seen.events if isinstance(event, Pictures)] == [1]
+    assert len(seen.steps) == 2
+    assert "picture.png" not in seen

@@ -5,7 +5,7 @@ bit for bit, and it does not matter who else changes processors meanwhile.
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -29,14 +29,15 @@ class AttentionMaps:
         """layers: names of those that are recorded; none: all."""
         self._layers = frozenset(layers)
         self._groups: Tensor | None = None
+        self._every = 1
         self._maps: dict[str, Tensor] = {}
         self._seen: dict[str, int] = {}  # rows of this call that a layer has had
         self.seconds = 0.0  # that all this took so far
 
-    def expect(self, groups: Tensor | None) -> None:
-        """Forget what was; record the first rows of the next call. groups: (rows, tokens, kept): what each kept map sums up of a row's
-        tokens; None: record nothing."""
-        self._groups = groups
+    def expect(self, groups: Tensor | None, every: int = 1) -> None:
+        """Forget what was; record rows 0, every, 2 * every ... of the next call, as many as there are groups: (rows, tokens, kept), what
+        each kept map sums up of a row's tokens; None: record nothing."""
+        self._groups, self._every = groups, every
         self._maps, self._seen = {}, {}
 
     def take(self) -> dict[str, Tensor]:
@@ -63,27 +64,28 @@ class AttentionMaps:
         return hook
 
     def _record(self, name: str, layer: Any, pixels: Tensor, text: Tensor) -> None:
-        """A call may come in portions of its rows, where memory is scarce: the first rows that a layer sees are the first of the call."""
+        """A call may come in portions of its rows, where memory is scarce: the layer sees them in their order."""
         assert self._groups is not None
         begun = time.perf_counter()
         start = self._seen.get(name, 0)
         self._seen[name] = start + len(pixels)
-        count = min(len(self._groups) - start, len(pixels))
-        if count > 0:
-            maps = attention_weights(layer, pixels[:count], text, self._groups[start : start + count]).half().cpu()
+        wanted = [row for row in range(start, start + len(pixels)) if row % self._every == 0 and row // self._every < len(self._groups)]
+        if wanted:
+            groups = self._groups[[row // self._every for row in wanted]]
+            maps = attention_weights(layer, pixels, text, groups, [row - start for row in wanted]).half().cpu()
             self._maps[name] = torch.cat([self._maps[name], maps]) if name in self._maps else maps
         self.seconds += time.perf_counter() - begun
 
 
-def attention_weights(layer: Any, pixels: Tensor, text: Tensor, groups: Tensor) -> Tensor:
+def attention_weights(layer: Any, pixels: Tensor, text: Tensor, groups: Tensor, rows: Sequence[int]) -> Tensor:
     """softmax(Q K^T / sqrt(d)), averaged over the heads (Vaswani et al. 2017, arXiv:1706.03762, equation 1): (rows, kept, pixels), float32.
 
-    pixels: (rows, pixels, channels). text: (at least rows, tokens, width), the very object that the layer was given: its keys may be
-    remembered by it. groups: (rows, tokens, kept).
+    pixels: (all rows, pixels, channels). text: (all rows, tokens, width), the very object that the layer was given: its keys may be
+    remembered by it. groups: (rows, tokens, kept). rows: which of all are meant.
     """
-    key = layer.to_k(text)[: len(pixels)].unflatten(2, (layer.heads, -1)).permute(0, 2, 3, 1).float()  # (rows, heads, channels, tokens)
+    key = layer.to_k(text)[rows].unflatten(2, (layer.heads, -1)).permute(0, 2, 3, 1).float()  # (rows, heads, channels, tokens)
     parts = []
-    for some in layer.to_q(pixels).unflatten(2, (layer.heads, -1)).transpose(1, 2).float().split(QUERIES, dim=2):
+    for some in layer.to_q(pixels[rows]).unflatten(2, (layer.heads, -1)).transpose(1, 2).float().split(QUERIES, dim=2):
         weights = (some @ key * layer.scale).softmax(dim=-1).mean(dim=1)  # (rows, some pixels, tokens)
         parts.append((weights @ groups.to(weights.device, weights.dtype)).transpose(1, 2))
     return torch.cat(parts, dim=2)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from webui.core.event import Record
+from webui.core.request import GenerationRequest
 from webui.core.xray import Recording
 from webui.engine.conditioning import Scheduled
 from webui.engine.denoiser import Denoise
@@ -62,7 +63,8 @@ class Pass:
 
 
 class Recorder(Study):
-    """Of a batch of one. After each step ask for its records; at the end for those of the whole."""
+    """Of a job's first picture, whatever else is made beside it and after it. After each step ask for its records; at the end for those of
+    the whole."""
 
     def __init__(self, recording: Recording, with_maps: bool = True) -> None:
         """with_maps False: attention is not recorded, whatever the recording asks for."""
@@ -73,6 +75,8 @@ class Recorder(Study):
         self._passes: list[Pass] = []
         self._calls: list[Call] = []  # of the step at work
         self._call: Call | None = None  # that is being answered
+        self._batch = 1  # pictures that are made at once
+        self._looks = True  # the batch at work is the first one
         self._sum: Tensor | None = None  # of the MEAN maps of this pass's steps, where the prompt stays the same
         self._summed = 0  # steps
         self._bytes = 0
@@ -81,7 +85,13 @@ class Recorder(Study):
 
     # where it stands
 
+    def singles(self, request: GenerationRequest, numbers: range) -> list[GenerationRequest]:
+        self._batch, self._looks = len(numbers), numbers.start == 0
+        return super().singles(request, numbers)
+
     def conds(self, asked: Asked, made: tuple[Scheduled, ...]) -> tuple[Scheduled, ...]:
+        if not self._looks:
+            return made
         parts = []
         for until in told_texts(asked, made):
             parts.append([(call, len(self._texts) + i) for i, (call, _) in enumerate(until)])
@@ -91,6 +101,9 @@ class Recorder(Study):
 
     @contextmanager
     def at_work(self, model: DiffusionModel, schedule: NoiseSchedule, plan: Plan) -> Iterator[None]:
+        if not self._looks:
+            yield
+            return
         self._passes.append(Pass(model, schedule, plan, *self._asked))
         self._sum, self._summed = None, 0
         with ExitStack() as stack:
@@ -107,31 +120,38 @@ class Recorder(Study):
             self._call = None
             return answer
 
-        return looked_at
+        return looked_at if self._looks else denoise
 
     def network(self, network: Network) -> Network:
         def looked_at(x: Tensor, t: float, context: Context) -> Tensor:
             call = self._call
             assert call is not None
             first = call.parts is None
-            parts = len(self._passes[-1].weights) if first else 0  # a batch of one: a row for each part, then that without the prompt
+            rows = (
+                len(self._passes[-1].weights) * self._batch if first else 0
+            )  # of each part, picture after picture; then without the prompt
             recorded = self._maps.seconds if self._maps else 0.0
             if self._maps:
-                self._maps.expect(self._groups(call.call, context.states.shape[1]) if first and not self._calls else None)
+                self._maps.expect(self._groups(call.call, context.states.shape[1]) if first and not self._calls else None, self._batch)
             begun = _now(x)
             answer = network(x, t, context)
             call.seconds += _now(x) - begun - (self._maps.seconds - recorded if self._maps else 0.0)
             call.t = t
             if first:
-                call.parts = answer[:parts]
+                call.parts = answer[: rows : self._batch]
                 call.maps = self._maps.take() if self._maps else {}
-            if len(x) > parts:
-                call.without = answer[parts]
+            if len(x) > rows:
+                call.without = answer[rows]
             return answer
 
-        return looked_at
+        return looked_at if self._looks else network
 
     # what it tells
+
+    @property
+    def looks(self) -> bool:
+        """Whether its picture is among those that are being made, or were made last."""
+        return self._looks
 
     @property
     def passes(self) -> int:

@@ -9,14 +9,12 @@ from webui.core.event import Control, Event, Finished, Notice, Pictures, Progres
 from webui.core.request import GenerationRequest
 from webui.core.xray import Interpolation, Noising, Recording, WordRanking, XrayRequest
 from webui.engine.model import DiffusionModel
-from webui.engine.study import NO_STUDY
 from webui.engine.xray.between import interpolate
 from webui.engine.xray.noising import noise_picture
 from webui.engine.xray.panels import png
 from webui.engine.xray.recorder import Recorder
 from webui.engine.xray.words import Make, rank
 
-SEVERAL = "the X-ray records jobs of one picture; this one makes {} and was not recorded"
 IN_TILES = "attention is not recorded where the UNet sees the picture in tiles; everything else is"
 
 
@@ -47,12 +45,8 @@ def run_xray(
 
 
 def record(base: GenerationRequest, study: Recording, control: Control, make: Make) -> Iterator[Event]:
-    """The picture with its steps' records; it is recorded itself, as a PNG, and told as a picture only where there is none yet."""
-    several = base.batch_count * base.batch_size
-    if several > 1:
-        yield Notice(SEVERAL.format(several))
-        yield from make(base, control, NO_STUDY)
-        return
+    """The pictures, with the records of the first one's steps; it is recorded itself, as a PNG, and pictures are told only where there are
+    none yet."""
     tiled = bool(base.tile) and max(base.width, base.height) > base.tile
     if tiled and study.attention:
         yield Notice(IN_TILES)
@@ -61,10 +55,12 @@ def record(base: GenerationRequest, study: Recording, control: Control, make: Ma
     with closing(make(base, control, recorder)) as events:  # type: ignore[type-var]
         for event in events:
             if isinstance(event, Pictures):
-                yield Record("picture.png", png(event.pictures[0].image))
+                if recorder.looks:
+                    yield Record("picture.png", png(event.pictures[0].image))
+                    yield from recorder.whole()
                 if not study.first:
                     continue
-            if isinstance(event, Finished):
+            if isinstance(event, Finished) and recorder.looks:  # it may have been stopped before there was a picture
                 yield from recorder.whole()
             if isinstance(event, Progress):
                 yield from recorder.step(event.step)

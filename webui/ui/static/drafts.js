@@ -32,12 +32,19 @@ easel.draftsNow = async (tab) => {
   return easel.drafts();
 };
 
-// A field that is not Gradio's: what it holds is kept as it is typed, by its id.
+// A field that is not Gradio's: what it holds is kept as it is typed, by its id. A button that is pressed or not is a field, too.
 easel.keptField = (field) => {
   const kept = easel.stored("fields_1", {})[field.id];
-  if (kept !== undefined && (!field.options || Array.from(field.options).some((option) => option.value === kept))) field.value = kept;
-  field.addEventListener("input", () => easel.store("fields_1", { ...easel.stored("fields_1", {}), [field.id]: field.value }));
+  if (field.matches("[aria-pressed]")) field.setAttribute("aria-pressed", String(kept === "true"));
+  else if (kept !== undefined && (!field.options || Array.from(field.options).some((option) => option.value === kept))) field.value = kept;
+  field.addEventListener("input", () => easel.keepFields(field));
   return field;
+};
+
+// As they are now: what the page itself has changed in them is no event.
+easel.keepFields = (...fields) => {
+  const held = (field) => field.getAttribute("aria-pressed") ?? field.value;
+  easel.store("fields_1", { ...easel.stored("fields_1", {}), ...Object.fromEntries(fields.map((field) => [field.id, held(field)])) });
 };
 
 easel.watchDrafts = () => {

@@ -130,6 +130,7 @@ class GalleryView {
     const busy = this.upkeep?.text ? `${this.upkeep.text}${this.upkeep.total ? ` ${this.upkeep.done} of ${this.upkeep.total}` : ""}` : "";
     this.say([this.inTrash ? `In the trash: ${many}` : many, busy].filter(Boolean).join(" · "));
     const nothing = this.filters.narrowing ? "No picture fits." : this.inTrash ? "The trash is empty." : "Your pictures will be here.";
+    this.filters.none.hidden = !this.filters.narrowing;
     this.empty.textContent = nothing;
     this.empty.hidden = this.cards.length > 0 || this.loading;
     this.choice.show();

@@ -3,27 +3,30 @@ class GalleryFilters {
   constructor(changed) {
     const make = easel.make;
     this.changed = changed;
-    this.search = make("input", { type: "search", id: "gallery_search", placeholder: 'Search prompts: fox "red house" -snow', "aria-label": "Search the prompts",
-      title: 'Words that all occur; "in quotes" one after the other; -without; negative:word', oninput: () => this.soon() });
-    this.order = this.select("Sort by", GalleryView.ORDERS, "");
-    this.checkpoint = this.select("Checkpoint", [], "Any checkpoint");
-    this.lora = this.select("LoRA", [], "Any LoRA");
-    this.sampler = this.select("Sampler", [], "Any sampler");
-    this.size = this.select("Size", [], "Any size");
-    this.tag = this.select("Tag", [], "Any tag");
-    this.since = make("input", { type: "date", "aria-label": "From this day on", onchange: changed });
-    this.until = make("input", { type: "date", "aria-label": "Up to this day", onchange: changed });
-    this.favourites = this.switch("star", "Favourites only", "gallery_favourites");
-    this.mine = this.switch("person", "Only pictures made in this browser", "gallery_mine");
-    this.missing = this.switch("missing-file", "Pictures whose files are gone only", "gallery_missing");
+    this.search = easel.keptField(make("input", { type: "search", id: "gallery_search", placeholder: 'Search prompts: fox "red house" -snow', "aria-label": "Search the prompts",
+      title: 'Words that all occur; "in quotes" one after the other; -without; negative:word', oninput: () => this.soon() }));
+    this.order = this.select("order", "Sort by", GalleryView.ORDERS, "");
+    this.checkpoint = this.select("checkpoint", "Checkpoint", [], "Any checkpoint");
+    this.lora = this.select("lora", "LoRA", [], "Any LoRA");
+    this.sampler = this.select("sampler", "Sampler", [], "Any sampler");
+    this.size = this.select("size", "Size", [], "Any size");
+    this.tag = this.select("tag", "Tag", [], "Any tag");
+    this.since = easel.keptField(make("input", { type: "date", id: "gallery_since", "aria-label": "From this day on", onchange: changed }));
+    this.until = easel.keptField(make("input", { type: "date", id: "gallery_until", "aria-label": "Up to this day", onchange: changed }));
+    this.favourites = easel.keptField(this.switch("star", "Favourites only", "gallery_favourites"));
+    this.mine = easel.keptField(this.switch("person", "Only pictures made in this browser", "gallery_mine"));
+    this.missing = easel.keptField(this.switch("missing-file", "Pictures whose files are gone only", "gallery_missing"));
     this.trash = this.switch("bin", "Show the trash", "gallery_trash");
     const again = easel.iconButton("refresh", "Look for picture files that the gallery does not know yet", () => easel.gallery.lookAgain());
     const days = make("span", { class: "days" }, this.since, make("span", { "aria-hidden": "true" }, "–"), this.until);
     const narrow = make("div", { class: "bar-row narrow" }, this.checkpoint, this.lora, this.sampler, this.size, this.tag, days);
     this.more = easel.iconButton("list", "Filters", () => this.root.classList.toggle("unfolded"));
     this.more.classList.add("fold");
+    this.none = easel.iconButton("close", "Clear the search and all filters", () => { this.clear(); this.changed(); });
+    this.none.id = "gallery_clear";
     this.root = make("div", { class: "filters", role: "search", "aria-label": "Find pictures" },
-      make("div", { class: "bar-row" }, this.search, this.order, this.favourites, this.mine, this.missing, this.trash, again, this.more), narrow);
+      make("div", { class: "bar-row" }, this.search, this.order, this.favourites, this.mine, this.missing, this.trash, again, this.none, this.more), narrow);
+    if (Array.from(narrow.querySelectorAll("select, input")).some((field) => field.value)) this.root.classList.add("unfolded"); // on a phone, too, one sees why
   }
 
   get trashed() { return this.trash.getAttribute("aria-pressed") === "true"; }
@@ -37,20 +40,29 @@ class GalleryFilters {
     this.timer = setTimeout(this.changed, 200);
   }
 
+  clear() {
+    const [fields, pressed] = [[this.search, this.checkpoint, this.lora, this.sampler, this.size, this.tag, this.since, this.until], [this.favourites, this.mine, this.missing, this.trash]];
+    for (const each of fields) each.value = "";
+    for (const each of pressed) each.setAttribute("aria-pressed", "false");
+    easel.keepFields(...fields, ...pressed);
+  }
+
   // Only the pictures that have this: `filter` is checkpoint or lora.
   only(filter, name) {
-    for (const each of [this.search, this.checkpoint, this.lora, this.sampler, this.size, this.tag, this.since, this.until]) each.value = "";
-    for (const each of [this.favourites, this.mine, this.missing, this.trash]) each.setAttribute("aria-pressed", "false");
+    this.clear();
     this[filter].append(easel.make("option", { value: name }, name));
     this[filter].value = name;
+    easel.keepFields(this[filter]);
     this.changed();
   }
 
-  select(label, options, any) {
-    const made = easel.make("select", { "aria-label": label, onchange: this.changed });
+  // What was chosen on the last visit is chosen before the server says which options there are.
+  select(name, label, options, any) {
+    const made = easel.make("select", { id: `gallery_${name}`, "aria-label": label, onchange: this.changed });
     made.any = any;
-    this.fill(made, options);
-    return made;
+    const kept = easel.stored("fields_1", {})[made.id];
+    this.fill(made, kept && any ? [...options, [kept, kept]] : options);
+    return easel.keptField(made);
   }
 
   // The options anew; what is chosen stays chosen, even where no picture has it any more.
@@ -65,6 +77,7 @@ class GalleryFilters {
   switch(icon, label, id) {
     const made = easel.iconButton(icon, label, () => {
       made.setAttribute("aria-pressed", String(made.getAttribute("aria-pressed") !== "true"));
+      if (made !== this.trash) easel.keepFields(made); // that is a place, which one comes back from
       this.changed();
     });
     made.id = id;

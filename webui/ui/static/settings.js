@@ -102,7 +102,8 @@ class SettingsView {
     let mark = () => this.filter();
     const stored = (name, usual, choices, sentence, apply = () => {}) => {
       const set = (value) => { easel.store(name, value); apply(value); };
-      const control = select(`pref_${name}`, choices, easel.stored(name, usual), set);
+      const kept = easel.stored(name, usual);
+      const control = select(`pref_${name}`, choices, choices.some(([key]) => key === kept) ? kept : usual, set);
       return this.line("", sentence, control, () => { control.value = usual; set(usual); }, () => control.value !== usual).node;
     };
     const usualLanguage = /^zh/i.test(navigator.language) ? "zh-CN" : "en";
@@ -111,7 +112,7 @@ class SettingsView {
       stored("theme", easel.isDark() ? "dark" : "light", [["light", "Light"], ["dark", "Dark"]], "Colours", easel.applyTheme),
       stored("while_running", "queue", [["queue", "Queue another job"], ["restart", "Interrupt, then begin anew"]], "What Ctrl+Enter does while a job runs"),
       stored("at_end", "nothing", [["nothing", "Nothing"], ["sound", "A sound"], ["notice", "A notice of the system"]], "When a job has ended and the page is not looked at", easel.habits.askForNotices),
-      stored("quick", "clip_skip", [["clip_skip", "Checkpoint, VAE, CLIP skip"], ["vae", "Checkpoint, VAE"], ["checkpoint", "Checkpoint"]], "In the top row", easel.habits.showQuick),
+      stored("quick", "clip_skip", [["clip_skip", "Checkpoint, VAE, CLIP skip"], ["vae", "Checkpoint, VAE"], ["no_vae", "Checkpoint, CLIP skip"], ["checkpoint", "Checkpoint"]], "In the top row", easel.habits.showQuick),
     ];
   }
 

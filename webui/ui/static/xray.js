@@ -16,12 +16,14 @@ class XrayView {
     this.words = make("span", { class: "words", role: "status" });
     this.stop = easel.iconButton("close", "Stop this X-ray", () => this.try(this.interrupt()), "Stop");
     this.progress = make("div", { class: "xray-progress", hidden: true }, this.bar, this.words, this.stop);
+    this.notices = make("div", { class: "xray-notices", hidden: true });
     root.append(
       make("div", { class: "xray-head" }, this.choice, this.latest,
         make("label", { class: "press" }, this.file, "Open a picture"),
         make("label", { class: "check", title: "Attention is worked out a second time beside the run: the picture stays the same bit for bit, the run takes up to half as long again." }, this.attention, "Record attention (slower)"),
-        make("label", { class: "check", title: "What Generate makes from now on is looked at while it runs, job by job: steps appear here at once. The pictures stay the same bit for bit. Jobs of one picture only." }, this.live, "Record while generating")),
+        make("label", { class: "check", title: "What Generate makes from now on is looked at while it runs, job by job: steps appear here at once. The pictures stay the same bit for bit. Of several pictures the first is recorded; scripts are not." }, this.live, "Record while generating")),
       this.progress,
+      this.notices,
       this.studyTabs(),
     );
     this.studies = { recording: new StepsView(this), words: new WordsView(this), interpolation: new BetweenView(this), noising: new NoiseView(this) };
@@ -203,6 +205,18 @@ class XrayView {
     this.bar.firstChild.style.width = `${percent}%`;
     this.words.textContent = easel.sentence((job ?? this.told)?.text ?? "");
     this.progress.dataset.status = status ?? "";
+    this.showNotices((job ?? this.told)?.notices ?? []);
+  }
+
+  // What the job has to say, and which of its pictures this is.
+  showNotices(told) {
+    const base = this.told?.kind === "recording" ? this.told.request.base : {};
+    const several = base.batch_size * base.batch_count;
+    const lines = [...(several > 1 ? [`Of this job's ${several} pictures the first is recorded.`] : []), ...told.map(easel.sentence)];
+    if (this.notices.dataset.lines === String(lines)) return;
+    this.notices.dataset.lines = lines;
+    this.notices.hidden = !lines.length;
+    this.notices.replaceChildren(...lines.map((line) => easel.make("p", { class: "small" }, line)));
   }
 }
 

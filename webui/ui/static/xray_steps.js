@@ -116,7 +116,7 @@ class StepsView {
       this.images.set(step, new Promise((resolve, reject) => {
         const image = new Image();
         image.onload = () => resolve(image);
-        image.onerror = () => reject(new Error("The panels of this step could not be read."));
+        image.onerror = () => { this.images.delete(step); reject(new Error("The panels of this step could not be read.")); }; // the next look tries again
         image.src = this.xray.fileAddress(`panels-${String(step).padStart(3, "0")}.webp`);
       }));
     }
