@@ -1,5 +1,6 @@
 """Schedule types, and the samplers and options that test_field.py leaves out, against tests/field_solvers.py on a small closed formula."""
 
+import itertools
 import math
 
 import pytest
@@ -197,3 +198,29 @@ def test_a_single_step_from_pure_noise_to_0_is_eulers_with_its_rounding(name):
         return x + (x - seen(x, sigmas[0])) / sigmas[0] * (sigmas[1] - sigmas[0])
 
     assert relative(*beside_pure_noise(name, "Uniform", 1, euler)) < 2e-5
+
+
+@pytest.mark.parametrize(("name", "steps"), [("Euler", 150), ("LCM", 3), ("DPM fast", 150)])
+def test_a_tail_of_more_steps_than_the_type_ddim_has_levels_takes_its_last_ones(name, steps):
+    """Hires fix of strength 0.05: the tail of a schedule of twenty times as many steps."""
+    plan = make_plan(SCHEDULE, name, "DDIM", steps, 0.05, exact=True)
+    assert plan.steps == steps
+    assert (plan.sigmas.diff() < 0).all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_one_step_and_two_make_latents_with_every_schedule_type(name):
+    row, init = SAMPLERS[name], torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    labels = ("Automatic", "KL Optimal") if name == "DPM adaptive" else SCHEDULE_TYPES  # it knows the ends only, and takes its time
+    for label, steps, strength in itertools.product(labels, (1, 2), (None, 0.05, 0.5, 1.0)):
+        for exact in {False, strength is not None}:
+            plan = make_plan(SCHEDULE, name, label, steps, strength, exact=exact)
+            noise = ImageNoise(SEEDS)
+            x = plan.start(noise.first(SHAPE), None if strength is None else init)
+            answer = denoiser(network, SCHEDULE, "epsilon")
+            both = (lambda *call: torch.stack([answer(*call)] * 2)) if row.cfgpp else answer  # noqa: B023
+            draw = [lambda *levels: noise.next(SHAPE)] if row.noise != "none" else []  # noqa: B023
+            extra = {"schedule": SCHEDULE} if row.on_timesteps else {}
+            for step in row.sample(both, x, plan.sigmas, *draw, **row.options(SamplerOptions()), **extra):
+                x = step.x
+            assert torch.isfinite(plan.finish(x)).all(), (label, steps, strength, exact)
