@@ -1,18 +1,27 @@
 """How every tab looks: contrast in light and dark, nothing cut off in either language, phones, and the layout against its reference."""
 
+import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page
 
 from tests.browser.conftest import Person, Server
 from tests.browser.look import CONTRAST, CUT_OFF
 
 DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 REFERENCE = Path(__file__).parent / "layout.json"  # written anew where EASEL_NEW_LAYOUT is set
+LOOKS = Path(__file__).parent / "looks"  # every tab of a device, one below the other, a pixel for a square; written anew as the above
+SQUARE = 16  # pixels
+CLEARLY = 32  # of 255 levels
+FEW = 0.005  # of all squares
+# What belongs to pictures and jobs:
+CONTENTS = "img, canvas, .chart, .infotext, .thumb, .shots, .note, .queue-list, .xray-body, .count, #statusline, #easel_toasts"
 NEAR = 24  # pixels by which places may differ: fonts do
 
 
@@ -215,17 +224,55 @@ def test_the_parts_of_every_tab_stand_where_they_stood(request: pytest.FixtureRe
     assert moved == {}
 
 
-def settled(page: Page) -> bytes:
-    """The page's picture once it no longer changes; without pictures, memory and the cursor, which do as they like."""
-    masked = [page.locator("#statusline"), page.locator("img")]
+def settled(page: Page, *masked: Locator) -> bytes:
+    """The page's picture once it no longer changes, without what is masked."""
     before = b""
     for _ in range(20):
         page.wait_for_timeout(300)
-        now = page.screenshot(mask=masked, animations="disabled")
+        now = page.screenshot(mask=list(masked), animations="disabled")
         if now == before:
             break
         before = now
     return before
+
+
+def squares(page: Page) -> "dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]":
+    """The mean grey, 0 .. 255, of each square of what every tab shows first."""
+    told = {}
+    for tab in page.evaluate("Object.keys(easel.tabNames)"):
+        page.evaluate("tab => easel.openTab(tab)", tab)
+        page.evaluate("scrollTo(0, 0)")
+        shown = Image.open(io.BytesIO(settled(page))).convert("L")
+        small = shown.resize((shown.width // SQUARE, shown.height // SQUARE), Image.Resampling.BOX)
+        told[tab] = np.asarray(small, np.float32)
+    return told
+
+
+def unlike(
+    seen: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", expected: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
+) -> float:
+    """The share of squares that are clearly lighter or darker."""
+    return float((np.abs(seen - expected) > CLEARLY).mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["desk", "phone"])
+def test_every_tab_looks_as_in_its_picture(request: pytest.FixtureRequest, device: str) -> None:
+    """Screenshots against those that were looked at, in squares, so that another font's letters count as the same."""
+    page = request.getfixturevalue(device)
+    page.reload()
+    page.wait_for_selector("html[data-easel=ready]", state="attached")
+    page.add_style_tag(content=f":is({CONTENTS}) {{ visibility: hidden !important; }} * {{ caret-color: transparent !important; }}")
+    now = squares(page)
+    path = LOOKS / f"{device}.png"
+    if os.environ.get("EASEL_NEW_LAYOUT"):
+        Image.fromarray(np.concatenate(list(now.values())).round().astype(np.uint8)).save(path, optimize=True)
+    sheet = np.asarray(Image.open(path), np.float32)
+    known = dict(zip(now, np.split(sheet, len(now)), strict=True))
+    assert {tab: share for tab in now if (share := unlike(now[tab], known[tab])) > FEW} == {}
+    page.add_style_tag(content=".generate { visibility: hidden !important; }")  # these eyes see what is missing
+    gone = squares(page)
+    assert [tab for tab in ("txt2img", "img2img", "outpaint") if unlike(gone[tab], known[tab]) <= FEW] == []
 
 
 @pytest.mark.slow
@@ -237,5 +284,5 @@ def test_a_tab_looks_the_same_when_one_comes_back_to_it(desk: Page) -> None:
         rounds.append({})
         for tab in tabs:
             desk.evaluate("tab => easel.openTab(tab)", tab)
-            rounds[-1][tab] = settled(desk)
+            rounds[-1][tab] = settled(desk, desk.locator("#statusline"), desk.locator("img"))  # memory and pictures do as they like
     assert [tab for tab in tabs if rounds[1][tab] != rounds[2][tab]] == []

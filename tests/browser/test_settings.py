@@ -117,6 +117,43 @@ def test_keys_are_chosen_anew_and_work(person: Person) -> None:
     assert page.evaluate("easel.currentTab()") == "img2img"
 
 
+def test_a_sound_or_a_notice_tells_of_the_end_where_the_page_is_not_looked_at(person: Person) -> None:
+    page = person.page
+    page.evaluate(
+        """() => {
+            window.told = [];
+            window.answer = "denied";
+            const start = OscillatorNode.prototype.start;
+            OscillatorNode.prototype.start = function (when) { window.told.push("tone"); start.call(this, when); };
+            window.Notification = class {
+                static get permission() { return window.answer; }
+                static requestPermission() { return Promise.resolve(window.answer); }
+                constructor(title, { body }) { window.told.push(`${title}: ${body}`); }
+            };
+        }"""
+    )
+
+    def ended(looked_at: bool) -> list[str]:
+        person.open("txt2img")
+        page.evaluate("looked => { window.told = []; document.hasFocus = () => looked; }", looked_at)
+        person.make_picture("txt2img")
+        told: list[str] = page.evaluate("told")
+        return told
+
+    for name, value in (("steps", 1), ("width", 64), ("height", 64)):
+        person.write(f"txt2img_{name}", value)
+    opened(person)
+    page.select_option("#pref_at_end", "sound")
+    assert ended(looked_at=True) == []
+    assert ended(looked_at=False) == ["tone", "tone"]
+    opened(person)
+    page.select_option("#pref_at_end", "notice")
+    person.wait_for_toast("The browser was told to show no notices")
+    assert ended(looked_at=False) == []
+    page.evaluate("window.answer = 'granted'")
+    assert ended(looked_at=False) == ["Easel: Job done"]
+
+
 def test_the_page_speaks_chinese_at_once_and_after_a_reload(person: Person) -> None:
     page = person.page
     opened(person)

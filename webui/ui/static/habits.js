@@ -50,7 +50,7 @@ easel.habits.ring = () => {
 easel.habits.askForNotices = (how) => {
   if (how !== "notice") return;
   if (!window.Notification || !isSecureContext) easel.toast("Browsers show notices of pages on this machine and on https only; a sound works everywhere.");
-  else Notification.requestPermission();
+  else Notification.requestPermission().then((answer) => { if (answer !== "granted") easel.toast("The browser was told to show no notices of this page; its settings can allow them."); });
 };
 
 easel.habits.showQuick = (last) => { document.documentElement.dataset.quick = last; };
