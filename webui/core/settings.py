@@ -14,9 +14,12 @@ from webui.core.errors import BadRequest
 from webui.core.passwords import StoredPassword, store
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
-MINIATURE = Path("models/Stable-diffusion/easel-miniature.safetensors")  # below PROJECT_DIR
+PACKED = PROJECT_DIR / "webui/packed"  # where a wheel has the model files that ship with Easel; a checkout has none
+SHIPPED = PACKED if PACKED.is_dir() else PROJECT_DIR
+DATA_DIR = Path.home() / "easel" if PACKED.is_dir() else PROJECT_DIR
+MINIATURE = Path("models/Stable-diffusion/easel-miniature.safetensors")  # below SHIPPED
 MAX_WORKERS = 256
-UPSCALERS = Path("models/upscalers")  # below PROJECT_DIR, too: the upscaler that ships with Easel
+UPSCALERS = Path("models/upscalers")  # below SHIPPED, too: the upscaler that ships with Easel
 UPSCALER_FOLDERS = ("upscalers", "ESRGAN", "RealESRGAN", "SwinIR", "DAT")  # of models/
 UPSCALER_FLAGS = ("esrgan", "realesrgan", "swinir", "dat")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -168,7 +171,7 @@ def _parser() -> ArgumentParser:
     )
     add("--api-enable-requests", action="store_true", help="API requests may name pictures by http(s) addresses, which Easel then fetches")
     add("--nowebui", action="store_true", help="only the API")
-    add("--data-dir", metavar="DIR", type=Path, default=PROJECT_DIR, help="root of models/, embeddings/, loras/, outputs/ and the database")
+    add("--data-dir", metavar="DIR", type=Path, default=DATA_DIR, help="root of models/, embeddings/, loras/, outputs/ and the database")
     add("--models-dir", metavar="DIR", type=Path, help="folder with Stable-diffusion/, VAE/, Lora/, hypernetworks/; else DATA_DIR/models")
     for kind in ("ckpt", "vae", "lora", "embeddings", "hypernetwork"):
         add(f"--{kind}-dir", metavar="DIR", type=Path, help="one more folder to look in")
@@ -226,7 +229,7 @@ def _settings(flags: Namespace, warnings: tuple[str, ...]) -> Settings:
         upscaler_dirs=_upscaler_folders(models, flags),
         clip_dir=models / "CLIP",
         text_encoder_dir=models / "text_encoder",
-        builtin_checkpoint=PROJECT_DIR / MINIATURE,
+        builtin_checkpoint=SHIPPED / MINIATURE,
         outputs_dir=data / "outputs",
         database=data / "easel.sqlite3",
         temp_dir=data / "tmp",
@@ -284,7 +287,7 @@ def _folders(default: Path, extra: Path | None) -> tuple[Path, ...]:
 def _upscaler_folders(models: Path, flags: Namespace) -> tuple[Path, ...]:
     named = (getattr(flags, f"{kind}_models_path") for kind in UPSCALER_FLAGS)
     extra = [folder.expanduser().absolute() for folder in named if folder is not None]
-    return tuple(dict.fromkeys([*(models / name for name in UPSCALER_FOLDERS), *extra, PROJECT_DIR / UPSCALERS]))
+    return tuple(dict.fromkeys([*(models / name for name in UPSCALER_FOLDERS), *extra, SHIPPED / UPSCALERS]))
 
 
 def _credentials(flags: Namespace, exposed: bool) -> tuple[Credentials, Credentials, Credentials]:
