@@ -69,9 +69,9 @@ class Models:
         _check_kind(asked.kind)
         if asked.sort not in ORDERS:
             raise BadRequest(f"models cannot be sorted by {asked.sort[:50]!r}; choose one of: {', '.join(ORDERS)}")
-        if not 0 <= asked.page <= 10**6 or not 1 <= asked.count <= MOST:
-            where = f"page {asked.page} with {asked.count} models"
-            raise BadRequest(f"{where} is out of range: pages count from 0, with 1 to {MOST} models each")
+        page, count = asked.page, asked.count
+        if not 0 <= page <= 10**6 or not 1 <= count <= MOST:
+            raise BadRequest(f"page {page} with {count} models is out of range: pages count from 0, with 1 to {MOST} models each")
         total, cards = self._rows.search(asked)
         if not total and self._scan.scanning:
             self._scan.wait_for_list(PATIENCE)
