@@ -275,7 +275,7 @@ def test_every_picture_of_a_batch_equals_its_seed_made_alone(model, sampler, ini
     request = replace(REQUEST, sampler=sampler, batch_size=2, cfg_scale=CFG, init=init)
     together = decoded_latents(model, request, monkeypatch)
     alone = torch.cat([decoded_latents(model, request.single(i), monkeypatch) for i in range(2)])
-    assert relative(together, alone) < 5e-4  # kernels add up in another order at another batch size, which a random network amplifies
+    assert torch.equal(together, alone)  # to the last bit: a random network would amplify it
     assert relative(together[:1], together[1:]) > 1e-2
 
 
@@ -551,7 +551,7 @@ def test_outpainting_counts_the_steps_of_all_its_passes(model):
 def test_outpainted_pictures_of_a_batch_equal_their_seeds_made_alone(model):
     request = replace(REQUEST, steps=2, batch_size=2, cfg_scale=CFG, init=InitImage(image="photo", outpaint=Outpaint(right=40)))
     together = [np.asarray(p.image, dtype=int) for p in pictures(model, request)]
-    assert np.abs(together[1] - pixels(model, request.single(1))).max() <= 1
+    assert np.array_equal(together[1], pixels(model, request.single(1)))
     assert np.abs(together[1] - together[0]).max() > 1
 
 

@@ -4,7 +4,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 from webui.core.guidance_options import GuidanceOptions
 from webui.engine.conditioning import Scheduled
-from webui.engine.guidance import Guidance, guided, left_out
+from webui.engine.guidance import Context, Guidance, guided, left_out, one_by_one
 from webui.engine.text_encoding import Conditioning
 
 X = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
@@ -183,3 +183,23 @@ def test_a_prompt_is_filled_up_even_where_the_negative_one_is_left_out():
 def test_the_answer_without_the_prompt_comes_along_where_it_is_wanted():
     both = guided(Network(), [COND], UNCOND, Guidance(7.0), 2, unguided_too=True)(X, 10.0, 0)
     torch.testing.assert_close(both, torch.stack([X + 1 + 7 * 2, X + 1]))
+
+
+@pytest.mark.parametrize("prompts", [([COND], UNCOND), ([LONG], UNCOND), ([COND, LONG], COND)], ids=["a call", "two calls", "parts"])
+def test_pictures_of_a_batch_asked_one_by_one_get_the_answers_of_the_batch(prompts):
+    together, first, second = Network(), Network(), Network()
+    apart = answer(one_by_one([first, second]), *prompts, Guidance(7.0))
+    assert torch.equal(apart, answer(together, *prompts, Guidance(7.0)))
+    for network in (first, second):
+        assert network.calls == [((x[0] // 2, *x[1:]), (states[0] // 2, *states[1:])) for x, states in together.calls]
+
+
+def test_pictures_that_are_told_the_same_are_told_by_one_object_and_others_by_their_own():
+    network = Network()
+    ask = guided(one_by_one([network, network]), [COND], UNCOND, Guidance(7.0), len(X))
+    ask(X, 10.0, 0)
+    ask(X, 9.0, 1)
+    assert len({id(context) for context in network.contexts}) == 1
+    states = torch.arange(4.0)[:, None, None].expand(4, 77, 2)
+    one_by_one([network, network])(torch.cat([X, X]), 10.0, Context(states))
+    assert [context.states[:, 0, 0].tolist() for context in network.contexts[-2:]] == [[0, 2], [1, 3]]

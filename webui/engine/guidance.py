@@ -14,7 +14,7 @@ from webui.engine.text_encoding import Conditioning
 CONTEXTS = 4  # kept ready: as many as there are in [a|b] where prompt and negative prompt take a call each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """What the network is told about each of its latents, a row for each: states (batch, tokens, width), and for SDXL pooled (batch, width)
     and sizes (batch, 5 or 6)."""
@@ -22,6 +22,14 @@ class Context:
     states: Tensor
     pooled: Tensor | None = None
     sizes: Tensor | None = None
+
+    def of(self, rows: slice) -> "Context":
+        """What is told about these."""
+        return Context(*(None if told is None else told[rows] for told in (self.states, self.pooled, self.sizes)))
+
+    def tells_the_same(self, other: "Context") -> bool:
+        pairs = ((self.states, other.states), (self.pooled, other.pooled), (self.sizes, other.sizes))
+        return all(ours is theirs or (ours is not None and theirs is not None and torch.equal(ours, theirs)) for ours, theirs in pairs)
 
 
 Network = Callable[[Tensor, float, Context], Tensor]
@@ -115,6 +123,29 @@ def guided(
         return torch.stack([result, without]) if unguided_too else result
 
     return predict
+
+
+def asks_one_by_one(device: torch.device) -> bool:
+    """Whether pictures of a batch are made by `one_by_one` there."""
+    return device.type == "cpu"
+
+
+def one_by_one(networks: Sequence[Network]) -> Network:
+    """The pictures of a batch, each with all its prompts, through a network of its own (all may be the same): a CPU works out products of
+    other sizes in another order, and a picture is not to depend on its batch by a single bit."""
+    batch = len(networks)
+
+    @lru_cache(maxsize=CONTEXTS)
+    def told(context: Context) -> list[Context]:
+        """For each picture; one object for all that are told the same, since text keys are remembered by it."""
+        first, *rest = (context.of(slice(picture, None, batch)) for picture in range(batch))
+        return [first, *(first if each.tells_the_same(first) else each for each in rest)]
+
+    def network(x: Tensor, t: float, context: Context) -> Tensor:
+        asked = zip(networks, told(context), strict=True)
+        return torch.stack([one(x[picture::batch], t, its) for picture, (one, its) in enumerate(asked)], dim=1).flatten(0, 1)
+
+    return network
 
 
 def _ask(network: Network, x: Tensor, t: float, context: Context) -> Sequence[Tensor]:

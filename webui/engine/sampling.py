@@ -15,7 +15,7 @@ from webui.core.event import Control, Event, Preview, Progress
 from webui.core.request import GenerationRequest
 from webui.engine.brownian import BrownianNoise
 from webui.engine.denoiser import Denoise, denoiser, held_back, keep_unmasked, lcm_denoiser, show_unmasked, timestep_denoiser, unet_network
-from webui.engine.guidance import Context, Network, guided
+from webui.engine.guidance import Context, Network, asks_one_by_one, guided, one_by_one
 from webui.engine.job import Job
 from webui.engine.latents import FACTOR
 from webui.engine.masking import Box
@@ -157,7 +157,7 @@ def _denoise(job: Job, begin: Begin, init: Tensor | None, batch: int) -> Denoise
     size = (begin.size[0] * FACTOR, begin.size[1] * FACTOR)
     conds = [cond.with_sizes(job.model, size, GOOD_SCORE) for cond in job.conds]
     uncond = job.uncond.with_sizes(job.model, size, BAD_SCORE)
-    plain = _network(job, begin)
+    plain = _network(job, begin, batch)
     perturbed = _perturbed(plain, job.model.unet) if job.strength.perturbed else None
     predict = guided(job.study.network(plain), conds, uncond, job.strength, batch, SAMPLERS[job.sampler].cfgpp, perturbed)
     prediction_type = job.model.family.prediction_type
@@ -187,9 +187,17 @@ def _perturbed(network: Network, unet: Any) -> Network:
     return formless
 
 
-def _network(job: Job, begin: Begin) -> Network:
+def _network(job: Job, begin: Begin, batch: int) -> Network:
+    """The UNet; a CPU's sees one picture of a batch at a time."""
+    if batch == 1 or not asks_one_by_one(job.model.device):
+        return _of_any_size(job, begin, begin.shown)
+    shown = [None] * batch if begin.shown is None else begin.shown.expand(batch, -1, -1, -1).split(1)
+    return one_by_one([_of_any_size(job, begin, its) for its in shown])
+
+
+def _of_any_size(job: Job, begin: Begin, shown: Tensor | None) -> Network:
     """The UNet, in tiles where the picture is larger than they are."""
-    tile, shown = job.request.tile // FACTOR, begin.shown
+    tile = job.request.tile // FACTOR
     if not tile or max(begin.size) <= tile:
         return unet_network(job.unet, shown)
 

@@ -22,7 +22,7 @@ from webui.core.request import GenerationRequest
 from webui.core.xray import Recording
 from webui.engine.conditioning import Scheduled
 from webui.engine.denoiser import Denoise
-from webui.engine.guidance import Context, Network
+from webui.engine.guidance import Context, Network, asks_one_by_one
 from webui.engine.model import DiffusionModel
 from webui.engine.patches.attention_maps import AttentionMaps, cross_attentions
 from webui.engine.schedules import NoiseSchedule, Plan
@@ -132,7 +132,8 @@ class Recorder(Study):
             )  # of each part, picture after picture; then without the prompt
             recorded = self._maps.seconds if self._maps else 0.0
             if self._maps:
-                self._maps.expect(self._groups(call.call, context.states.shape[1]) if first and not self._calls else None, self._batch)
+                every = 1 if asks_one_by_one(x.device) else self._batch  # row that the layers see
+                self._maps.expect(self._groups(call.call, context.states.shape[1]) if first and not self._calls else None, every)
             begun = _now(x)
             answer = network(x, t, context)
             call.seconds += _now(x) - begun - (self._maps.seconds - recorded if self._maps else 0.0)
