@@ -23,7 +23,8 @@ $(VENV)/.dev: requirements-dev.txt
 
 test: dev
 	bash tests/install_chromium.sh
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 2 --dist loadfile --ignore tests/browser
+	$(PY) -m pytest tests/browser
 
 test-slow: dev
 	$(PY) -m pytest -m slow

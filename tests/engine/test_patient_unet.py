@@ -16,7 +16,7 @@ from tests.tiny import CPU, tiny_checkpoint
 from webui.core.errors import EngineError, OutOfMemory
 from webui.core.event import Event, Notice, Pictures
 from webui.core.hires import HiresFix
-from webui.engine import patient_unet, placement
+from webui.engine import patient_unet, placement, sampling
 from webui.engine.checkpoint import load_checkpoint
 from webui.engine.generate import generate
 from webui.engine.model import DiffusionModel
@@ -33,6 +33,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(path: Path) -> DiffusionModel:
     return load_checkpoint(path, torch.float32, CPU)
+
+
+@pytest.fixture
+def all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a card, where memory runs out: the UNet is asked for all pictures of a batch in one call."""
+    monkeypatch.setattr(sampling, "asks_one_by_one", lambda device: False)
 
 
 def events(model: DiffusionModel, **changes: Any) -> list[Event]:
@@ -119,6 +125,7 @@ def count_calls(model: DiffusionModel, most: Callable[[], float] = lambda: 10**9
     return calls
 
 
+@pytest.mark.usefixtures("all_at_once")
 @pytest.mark.parametrize(
     ("most", "first_step", "later"),
     [(4, [8, 8, 4, 4], [4, 4]), (2, [8, 8, 4, 2, 2, 2, 2], [2] * 4), (1, [8, 8, 4, 2, *[1] * 8], [1] * 8)],
@@ -156,6 +163,7 @@ def test_portions_of_sdxls_conditions_and_of_an_inpainting_unets_input_go_along(
     assert seen == [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_caches_go_first(model: DiffusionModel) -> None:
     freed: list[str] = []
     calls = count_calls(model, lambda: 8 if freed else 1)

@@ -1,6 +1,5 @@
 """The Extras tab's widgets: upscalers of the folders, drafts that are still good."""
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,11 @@ from webui.service.service import Service
 from webui.ui import extras
 from webui.ui.extras import BY, TO, upscaler_choices
 
-# Gradio opens event loops while a page is built, and leaves them to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-
 
 @pytest.fixture
-def tab() -> Iterator[extras.Extras]:
+def tab() -> extras.Extras:
     with gr.Blocks():
-        made = extras.build()
-    yield made
-    del made
-    gc.collect()
+        return extras.build()
 
 
 @pytest.fixture

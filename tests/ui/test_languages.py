@@ -1,9 +1,7 @@
 """Catalogues of other languages are whole: no word that the page can show is missing, none says less than its original."""
 
-import gc
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,16 +10,7 @@ from webui.core.preferences import PREFERENCES, SECTIONS
 from webui.service.service import Service
 from webui.ui.page import LANGUAGES, build_page
 
-# Gradio opens event loops while a page is built, and leaves them to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 CATALOGUES = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(LANGUAGES.glob("*.json"))}
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Those loops end within the test that made them."""
-    yield
-    gc.collect()
 
 
 def without(words: set[str], catalogue: dict[str, str]) -> list[str]:

@@ -1,6 +1,4 @@
-import gc
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,17 +7,6 @@ from webui.core.scripts.table import SCRIPTS as SCRIPT_TABLE
 from webui.service.service import Service
 from webui.ui.fields import FIELDS, TABS
 from webui.ui.page import SCRIPTS, STATIC, STYLES, build_page, mount_arguments
-
-# Gradio opens event loops while a page is built, and leaves them to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Those loops end within the test that made them, not in somebody else's."""
-    yield
-    gc.collect()
-
 
 SAVED = (  # elem_ids that users' CSS and scripts know from A1111
     *("txt2img_prompt", "txt2img_neg_prompt", "txt2img_generate", "txt2img_interrupt", "txt2img_skip", "txt2img_steps", "txt2img_seed"),
