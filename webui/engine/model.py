@@ -66,12 +66,12 @@ class DiffusionModel:
     @property
     def device(self) -> torch.device:
         """Where all work is done."""
-        return self.placement.device if self.placement else self.unet.device
+        return self.placement.device if self.placement else first_weight(self.unet).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The UNet's and the text encoders' type; the VAE's may differ."""
-        return self.unet.dtype
+        return first_weight(self.unet).dtype
 
     @property
     def scaling_factor(self) -> float:
@@ -103,6 +103,11 @@ class DiffusionModel:
         """A new model with another VAE and the very same UNet, text encoders and tokenizers."""
         components = {**self.pipeline.components, "vae": vae}
         return DiffusionModel(make_pipeline(self.family, components), self.family, self.path, vae_path, self.placement, self.scratch)
+
+
+def first_weight(part: nn.Module) -> Tensor:
+    """By which a part tells its device and type: asking diffusers for them walks through all its layers, milliseconds at every step."""
+    return next(part.parameters())
 
 
 def make_pipeline(family: Family, components: dict[str, Any]) -> StableDiffusionPipeline | StableDiffusionXLPipeline:

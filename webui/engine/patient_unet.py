@@ -13,7 +13,7 @@ from torch import Tensor
 from webui.core.errors import OutOfMemory
 from webui.engine.device import memory_sentence
 from webui.engine.ladders import give_memory_back, with_less_memory
-from webui.engine.model import DiffusionModel
+from webui.engine.model import DiffusionModel, first_weight
 from webui.engine.patches.borrowed_weights import borrowed_weights
 from webui.engine.patches.careful_attention import careful_attention
 from webui.engine.placement import CPU, moved
@@ -36,7 +36,7 @@ class PatientUnet:
     @property
     def dtype(self) -> torch.dtype:
         """The type in which it takes and gives numbers."""
-        return torch.float32 if self._wide else self._unet.dtype
+        return torch.float32 if self._wide else first_weight(self._unet).dtype
 
     def widen(self) -> bool:
         """Work in fp32 from the next `at_work` on, with the weights as they are; False where it does already."""
@@ -96,7 +96,7 @@ class PatientUnet:
             self._say("attention is worked out in slices")
             self._patches.enter_context(careful_attention(self._unet, upcast=self._upcast, sliced=True))
             yield
-        if not self._streamed and self._unet.device != CPU:
+        if not self._streamed and first_weight(self._unet).device != CPU:
             self._say("the UNet's weights come from main memory layer by layer")
             self._stream()
             yield
