@@ -24,10 +24,11 @@ class Context:
     sizes: Tensor | None = None
 
     def of(self, rows: slice) -> "Context":
-        """What is told about these."""
+        """What is told about these latents; views, no copies."""
         return Context(*(None if told is None else told[rows] for told in (self.states, self.pooled, self.sizes)))
 
     def tells_the_same(self, other: "Context") -> bool:
+        """Whether all numbers are equal, in whatever tensors they lie."""
         pairs = ((self.states, other.states), (self.pooled, other.pooled), (self.sizes, other.sizes))
         return all(ours is theirs or (ours is not None and theirs is not None and torch.equal(ours, theirs)) for ours, theirs in pairs)
 
@@ -131,8 +132,11 @@ def asks_one_by_one(device: torch.device) -> bool:
 
 
 def one_by_one(networks: Sequence[Network]) -> Network:
-    """The pictures of a batch, each with all its prompts, through a network of its own (all may be the same): a CPU works out products of
-    other sizes in another order, and a picture is not to depend on its batch by a single bit."""
+    """A network for batches: picture i, with all its prompts, goes through networks[i] (all may be the same).
+
+    A CPU works out products of other sizes in another order, and a picture is not to depend on its batch by a single bit. x of the whole:
+    (prompts * batch, channels, h, w), batch = len(networks), rows picture after picture for each prompt; of each network: (prompts, ...).
+    """
     batch = len(networks)
 
     @lru_cache(maxsize=CONTEXTS)
