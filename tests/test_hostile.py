@@ -143,8 +143,9 @@ def test_the_one_door_opens_no_file_of_the_corpus_by_running_it(settings: Settin
     kind, folder = place.split()
     told = []
     for path in sorted((folders_of(kind, settings)[0] / folder).iterdir()):
-        with at_most(QUICK):
-            told += [refusal(_read_all, path), refusal(read_plain, path, 10**9)]
+        for read in (_read_all, lambda path: read_plain(path, 10**9)):  # a file is opened in one of these ways
+            with at_most(QUICK):
+                told.append(refusal(read, path))
     assert len(told) - told.count("") > 150
     assert "without a word" not in told
 

@@ -164,27 +164,31 @@ def read(text: str) -> Infotext:
     params = _read_line(lines[-1])
     if params.get("Version", "").startswith(OURS) and _is_settings(params):
         return _divided(lines[:-1], params)
-    lines = [line.removesuffix("\r") for line in lines]
-    start = _settings_start(lines)
-    return _divided(lines[:start], _read_line("\n".join(lines[start:])) if start < len(lines) else {})
+    if "\r" in text:
+        lines = [line.removesuffix("\r") for line in lines]
+        params = _read_line(lines[-1])
+    start = _settings_start(lines, _is_settings(params))
+    if start < len(lines) - 1:
+        params = _read_line("\n".join(lines[start:]))
+    return _divided(lines[:start], params if start < len(lines) else {})
 
 
-def _settings_start(lines: list[str]) -> int:
+def _settings_start(lines: list[str], last_is_settings: bool) -> int:
     """Index of the line where settings begin, len(lines) if there are none.
 
     That is the last line, unless a value holds line breaks: then it is the nearest line above that begins as settings do.
     """
     last = len(lines) - 1
-    if _is_settings(_read_line(lines[last])) and _begins_settings(lines[last]):
+    if last_is_settings and _begins_settings(lines[last]):
         return last
     length = 0
     for i in range(last, -1, -1):
         length += len(lines[i]) + 1
         if length > MAX_SETTINGS:
             break
-        if _begins_settings(lines[i]) and _is_settings(_read_line(lines[i])):
+        if ":" in lines[i] and _begins_settings(lines[i]) and _is_settings(_read_line(lines[i])):
             return i
-    return last if _is_settings(_read_line(lines[last])) else len(lines)
+    return last if last_is_settings else len(lines)
 
 
 def _begins_settings(line: str) -> bool:
@@ -214,10 +218,10 @@ def _divided(lines: list[str], params: dict[str, str]) -> Infotext:
     count = params.pop(PROMPT_LINES, "")
     if is_digits(count) and len(count) < 10 and int(count) <= len(lines):
         start = int(count)
-    else:
-        start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
-    negative = "\n".join(lines[start:]).removeprefix(NEGATIVE).removeprefix(" ")
-    return Infotext("\n".join(lines[:start]), negative, params)
+        negative = "\n".join(lines[start:]).removeprefix(NEGATIVE)
+        return Infotext("\n".join(lines[:start]), negative.removeprefix(" "), params)
+    prompt, _, negative = ("\n" + "\n".join(lines)).partition(f"\n{NEGATIVE}")
+    return Infotext(prompt[1:], negative.removeprefix(" "), params)
 
 
 def _read_line(text: str) -> dict[str, str]:

@@ -26,11 +26,11 @@ def items(text: str) -> Iterator[tuple[str, str]]:
     """
     at = 0
     closes = True  # whether brackets opened from here on may still close
-    while at < len(text):
-        comma = text.find(",", at)
+    while (colon := text.find(":", at)) >= 0:
+        at = max(at, text.rfind(",", at, colon) + 1)
+        comma = text.find(",", colon)
         comma = len(text) if comma < 0 else comma
-        colon = text.find(":", at, comma)
-        key = text[at:colon].strip() if colon >= 0 else ""
+        key = text[at:colon].strip()
         if not _is_key(key):
             at = comma + 1
             continue

@@ -65,7 +65,7 @@ def parse_schedule(text: str, calls: int, first_pass: int | None = None, old: bo
     ends = sorted({calls, *_changes(cell, clock)})
     if len(ends) * len(text) > MAX_SPELLED_OUT:
         raise _too_long(text, ends)
-    texts = ["".join(_spelled(cell, end, clock)) for end in ends]
+    texts = [_spelled(cell, end, clock) for end in ends]
     if sum(map(len, set(texts))) > MAX_DISTINCT:
         raise _too_long(text, ends)
     return tuple(map(Until, ends, texts))
@@ -249,17 +249,23 @@ def _changes(cell: Sequence[_Piece], clock: _Clock) -> Iterator[int]:
             yield from _changes(piece.after, clock)
 
 
-def _spelled(cell: Sequence[_Piece], call: int, clock: _Clock) -> Iterator[str]:
+def _spelled(cell: Sequence[_Piece], call: int, clock: _Clock) -> str:
     """The text of `cell` at `call`, counted from 1."""
+    pieces: list[str] = []
+    _spell(cell, call, clock, pieces)
+    return "".join(pieces)
+
+
+def _spell(cell: Sequence[_Piece], call: int, clock: _Clock, into: list[str]) -> None:
     for piece in cell:
         if isinstance(piece, str):
-            yield piece
-        elif isinstance(piece, list):
-            yield from _spelled(piece, call, clock)
-        elif isinstance(piece, _Change):
-            yield from _spelled(piece.before or () if call <= clock.call(piece.when) else piece.after, call, clock)
-        else:
-            yield from _spelled(piece.options[(call - 1) % len(piece.options)], call, clock)
+            into.append(piece)
+            continue
+        if isinstance(piece, _Change):
+            piece = piece.before or [] if call <= clock.call(piece.when) else piece.after
+        elif isinstance(piece, _Alternation):
+            piece = piece.options[(call - 1) % len(piece.options)]
+        _spell(piece, call, clock, into)
 
 
 def _weighted(part: str) -> tuple[str, float]:
