@@ -13,6 +13,32 @@ def read_parameters(person: Person, text: str = READ) -> None:
     person.wait_for_value("txt2img_prompt", "a fox")
 
 
+def test_prompts_take_six_sevenths_of_the_page_and_the_buttons_beside_them_stay_where_they_are(person: Person) -> None:
+    page = person.page
+
+    def box(element: str) -> dict[str, float]:
+        found = page.locator(f"#txt2img_{element}").bounding_box()
+        assert found
+        return dict(found)
+
+    prompt, negative, go, stage = (box(element) for element in ("prompt", "neg_prompt", "generate", "results"))
+    assert 0.8 < prompt["width"] / (go["x"] + go["width"] - prompt["x"]) < 0.9
+    assert prompt["y"] + prompt["height"] <= negative["y"]
+    assert negative["width"] == prompt["width"]
+    assert go["x"] >= prompt["x"] + prompt["width"]
+    assert go["y"] + go["height"] < stage["y"]
+    tools = box("paste")
+    person.write("txt2img_steps", 60)
+    person.generate("txt2img")
+    page.locator("#txt2img_interrupt").wait_for()
+    assert box("skip")["x"] > box("interrupt")["x"]
+    assert page.locator("#txt2img_interrupt").evaluate("button => button.scrollWidth <= button.clientWidth")
+    assert box("paste") == tools
+    page.click("#txt2img_interrupt")
+    person.wait_for_end("txt2img")
+    assert box("generate") == go
+
+
 def test_what_comes_with_parameters_is_a_chip_that_counts_until_it_is_removed(person: Person) -> None:
     page = person.page
     read_parameters(person)

@@ -69,7 +69,7 @@ def phone(on_a_phone: Page) -> Iterator[Page]:
 
 
 def on_each_tab(page: Page, script: str) -> dict[str, list[str]]:
-    """What `script` finds, tab by tab, with all that can be unfolded open; only where it finds something."""
+    """What `script` finds, tab by tab, with all that can be unfolded open, and with cards in the settings' place; only where there is any."""
     found = {}
     for tab in page.evaluate("Object.keys(easel.tabNames)"):
         page.evaluate("tab => easel.openTab(tab)", tab)
@@ -77,6 +77,11 @@ def on_each_tab(page: Page, script: str) -> dict[str, list[str]]:
         page.evaluate("tab => document.querySelectorAll(`#tab_${tab} details`).forEach((each) => { each.open = true; })", tab)
         page.wait_for_timeout(700)
         found[tab] = page.evaluate(script)
+        if page.locator(f"#{tab}_extra_tabs [data-kind='']").count():
+            page.evaluate("tab => document.querySelector(`#${tab}_extra_tabs [data-kind=lora]`).click()", tab)
+            page.locator(f"#{tab}_extra_tabs .card").first.wait_for()
+            found[tab] += page.evaluate(script)
+            page.evaluate("tab => document.querySelector(`#${tab}_extra_tabs [data-kind='']`).click()", tab)
     return {tab: what for tab, what in found.items() if what}
 
 

@@ -8,7 +8,7 @@ TAG = "<lora:ink:1>"
 
 
 def open_cards(person: Person) -> None:
-    person.page.locator("#txt2img_extra_tabs summary").click()
+    person.page.locator("#txt2img_extra_tabs [data-kind=lora]").click()
     person.page.locator("#txt2img_extra_tabs .card[data-name='ink.safetensors']").wait_for()
 
 
@@ -22,6 +22,7 @@ def test_a_cards_click_puts_a_lora_into_the_prompt_and_out_again_and_the_picture
     card.click()
     assert person.value("txt2img_prompt") == "a red circle"
     card.click()
+    page.click("#txt2img_extra_tabs [data-kind='']")
     person.write("txt2img_steps", 2)
     infotext = opened_text(person)
     assert infotext.startswith(f"a red circle, {TAG}")
@@ -33,9 +34,26 @@ def opened_text(person: Person) -> str:
     return str(opened(person.picture_file("txt2img")).info["parameters"])
 
 
+def test_the_cards_tabs_stand_beside_the_settings_and_take_their_place(person: Person) -> None:
+    page = person.page
+    page.locator("#txt2img_steps").wait_for()
+    tabs = page.locator("#txt2img_extra_tabs [role=tab]")
+    assert tabs.all_inner_texts() == ["Generation", "LoRA", "Embeddings", "Hypernetworks", "Checkpoints"]
+    for name, kind in (("LoRA", "lora"), ("Checkpoints", "checkpoint")):
+        page.locator("#txt2img_extra_tabs").get_by_role("tab", name=name).click()
+        page.locator("#txt2img_extra_tabs .card").first.wait_for()
+        assert page.locator("#txt2img_extra_tabs [aria-selected=true]").get_attribute("data-kind") == kind
+        assert not page.locator("#txt2img_steps").is_visible()
+        assert page.locator("#txt2img_prompt").is_visible()
+        assert page.locator("#txt2img_generate").is_visible()
+    page.locator("#txt2img_extra_tabs").get_by_role("tab", name="Generation").click()
+    assert page.locator("#txt2img_steps").is_visible()
+    assert not page.locator("#txt2img_extra_tabs .card").first.is_visible()
+
+
 def test_a_folders_cards_are_shown_alone(person: Person, server: Server) -> None:
     page, folder = person.page, server.data_dir / "loras" / "drawings" / "old"
-    person.page.locator("#txt2img_extra_tabs summary").click()
+    person.page.locator("#txt2img_extra_tabs [data-kind=lora]").click()
     cards = page.locator("#txt2img_extra_tabs .card .name")
     cards.first.wait_for()
     choice = page.locator("#txt2img_extra_tabs select[aria-label=Folder]")
@@ -111,7 +129,6 @@ def test_names_are_offered_while_one_types_and_taken_by_keyboard(person: Person)
 
 def test_a_checkpoints_card_is_chosen_as_in_the_top_row(person: Person) -> None:
     page = person.page
-    page.locator("#txt2img_extra_tabs summary").click()
     page.locator("#txt2img_extra_tabs [data-kind=checkpoint]").click()
     page.locator("#txt2img_extra_tabs .card[data-name='easel-miniature.safetensors'] .take").wait_for()
     page.locator("#txt2img_extra_tabs .card[data-name='zz-large.safetensors'] .take").click()

@@ -155,7 +155,7 @@ def test_networks_wildcards_and_styles_are_offered_and_stand_where_the_word_was(
 
 def test_a_card_goes_into_the_prompt_that_was_written_into_last(person: Person) -> None:
     page = person.page
-    page.click("#txt2img_extra_tabs summary")
+    page.click("#txt2img_extra_tabs [data-kind=lora]")
     card = page.locator("#txt2img_extra_tabs .grid").get_by_text("ink", exact=True)
     card.wait_for()
     page.click("#txt2img_neg_prompt textarea")

@@ -18,6 +18,8 @@ def opened(person: Person) -> None:
 def test_a_setting_is_found_set_at_once_and_reset(person: Person) -> None:
     page = person.page
     opened(person)
+    page.fill("#settings_search", "sound")  # one of the things to choose from
+    assert page.locator(".settings .line:visible select").evaluate_all("all => all.map((each) => each.id)") == ["pref_at_end"]
     page.fill("#settings_search", "quality webp")
     assert page.locator(".settings .line:visible").count() == 1
     page.fill("#pref_jpeg_quality", "91")

@@ -24,7 +24,7 @@ def build() -> Studio:
             parts.canvas(studio, "mask")
             _inpaint_rows(studio)
         parts.result_area(studio)
-        with gr.Column(elem_classes=["area-settings"]):
+        with parts.settings_area(studio):
             studio.add("init.denoising_strength")
             parts.sampling_rows(studio)
             parts.size_row(studio, ("detect_image_size", "Take the size of the picture", "ruler"))

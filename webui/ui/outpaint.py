@@ -28,7 +28,7 @@ def build() -> Studio:
             )
             studio.button("no_sides", "Set all sides to 0", "small", size="sm")
         parts.result_area(studio)
-        with gr.Column(elem_classes=["area-settings"]):
+        with parts.settings_area(studio):
             with gr.Row():
                 studio.add("init.denoising_strength", value=1.0)
                 studio.add("init.outpaint.blur")

@@ -52,12 +52,17 @@ def prompt_area(studio: Studio) -> None:
     with gr.Column(elem_classes=["area-prompt"]):
         studio.add("prompt")
         studio.add("negative_prompt")
-        studio.add("styles")
+
+
+@contextmanager
+def settings_area(studio: Studio) -> Iterator[None]:
+    """The block's settings; tabs beside them show the model files as cards in their place."""
+    with gr.Column(elem_classes=["area-settings"]):
         cards(studio)
+        yield
 
 
 def cards(studio: Studio) -> None:
-    """The model files as cards, folded away until they are wanted."""
     gr.HTML(
         html_template="<section class='cards' aria-label='Model files'></section>",
         js_on_load=f"easel.cardsView(element.querySelector('.cards'), '{studio.name}')",
@@ -76,6 +81,7 @@ def action_area(studio: Studio) -> None:
             studio.button("clear_prompt", "Clear the prompts", "icon", "bin")
             studio.button("style_apply", "Write the chosen styles into the prompts", "icon", "apply")
             studio.button("style_edit", "Edit the styles", "icon", "pencil")
+        studio.add("styles")
 
 
 def sampling_rows(studio: Studio) -> None:

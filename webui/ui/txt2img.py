@@ -12,7 +12,7 @@ def build() -> Studio:
         parts.prompt_area(studio)
         parts.action_area(studio)
         parts.result_area(studio)
-        with gr.Column(elem_classes=["area-settings"]):
+        with parts.settings_area(studio):
             parts.sampling_rows(studio)
             parts.size_row(studio)
             studio.add("cfg_scale")

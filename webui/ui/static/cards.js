@@ -1,4 +1,5 @@
-// Model files as cards: search, sort and page through them; a click puts one into the prompt or, a checkpoint, into the top row.
+// Model files as cards, in tabs beside the settings: search, sort and page through them; a click puts one into the prompt or, a checkpoint,
+// into the top row.
 // The server filters and pages (internal/models); what files say about themselves is only ever shown as text.
 class CardsView {
   static KINDS = { lora: "LoRA", embedding: "Embeddings", hypernetwork: "Hypernetworks", checkpoint: "Checkpoints" };
@@ -10,7 +11,7 @@ class CardsView {
   constructor(root, tab) {
     const make = easel.make;
     this.tab = tab;
-    this.kind = "lora";
+    this.kind = ""; // none: the settings are shown
     this.page = 0;
     this.query = 0; // rises with every question, so that a late answer is known
     this.search = make("input", { type: "search", placeholder: "Search", "aria-label": "Search model files",
@@ -18,23 +19,33 @@ class CardsView {
     this.sort = this.chooser("Sort by", Object.entries(CardsView.SORTS).map(([value, [name]]) => [value, name]));
     this.family = this.chooser("Model family", Object.entries(CardsView.FAMILIES));
     this.folder = this.chooser("Folder", []);
-    this.kinds = make("div", { class: "kinds", role: "tablist", "aria-label": "Kind of model file" }, ...Object.entries(CardsView.KINDS).map(([kind, name]) =>
-      make("button", { type: "button", role: "tab", class: "tool", "data-kind": kind, onclick: () => { this.kind = kind; this.folder.value = ""; this.restart(); } }, name)));
+    const tabs = Object.entries(tab === "merger" ? CardsView.KINDS : { "": "Generation", ...CardsView.KINDS });
+    this.kinds = make("div", { class: "kinds", role: "tablist", "aria-label": "Settings and model files" }, ...tabs.map(([kind, name]) =>
+      make("button", { type: "button", role: "tab", class: "tool", "data-kind": kind, onclick: () => this.open(kind) }, name)));
     this.grid = make("div", { class: "grid" });
     this.note = make("p", { class: "note", role: "status" });
     this.more = make("button", { type: "button", class: "tool more", hidden: true, onclick: () => { this.page += 1; this.load(); } }, "Show more");
     const refresh = easel.iconButton("refresh", "Look for new files", () => this.refresh());
-    const panel = make("div", { class: "panel" }, make("div", { class: "bar-row" }, this.kinds, this.search, this.folder, this.family, this.sort, refresh),
+    this.panel = make("div", { class: "panel", hidden: true }, make("div", { class: "bar-row" }, this.search, this.folder, this.family, this.sort, refresh),
       this.grid, this.note, this.more);
-    this.box = make("details", {}, make("summary", {}, "LoRA, embeddings, hypernetworks, checkpoints"), panel);
-    this.box.addEventListener("toggle", () => { if (this.box.open && !this.grid.childElementCount) this.restart(); });
-    root.append(this.box);
-    document.addEventListener("easel:checkpoint", () => { if (this.box.open) this.restart(); });
+    root.append(this.kinds, this.panel);
+    this.settings = root.closest(".area-settings"); // make way for the cards
+    this.open("");
+    document.addEventListener("easel:checkpoint", () => { if (this.kind) this.restart(); });
     const pressed = (event) => { // where one clicks or types, not where Tab passes; on the document, for Gradio may draw the prompts anew
       const prompt = event.target.closest?.(`#${tab}_prompt, #${tab}_neg_prompt`);
       if (prompt) this.field = prompt.id.slice(tab.length + 1);
     };
     for (const kind of ["input", "pointerdown"]) document.addEventListener(kind, pressed, true);
+  }
+
+  open(kind) {
+    this.kind = kind;
+    for (const each of this.kinds.children) each.setAttribute("aria-selected", String(each.dataset.kind === kind));
+    this.panel.hidden = !kind;
+    this.settings?.classList.toggle("browsing", Boolean(kind));
+    this.folder.value = "";
+    if (kind) this.restart();
   }
 
   chooser(label, options) {
@@ -61,7 +72,6 @@ class CardsView {
 
   async load() {
     const asked = ++this.query;
-    for (const each of this.kinds.children) each.setAttribute("aria-selected", String(each.dataset.kind === this.kind));
     const wanted = new URLSearchParams({ kind: this.kind, q: this.search.value.trim(), family: this.family.value, folder: this.folder.value, sort: this.sort.value,
       down: CardsView.SORTS[this.sort.value][1], page: this.page, count: CardsView.COUNT,
       checkpoint: easel.overrides.of(this.tab).checkpoint ?? document.querySelector("#setting_checkpoint input")?.value ?? "" });
@@ -82,7 +92,7 @@ class CardsView {
     this.note.textContent = (found.total ? `${found.total} ${found.total === 1 ? "file" : "files"}` : missing) + (found.scanning ? " · still looking" : "");
     this.more.hidden = this.grid.childElementCount >= found.total;
     clearTimeout(this.again);
-    if (found.scanning && !this.page) this.again = setTimeout(() => { if (this.box.open) this.restart(); }, 1000);
+    if (found.scanning && !this.page) this.again = setTimeout(() => { if (this.kind) this.restart(); }, 1000);
   }
 
   card(model) {
@@ -228,7 +238,7 @@ easel.showUses = (model) => {
 easel.cardsView = (root, tab) => {
   const view = new CardsView(root, tab);
   if (tab !== "merger") return;
-  const open = () => { if (easel.currentTab() === "merger") view.box.open = true; }; // nothing is fetched before somebody looks
+  const open = () => { if (easel.currentTab() === "merger" && !view.kind) view.open("lora"); }; // nothing is fetched before somebody looks
   document.addEventListener("easel:tab", open);
   open();
 };

@@ -53,7 +53,7 @@ class SettingsView {
     const node = easel.make("div", { class: "line" }, label, control, back);
     const mark = () => { node.classList.toggle("changed", isChanged()); this.filter(); };
     node.classList.toggle("changed", isChanged());
-    this.rows.push({ node, words: `${name} ${sentence}`.toLowerCase(), sentence });
+    this.rows.push({ node, words: `${name} ${sentence}`.toLowerCase(), sentence, choices: Array.from(control.options ?? [], (option) => option.textContent) });
     return { node, mark };
   }
 
@@ -142,8 +142,8 @@ class SettingsView {
   filter() {
     const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const all = this.rows ?? [];
-    for (const { node, words: own, sentence } of all) {
-      const text = `${own} ${easel.t(sentence).toLowerCase()}`;
+    for (const { node, words: own, sentence, choices = [] } of all) {
+      const text = [own, ...[sentence, ...choices].map(easel.t), ...choices].join(" ").toLowerCase();
       node.hidden = !words.every((word) => text.includes(word)) || (this.changedOnly.checked && !node.classList.contains("changed"));
     }
     for (const group of this.list.children) group.hidden = !group.querySelector(".line:not([hidden])");
