@@ -69,7 +69,7 @@ def phone(on_a_phone: Page) -> Iterator[Page]:
 
 
 def on_each_tab(page: Page, script: str) -> dict[str, list[str]]:
-    """What `script` finds, tab by tab, with all that can be unfolded open, and with cards in the settings' place; only where there is any."""
+    """What `script` finds, tab by tab, with all that can be unfolded open, and with cards in place of settings; only where there is any."""
     found = {}
     for tab in page.evaluate("Object.keys(easel.tabNames)"):
         page.evaluate("tab => easel.openTab(tab)", tab)
