@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from webui.core.errors import BadModelFile
 from webui.engine.diffusers_parts import (
@@ -44,6 +45,16 @@ def _cast_alone() -> None:
 
 
 READERS = ThreadPoolExecutor(2, "read", _cast_alone)  # one reads while the other casts; always the same, for what torch keeps per thread
+
+
+class _Unstarted(TorchFunctionMode):
+    """A block whose modules get no random start values: weights are read into them."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -210,7 +221,7 @@ def _build(part: Part, make: Callable[[], nn.Module], config: Config, reading: R
     if not part.is_there:
         raise BadModelFile(f"{part.file.name} has no {part.title} (no tensor {part.prefix}...)")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unstarted():
             module = make()
     except (ValueError, TypeError, ZeroDivisionError, RuntimeError, StrictDataclassError):
         raise BadModelFile(f"{part.file.name}: the {part.title}'s tensors have shapes that do not fit together") from None
