@@ -267,6 +267,28 @@ def test_a_recording_goes_on_behind_a_cut_connection_and_is_whole_once_it_is_bac
     assert [each for each in person.complaints if not any(word in each for word in lost)] == []
 
 
+def test_a_question_that_is_lost_right_after_a_live_recording_is_opened_is_told(person: Person) -> None:
+    """And is no error of the page's, which `person` would complain of."""
+    page = person.page
+    for field, value in {"prompt": PROMPT, "steps": 60}.items():
+        person.write(f"txt2img_{field}", value)
+    person.open("xray")
+    page.check("#xray_live")
+    person.open("txt2img")
+    person.generate("txt2img")
+    person.open("xray")
+    page.wait_for_function("easel.xray.told?.steps.length > 1 && easel.xray.told.live")
+    page.evaluate(
+        """() => {
+            const ask = easel.request;
+            easel.request = (path, ...more) => path.includes("?after=") ? Promise.reject(new Error("a lost question")) : ask(path, ...more);
+            easel.xray.try(easel.xray.open(easel.xray.told.id));
+        }"""
+    )
+    person.wait_for_toast("a lost question")
+    person.wait_for_end("txt2img")
+
+
 def test_a_script_is_made_without_a_record_and_that_is_said(person: Person) -> None:
     page = person.page
     person.open("xray")

@@ -144,7 +144,7 @@ class XrayView {
     this.studies[told.kind].show(told, true);
     for (const [kind, view] of Object.entries(this.studies)) if (kind !== told.kind) view.baseChanged?.(told);
     this.showProgress();
-    if (told.live) this.follow();
+    if (told.live) this.try(this.follow());
   }
 
   // New findings of the study shown; one question at a time, asked again if there was news meanwhile.

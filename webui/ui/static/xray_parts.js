@@ -161,7 +161,9 @@ class HeatMaps {
   load(name) {
     if (!this.maps.has(name)) {
       const files = ["json", "bin"].map((ending) => easel.request(this.steps.xray.fileAddress(`maps-${name}.${ending}`)));
-      this.maps.set(name, Promise.all(files).then(async ([told, bytes]) => ({ told: await told.json(), bytes: new Uint8Array(await bytes.arrayBuffer()) })));
+      const maps = Promise.all(files).then(async ([told, bytes]) => ({ told: await told.json(), bytes: new Uint8Array(await bytes.arrayBuffer()) }));
+      maps.catch(() => { if (this.maps.get(name) === maps) this.maps.delete(name); }); // asked for again the next time
+      this.maps.set(name, maps);
       if (this.maps.size > 60) this.maps.delete(this.maps.keys().next().value);
     }
     return this.maps.get(name);
