@@ -49,6 +49,18 @@ def saved(person: Person, study: str, kind: str) -> bytes:
     return download.value.path().read_bytes()
 
 
+def watched(person: Person, **fields: int) -> None:
+    """Generate with "Record while generating" and look at it while it runs, from its fourth step on."""
+    for field, value in {"prompt": PROMPT, **fields}.items():
+        person.write(f"txt2img_{field}", value)
+    person.open("xray")
+    person.page.check("#xray_live")
+    person.open("txt2img")
+    person.generate("txt2img")
+    person.open("xray")
+    person.page.wait_for_function("easel.xray.told?.steps.length > 3 && easel.xray.told.live")
+
+
 @pytest.fixture
 def looked_into(person: Person) -> Person:
     """Somebody who has made a picture in six steps and pressed X-ray under it."""
@@ -239,14 +251,7 @@ def test_a_recording_goes_on_behind_a_cut_connection_and_is_whole_once_it_is_bac
     with proxy_to(urlparse(server.address).port or 0) as network:
         person = Person(browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-US"), f"{network.address}/")
         page = person.page
-        for field, value in {"prompt": PROMPT, "steps": 20, "width": 64, "height": 64}.items():
-            person.write(f"txt2img_{field}", value)
-        person.open("xray")
-        page.check("#xray_live")
-        person.open("txt2img")
-        person.generate("txt2img")
-        person.open("xray")
-        page.wait_for_function("easel.xray.told?.steps.length > 3 && easel.xray.told.live")
+        watched(person, steps=20, width=64, height=64)
         page.click(".ticks [data-step='2']")
         drawn(person, 2)
         network.cut()
@@ -270,14 +275,7 @@ def test_a_recording_goes_on_behind_a_cut_connection_and_is_whole_once_it_is_bac
 def test_a_question_that_is_lost_right_after_a_live_recording_is_opened_is_told(person: Person) -> None:
     """And is no error of the page's, which `person` would complain of."""
     page = person.page
-    for field, value in {"prompt": PROMPT, "steps": 60}.items():
-        person.write(f"txt2img_{field}", value)
-    person.open("xray")
-    page.check("#xray_live")
-    person.open("txt2img")
-    person.generate("txt2img")
-    person.open("xray")
-    page.wait_for_function("easel.xray.told?.steps.length > 1 && easel.xray.told.live")
+    watched(person, steps=60)
     page.evaluate(
         """() => {
             const ask = easel.request;
