@@ -45,6 +45,8 @@ class CardsView {
     this.panel.hidden = !kind;
     this.settings?.classList.toggle("browsing", Boolean(kind));
     this.folder.value = "";
+    this.grid.replaceChildren(); // another kind's cards never stand under this one's name, whatever the server answers
+    this.note.textContent = "";
     if (kind) this.restart();
   }
 
