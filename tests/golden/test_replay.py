@@ -53,7 +53,8 @@ def replayed(service: Service, data: bytes) -> Verdict:
 
 
 def test_its_png_replays_identically_in_a_fresh_data_folder(opened: Open, original: Path) -> None:
-    assert replayed(opened("second"), original.read_bytes()).kind == "identical"
+    verdict = replayed(opened("second"), original.read_bytes())
+    assert verdict.kind == "identical", verdict.sentences
 
 
 def test_the_recipe_names_what_the_picture_was_made_with(original: Path) -> None:
@@ -66,7 +67,8 @@ def test_the_recipe_names_what_the_picture_was_made_with(original: Path) -> None
 def test_a_copy_with_loss_replays_identically_by_its_recorded_pixels(opened: Open, original: Path, format: str) -> None:
     data = original.read_bytes()
     copy = encode(open_image(data), "", format, recipe=recipe_of(data).to_json())
-    assert replayed(opened("second"), copy).kind == "identical"
+    verdict = replayed(opened("second"), copy)
+    assert verdict.kind == "identical", verdict.sentences
 
 
 def test_a_recipe_that_was_changed_is_found_out_and_told_why(opened: Open, original: Path) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from threading import Thread
+from threading import Barrier
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,15 +36,25 @@ Config = dict[str, Any]
 
 
 def _cast_alone() -> None:
-    """For a thread that reads: its casts call no other threads, for there are as many that read as there is work for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # for this thread, and for all that begin later
-    others = Thread(target=torch.set_num_threads, args=(threads,))  # for all that begin later
-    others.start()
-    others.join()
+    torch.get_num_threads()  # after which torch never again gives this thread what it gives a new one
+    torch.set_num_threads(1)
 
 
-READERS = ThreadPoolExecutor(2, "read", _cast_alone)  # one reads while the other casts; always the same, for what torch keeps per thread
+def two_readers() -> ThreadPoolExecutor:
+    """Two threads that read, the one while the other casts. Their casts call no other threads; all other threads keep theirs.
+
+    Both have begun before this returns: torch's number of threads is the whole process's for a moment, and a thread that first
+    computed in that moment would keep it, at half its speed and with other last bits.
+    """
+    threads = torch.get_num_threads()  # this thread has its own from here on
+    readers = ThreadPoolExecutor(2, "read", _cast_alone)
+    both = Barrier(2)
+    wait([readers.submit(both.wait) for _ in range(2)])
+    torch.set_num_threads(threads)  # for this thread, and for all that first compute later
+    return readers
+
+
+READERS = two_readers()  # always the same, for what torch keeps per thread
 
 
 class _Unstarted(TorchFunctionMode):
