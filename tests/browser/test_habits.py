@@ -182,6 +182,36 @@ def test_a_shape_takes_the_size_that_the_checkpoint_is_made_for(person: Person) 
         person.wait_for_value("txt2img_height", size[1])
 
 
+def test_width_and_height_are_sliders_with_swap_between(person: Person) -> None:
+    page = person.page
+    page.focus("#txt2img_width input[type=range]")
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    person.wait_for_value("txt2img_width", 104)
+    sides = [page.locator(f"#txt2img_{name}").bounding_box() for name in ("width", "res_switch", "height")]
+    assert all(sides)
+    middles = [box["y"] + box["height"] / 2 for box in sides if box]
+    assert middles == sorted(middles)
+    page.click("#txt2img_res_switch")
+    person.wait_for_value("txt2img_height", 104)
+    assert page.input_value("#txt2img_height input[type=range]") == "104"
+    person.write("txt2img_steps", 1)
+    assert person.make_picture("txt2img").size == (128, 104)
+
+
+def test_what_is_typed_beyond_the_end_of_a_slider_stays(person: Person) -> None:
+    for field, value in {"txt2img_width": 2560, "txt2img_steps": 151, "txt2img_batch_count": 101}.items():
+        person.write(field, value)
+        assert person.value(field) == str(value)
+    person.write("txt2img_height", "")
+    person.page.wait_for_timeout(1000)  # seconds after which a draft is kept
+    person.page.reload()
+    person.ready(person.page)
+    person.wait_for_value("txt2img_width", 2560)
+    assert person.value("txt2img_steps") == "151"
+    assert not person.value("txt2img_height"), "an emptied side is as large as the checkpoint is made for"
+
+
 def test_the_simple_page_hides_what_few_pictures_need_and_stays_so(person: Person) -> None:
     page = person.page
     page.click("#simple_page")

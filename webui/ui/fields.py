@@ -47,6 +47,7 @@ class Field:
         widget = self.widget(elem_id=f"{tab}_{self.element}", **options)
         if isinstance(widget, gr.Slider):
             widget.preprocess = _same  # type: ignore[method-assign]  # the request checks its limits itself, and says what to do
+            widget.postprocess = _same  # type: ignore[method-assign]  # what is empty stays so
         return widget
 
 
@@ -208,10 +209,10 @@ FIELDS: dict[str, Field] = {
         _choice("sampler", "sampling", "Sampler", "DPM++ 2M", list(SAMPLERS)),
         _choice("schedule_type", "scheduler", "Schedule type", "Automatic", list(SCHEDULE_TYPES)),
         _slider("steps", "steps", "Steps", 20, 1, 150, 1),
-        _number("width", "width", "Width", 512, 8),
-        _number("height", "height", "Height", 512, 8),
-        _number("batch_count", "batch_count", "Batch count", 1),
-        _number("batch_size", "batch_size", "Batch size", 1),
+        _slider("width", "width", "Width", 512, 64, 2048, 8),
+        _slider("height", "height", "Height", 512, 64, 2048, 8),
+        _slider("batch_count", "batch_count", "Batch count", 1, 1, 100, 1),
+        _slider("batch_size", "batch_size", "Batch size", 1, 1, 8, 1),
         _slider("cfg_scale", "cfg_scale", "CFG scale", 7.0, 1, 30, 0.5),
         _choice("guidance.emphasis", "emphasis", "Emphasis: what (word:1.2) does", EMPHASIS[0], list(EMPHASIS)),
         _slider("guidance.rescale", "cfg_rescale", "CFG rescale", 0.0, 0, 1, 0.01),

@@ -34,8 +34,8 @@ def build() -> Studio:
                 studio.add("init.outpaint.blur")
             _way_rows(studio)
             parts.sampling_rows(studio)
+            studio.add("cfg_scale")
             with gr.Row():
-                studio.add("cfg_scale")
                 studio.add("batch_count")
                 studio.add("batch_size")
             parts.guidance_rows(studio)

@@ -379,6 +379,7 @@ easel.start = (flagTheme) => {
   easel.habits.watch();
   easel.watchTouches();
   easel.habits.searchLists();
+  easel.habits.keepTyped();
   easel.watchPrompts();
   easel.watchDrafts();
   easel.nameIcons();

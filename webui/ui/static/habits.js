@@ -124,6 +124,11 @@ easel.habits.watch = () => {
   });
 };
 
+// A slider's ends are no limits: what was typed beside it, or came from an infotext, stays, where Gradio would cut it when one leaves the box.
+easel.habits.keepTyped = () => document.addEventListener("blur", (event) => {
+  if (event.target.matches?.("input[data-testid=number-input]")) event.stopPropagation();
+}, true);
+
 // A list's name is chosen whole when one clicks into it: what is typed then searches the list instead of growing the name.
 easel.habits.searchLists = () => {
   let entered = null;
