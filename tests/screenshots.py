@@ -12,11 +12,12 @@ from tests.browser.conftest import FLAGS, ROOT, Person, free_port, serving
 
 FOLDER = ROOT / "docs" / "screenshots"
 PROMPTS = ("a large yellow star on the left, night sky", "a red house on grass, day sky", "pixel art of a blue heart, sunset")
+DEVICES = {"": {"width": 1400, "height": 900}, "-phone": {"width": 390, "height": 844}}
 KINDS = {  # name of the sheet -> how the browser is
-    "en-light": {"locale": "en-US", "color_scheme": "light", "viewport": {"width": 1400, "height": 900}},
-    "zh-dark": {"locale": "zh-CN", "color_scheme": "dark", "viewport": {"width": 1400, "height": 900}},
-    "en-dark-phone": {"locale": "en-US", "color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
-    "zh-light-phone": {"locale": "zh-CN", "color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+    f"{locale[:2]}-{look}{device}": {"locale": locale, "color_scheme": look, "viewport": viewport}
+    for locale in ("en-US", "zh-CN")
+    for look in ("light", "dark")
+    for device, viewport in DEVICES.items()
 }
 COLUMNS = {1400: 2, 390: 5}  # of a sheet, by the width of the page
 SCALE = {1400: 0.5, 390: 0.62}
