@@ -42,7 +42,9 @@ def test_the_cards_tabs_stand_beside_the_settings_and_take_their_place(person: P
     for name, kind in (("LoRA", "lora"), ("Checkpoints", "checkpoint")):
         page.locator("#txt2img_extra_tabs").get_by_role("tab", name=name).click()
         page.locator("#txt2img_extra_tabs .card").first.wait_for()
-        assert page.locator("#txt2img_extra_tabs [aria-selected=true]").get_attribute("data-kind") == kind
+        selected = page.locator("#txt2img_extra_tabs [aria-selected=true]")
+        assert selected.get_attribute("data-kind") == kind
+        assert page.locator(f"#{selected.get_attribute('aria-controls')}[role=tabpanel]").is_visible()
         assert not page.locator("#txt2img_steps").is_visible()
         assert page.locator("#txt2img_prompt").is_visible()
         assert page.locator("#txt2img_generate").is_visible()

@@ -127,9 +127,8 @@ class Recorder(Study):
             call = self._call
             assert call is not None
             first = call.parts is None
-            rows = (
-                len(self._passes[-1].weights) * self._batch if first else 0
-            )  # of each part, picture after picture; then without the prompt
+            # rows of the parts, of each picture after picture; those behind them are without the prompt
+            rows = len(self._passes[-1].weights) * self._batch if first else 0
             recorded = self._maps.seconds if self._maps else 0.0
             if self._maps:
                 every = 1 if asks_one_by_one(x.device) else self._batch  # row that the layers see

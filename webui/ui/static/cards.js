@@ -21,12 +21,12 @@ class CardsView {
     this.folder = this.chooser("Folder", []);
     const tabs = Object.entries(tab === "merger" ? CardsView.KINDS : { "": "Generation", ...CardsView.KINDS });
     this.kinds = make("div", { class: "kinds", role: "tablist", "aria-label": "Settings and model files" }, ...tabs.map(([kind, name]) =>
-      make("button", { type: "button", role: "tab", class: "tool", "data-kind": kind, onclick: () => this.open(kind) }, name)));
+      make("button", { type: "button", role: "tab", class: "tool", "data-kind": kind, ...(kind && { "aria-controls": `${tab}_cards` }), onclick: () => this.open(kind) }, name)));
     this.grid = make("div", { class: "grid" });
     this.note = make("p", { class: "note", role: "status" });
     this.more = make("button", { type: "button", class: "tool more", hidden: true, onclick: () => { this.page += 1; this.load(); } }, "Show more");
     const refresh = easel.iconButton("refresh", "Look for new files", () => this.refresh());
-    this.panel = make("div", { class: "panel", hidden: true }, make("div", { class: "bar-row" }, this.search, this.folder, this.family, this.sort, refresh),
+    this.panel = make("div", { class: "panel", id: `${tab}_cards`, role: "tabpanel", "aria-label": "Model files", hidden: true }, make("div", { class: "bar-row" }, this.search, this.folder, this.family, this.sort, refresh),
       this.grid, this.note, this.more);
     root.append(this.kinds, this.panel);
     this.settings = root.closest(".area-settings"); // make way for the cards
