@@ -90,9 +90,12 @@ def test_nothing_uploaded_is_served_as_a_page(light: Live, name: str) -> None:
 def test_pictures_are_pictures_and_run_nothing(light: Live) -> None:
     light.draw(prompt="<script>alert(1)</script>")
     with light.http() as http:
-        answer = http.get("/internal/pictures/1")
-        assert answer.headers["content-type"] == "image/png"
-        assert "sandbox" in answer.headers["content-security-policy"]
+        addresses = {"/internal/pictures/1": "png", "/api/v1/pictures/1/file": "png", "/internal/gallery/1/thumbnail": "webp"}
+        for address, kind in addresses.items():
+            answer = http.get(address)
+            assert answer.headers["content-type"] == f"image/{kind}"
+            assert "sandbox" in answer.headers["content-security-policy"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 # writing

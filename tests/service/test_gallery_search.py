@@ -126,6 +126,7 @@ def test_filters_narrow_and_go_together(database: Database) -> None:
     assert set(find(database, Search(size="512 × 768"), "", 400)[0]) == {
         n for n, row in rows.items() if (row["width"], row["height"]) == (512, 768)
     }
+    assert find(database, Search(checkpoint="alpha.safetensors"), "", 400) == find(database, Search(checkpoint="alpha"), "", 400)
     for each in (asked, Search(lora="ink"), Search(text="fox -ship")):
         assert count_all(database, each) == len(find(database, each, "", 500)[0])
 

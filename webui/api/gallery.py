@@ -30,6 +30,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field
 
 from webui.api.envelope import EnvelopeRoute
+from webui.api.files import HEADERS
 from webui.api.roles import is_guest
 from webui.core import infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
@@ -38,7 +39,6 @@ from webui.service.gallery_search import Search
 from webui.service.replay import recipe_of, to_run
 from webui.service.service import Service
 
-FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 MOST_ZIPPED = 2000  # pictures that an address can name
 BEGINNING = 200  # characters of a prompt on a card
 
@@ -192,7 +192,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
 
     @router.get("/gallery/{picture_id}/thumbnail")
     def thumbnail(picture_id: int, owner: Whose) -> Response:
-        return Response(collection.thumbnail(picture_id, owner), media_type="image/webp", headers=FOR_EVER)
+        return Response(collection.thumbnail(picture_id, owner), media_type="image/webp", headers=HEADERS)
 
     @router.get("/gallery/{picture_id}")
     def picture(picture_id: int, owner: Whose) -> dict[str, Any]:

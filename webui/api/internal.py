@@ -37,7 +37,6 @@ from webui.service.status import Status
 
 LONGEST_PAUSE = 1.0  # seconds between looks at the worker's state while nothing happens
 SHORTEST_PAUSE = 0.1  # seconds between two messages to one page
-KEPT = {"Cache-Control": "private, max-age=31536000, immutable", "Content-Security-Policy": "sandbox; default-src 'none'"}  # of files
 REMEMBERED = 24  # latest pictures that a page is told of when it opens
 
 

@@ -29,13 +29,13 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Depends, Response
 
+from webui.api.files import HEADERS
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.family import FAMILIES, Family
 from webui.core.model_orders import MergeRecipe, SaveOrder
 from webui.service.model_rows import MENTIONED, Card, CardSearch
 from webui.service.service import Service
 
-FOR_EVER = "private, max-age=31536000, immutable"
 COMPLETED = ("kind", "name", "title", "insert", "triggers", "family")
 
 
@@ -56,7 +56,7 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     @router.get("/models/{kind}/{name:path}/thumbnail")
     def thumbnail(kind: str, name: str) -> Response:
         data = service.models.thumbnail(kind, name)
-        return Response(data, media_type="image/webp", headers={"Cache-Control": FOR_EVER, "X-Content-Type-Options": "nosniff"})
+        return Response(data, media_type="image/webp", headers=HEADERS)
 
     @router.get("/models/{kind}/{name:path}/details")
     def details(kind: str, name: str) -> dict[str, Any]:

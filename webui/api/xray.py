@@ -17,6 +17,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
+from webui.api.files import HEADERS
 from webui.core import infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.image_metadata import RECIPE, read_infotext
@@ -73,7 +74,7 @@ def _add_file_routes(router: APIRouter, service: Service) -> None:
         _own(service, job_id, client)
         settled = any(char.isdigit() for char in name)  # a step's file does not change; what is of all steps does
         cached = "private, max-age=31536000, immutable" if settled else "private, no-cache"
-        return FileResponse(service.xrays.path(job_id, name), headers={"Cache-Control": cached})
+        return FileResponse(service.xrays.path(job_id, name), headers=HEADERS | {"Cache-Control": cached})
 
     @router.get("/xray/{job_id}/export/{kind}")
     def export(job_id: str, kind: str, client: str = "", panel: str = "denoised") -> Response:

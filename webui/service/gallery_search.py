@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from webui.core.checkpoint_text import ENDING
 from webui.core.errors import BadRequest
 from webui.service.database import Database
 from webui.service.picture_facts import spaced, stands_alone
@@ -24,7 +25,8 @@ SIZE = re.compile(r"(\d{1,6})\s*[x×]\s*(\d{1,6})")
 class Search:
     """What is asked for; what is left empty does not narrow. text: words that all occur in prompt, checkpoint, sampler, seed or file name,
     each also as the beginning of a longer one; "in quotes" one after the other; -without; negative:word in the negative prompt.
-    size: "512x768", or one of SHAPES; since, until: ISO days (until: that day included) or times; trashed: in the trash, else not."""
+    checkpoint: as infotexts name it, or its file; size: "512x768", or one of SHAPES; since, until: ISO days (until: that day included) or
+    times; trashed: in the trash, else not."""
 
     text: str = ""
     checkpoint: str = ""
@@ -70,8 +72,7 @@ def count_all(database: Database, search: Search) -> int:
 def conditions(search: Search) -> list[Condition]:
     """What the rows of picture_facts must satisfy, all of it. Raises BadRequest."""
     parts: list[Condition] = [("trashed > 0" if search.trashed else "trashed = 0", ())]
-    for column in ("checkpoint", "sampler", "owner"):
-        value = getattr(search, column)
+    for column, value in (("checkpoint", search.checkpoint.removesuffix(ENDING)), ("sampler", search.sampler), ("owner", search.owner)):
         if value or (column == "owner" and value is not None):
             parts.append((f"{column} = ?", (value,)))
     for kind, name in (("lora", search.lora), ("tag", search.tag)):

@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from webui.api.asker import Asker, asker_of
+from webui.api.files import file_answer
 from webui.api.models import as_json
 from webui.api.uploads import add_upload_routes
 from webui.api.v1 import schemas as wire
@@ -21,7 +22,6 @@ from webui.service.service import Service
 HASH = "[0-9a-f]{64}"
 REPLAY = re.compile(rf"(.+)-({HASH})")
 PictureId = Annotated[int, Path(ge=0, lt=2**63)]
-FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}}}}
 
 
@@ -96,7 +96,7 @@ def _add_pictures(router: APIRouter, service: Service, who: Callable[[Request], 
     @router.get("/pictures/{picture_id}/file", response_class=FileResponse, responses=PNG)
     def file(request: Request, picture_id: PictureId) -> FileResponse:
         """Its bytes, with its parameters inside."""
-        return FileResponse(_there(_picture(service, who(request), picture_id)), headers=FOR_EVER)
+        return file_answer(_picture(service, who(request), picture_id).path)
 
     @router.get("/pictures/{picture_id}/infotext", response_class=PlainTextResponse)
     def infotext(request: Request, picture_id: PictureId) -> str:
