@@ -255,25 +255,44 @@ def _wire_start(
     upscaling: extras.Extras,
     service: Service,
 ) -> None:
-    """On every visit: today's models, the browser's drafts, the checkpoint's native size."""
+    """On every visit: today's models, the browser's drafts, the checkpoint's native size.
+
+    An output costs the server a millisecond even where nothing is said of it. So the first answer is about lists and about what a first
+    visit shows otherwise than the page was built; all else, which drafts or changed settings bring, the page asks for where there is any.
+    """
     groups = {"quick": quick} | {each.name: each.widgets for each in studios}
     groups |= {each.scripts.group: each.scripts.widgets for each in studios if each.scripts}
     first = studios[0].bridge
     assert first is not None
 
-    def on_load(drafts: Any) -> dict[Component, Any]:
+    def start(drafts: Any) -> dict[Component, Any]:
         start = actions.start_values(service, drafts)
         filled = {groups[tab][name]: value for tab, values in start.items() if tab in groups for name, value in values.items()}
-        filled |= merging.start(service, drafts) | upscaling.start(service, drafts)
-        return {widget: value for widget, value in filled.items() if _is_news(widget, value)} | {first: {"started": True}}
+        return filled | merging.start(service, drafts) | upscaling.start(service, drafts)
 
+    usual = [widget for widget, value in start({}).items() if isinstance(value, gr.Dropdown) or _is_news(widget, value)]
+
+    def on_load(drafts: Any) -> dict[Component, Any]:
+        news = _news(start(drafts))
+        told = {widget: news[widget] for widget in usual if widget in news}
+        return told | {first: {"started": len(told) == len(news)}}
+
+    def on_rest(event: gr.EventData) -> dict[Component, Any]:
+        return _news(start(event._data)) | {first: {"started": True}}
+
+    page.load(on_load, [first], [*usual, first], js="() => [easel.drafts()]", show_progress_on=first, **QUIET)
     outputs = [widget for widgets in groups.values() for widget in widgets.values()]
     outputs += [*(widget for fields in merging.forms.values() for widget in fields.values()), *upscaling.widgets.values(), first]
-    page.load(on_load, [first], outputs, js="() => [easel.drafts()]", show_progress_on=first, **QUIET)
+    first.rest(on_rest, None, outputs, show_progress_on=first, **QUIET)
+
+
+def _news(told: dict[Component, Any]) -> dict[Component, Any]:
+    """What is not yet so on the page as it was built: each value told costs the browser a millisecond."""
+    return {widget: value for widget, value in told.items() if _is_news(widget, value)}
 
 
 def _is_news(widget: Component, told: Any) -> bool:
-    """Whether a value, or a list and its value, is another than the page was built with: each one told costs the browser a millisecond."""
+    """Whether a value, or a list and its value, is another than the page was built with."""
     if isinstance(widget, gr.Dropdown) and isinstance(told, gr.Dropdown):
         return bool(told.choices != widget.choices or told.constructor_args.get("value", widget.value) != widget.value)
     return bool(told != widget.value)

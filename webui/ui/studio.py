@@ -220,7 +220,7 @@ def result_area(studio: Studio) -> None:
             js_on_load=f"easel.resultView(element.querySelector('.result'), '{studio.name}')",
             elem_id=f"{studio.name}_results",
         )
-        studio.bridge = bridge(studio.name, "fill", "image", "sides", "upscale", "edit", "keep")
+        studio.bridge = bridge(studio.name, "fill", "image", "sides", "upscale", "edit", "keep", "rest")
 
 
 def canvas(studio: Studio, kind: str) -> None:

@@ -69,6 +69,7 @@ easel.toast = (text, action = null) => {
 easel.bridge = (name, trigger) => { easel.triggers[name] = trigger; };
 easel.told = (value) => {
   if (value?.started) easel.started = true; // the fields show this visit's values, no longer those that the page was built with
+  else if (value?.started === false) easel.fire(easel.generators[0], "rest", easel.drafts());
   for (const sentence of value?.say ?? []) easel.toast(sentence);
   if (value?.edited) easel.queue.edited();
   if (easel.ready) easel.lookAtDrafts();
