@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -344,15 +346,25 @@ def test_memory_tells_ram_and_what_the_worker_says(service: Service) -> None:
     done(service, job_id)
 
 
-def test_stop_lets_those_who_wait_go(service: Service) -> None:
+def test_stop_lets_those_who_wait_go_however_late_they_wake(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = service.submit(small(prompt="hold"))
     running(service, job_id)
-    answers: list[Job] = []
-    waiting = threading.Thread(target=lambda: answers.append(service.wait(job_id)))
-    waiting.start()
-    service.stop()
-    waiting.join(PATIENCE)
-    assert not answers[0].ended
+    waits, woken = threading.Event(), service._ended.wait
+
+    def late(timeout: float | None) -> bool:
+        waits.set()
+        told = woken(timeout)
+        service._ended.release()
+        time.sleep(1)
+        service._ended.acquire()
+        return told
+
+    monkeypatch.setattr(service._ended, "wait", late)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(service.wait, job_id)
+        assert waits.wait(PATIENCE)
+        service.stop()
+        assert not answer.result(PATIENCE).ended
 
 
 def test_release_lets_those_who_wait_go_while_the_job_goes_on(service: Service) -> None:

@@ -4,7 +4,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ __all__ = ["Job", "Listener", "SavedPicture", "Service", "open_service"]
 Listener = Callable[[str, str], None]  # called with (owner, job id), from any thread; must return at once
 ACTIVE = ("queued", "running")  # as stored; "saving" is running, seen from close by
 MAX_LISTED = 1000  # jobs in one answer
+LAST_WORD = 10.0  # seconds that `stop` leaves to callers of `wait` for reading their job
 log = logging.getLogger(__name__)
 
 
@@ -111,6 +113,7 @@ class Service:
         self._listeners_made = 0
         self._lock = threading.Lock()  # over the listeners
         self._ended = threading.Condition()
+        self._waiting = 0  # callers of `wait`
         self._stopped = False
         crew = Crew(self._queue)
         self._supervisors = [
@@ -152,6 +155,8 @@ class Service:
         self.collection.stop()
         for supervisor in self._supervisors:
             supervisor.stop()
+        with self._ended:
+            self._ended.wait_for(lambda: not self._waiting, LAST_WORD)
         self._database.close()
 
     def release(self) -> None:
@@ -211,13 +216,24 @@ class Service:
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Block until the job has ended, or for `timeout` seconds; returns it as it then is. Raises MissingModel."""
         end = None if timeout is None else time.monotonic() + timeout
-        with self._ended:
+        with self._counted_waiting():
             while True:
                 job = self.job(job_id)
                 left = None if end is None else end - time.monotonic()
                 if job.ended or self._stopped or (left is not None and left <= 0):
                     return job
                 self._ended.wait(left)
+
+    @contextmanager
+    def _counted_waiting(self) -> Iterator[None]:
+        """Holding `_ended`; until the block has ended, `stop` leaves the database open."""
+        with self._ended:
+            self._waiting += 1
+            try:
+                yield
+            finally:
+                self._waiting -= 1
+                self._ended.notify_all()
 
     def interrupt(self, job_id: str | None = None, *, owner: str | None = None) -> None:
         """Stop a job after its present step, or take it from the queue. job_id None: what runs now (of that owner, if one is given).
