@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from tests.api.conftest import FACTORY, PATIENCE, until
+from webui.api import bodies
 from webui.api.guard import Guard
 from webui.api.routes import sdapi_router
 from webui.core.settings import Settings
@@ -163,6 +164,16 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(port: int) 
     with socket.create_connection(("127.0.0.1", port)) as raw:
         raw.sendall(head.encode())
         assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_who_sends_a_body_that_is_too_large_reads_why_and_may_go_on(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MAX_BODY", 2**22)
+    url = f"http://localhost:{port}/sdapi/v1/png-info"
+    with httpx.Client(auth=("ann", "very-secret"), timeout=PATIENCE) as client:
+        for body in (b" " * 2**25, iter([b" " * 2**20] * 32)):  # more than a socket's buffers hold
+            reply = client.post(url, content=body)
+            assert (reply.status_code, reply.json()["detail"]) == (413, "the request is larger than 4 MiB")
+            assert client.post(url, json={}).json()["info"] == ""
 
 
 def test_bodies_may_come_in_pieces(port: int) -> None:

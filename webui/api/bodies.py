@@ -51,7 +51,8 @@ async def form_of(request: Request) -> dict[str, str] | None:
 
 
 def _too_large() -> Response:
-    return refuse(413, f"the request is larger than {MAX_BODY // 2**20} MiB", {"Connection": "close"})
+    """The connection stays open, so that the server reads what still comes, keeping nothing: closed, who sends would miss the answer."""
+    return refuse(413, f"the request is larger than {MAX_BODY // 2**20} MiB")
 
 
 async def limited(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
