@@ -16,6 +16,7 @@ from torch import Tensor
 
 ALPHAS = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
 SIGMAS = np.sqrt((1 - ALPHAS) / ALPHAS)
+KNOWN = [*range(19, 1000, 20)]  # timesteps that consistency models are distilled on
 KARRAS = ("DPM++ 2M", "DPM++ SDE", "DPM++ 2S a", "DPM2", "DPM2 a", "Restart")
 EXPONENTIAL = ("DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE")
 ONE_LESS = ("DPM2", "DPM2 a", "DPM++ 3M SDE")
@@ -91,13 +92,18 @@ def _run(sampler, steps, pair, cfg, seeds, shape, init, tail, mask, eta) -> Tens
         seen = x - sigma * ask(x / math.hypot(1, sigma), t)
         return seen * mask + init * (1 - mask)
 
+    if sampler == "LCM":
+        return lcm(init + first * sigmas[0], eps, sigmas, noise, lambda seen: seen * mask + init * (1 - mask))
     if sampler == "Euler CFG++":
         return euler_cfgpp(init + first * sigmas[0], denoised, partial(denoised, ask=lambda x, t: pair(x, t)[1]), sigmas)
     return SIGMA[sampler](init + first * sigmas[0], denoised, sigmas, noise)
 
 
 def levels(sampler: str, steps: int) -> list[float]:
-    """Karras (rho 7), exponential, or even in timesteps; with one level more of which the last but one is left out where that is so."""
+    """Karras (rho 7), exponential, or even in timesteps; with one level more of which the last but one is left out where that is so.
+
+    Consistency models know only each twentieth timestep's, between which logarithms are even.
+    """
     count = steps + (sampler in ONE_LESS)
     alphas = torch.tensor(ALPHAS, dtype=torch.float32)
     trained = ((1 - alphas) / alphas) ** 0.5
@@ -106,6 +112,8 @@ def levels(sampler: str, steps: int) -> list[float]:
         made = (high ** (1 / 7) + torch.linspace(0, 1, count) * (low ** (1 / 7) - high ** (1 / 7))) ** 7
     elif sampler in EXPONENTIAL:
         made = torch.linspace(math.log(high), math.log(low), count).exp()
+    elif sampler == "LCM":
+        made = torch.tensor(np.exp(np.interp(np.linspace(999, 19, count), KNOWN, np.log(SIGMAS[KNOWN]))), dtype=torch.float32)
     else:
         made = torch.tensor(np.exp(np.interp(np.linspace(999, 0, count), np.arange(1000), np.log(SIGMAS))), dtype=torch.float32)
     return [*made[:-1].tolist(), 0.0] if sampler in ONE_LESS else [*made.tolist(), 0.0]
@@ -282,7 +290,7 @@ def timesteps(steps: int) -> list[int]:
 
 def consistent_timesteps(steps: int) -> list[int]:
     """Even ones of the fifty that consistency models are distilled on, then 0."""
-    known = [*range(19, 1000, 20)][::-1]
+    known = KNOWN[::-1]
     return [*(known[i * 50 // steps] for i in range(steps)), 0]
 
 
@@ -323,6 +331,17 @@ def tcd(x: Tensor, eps: Eps, way: Sequence[int], noise: Noise, gamma: float = 0.
     return x
 
 
+def lcm(x, eps, sigmas, noise, kept):
+    """Multistep consistency sampling (arXiv:2303.01469, Algorithm 1), with the boundary of arXiv:2310.04378."""
+    for a, b in steps_of(sigmas):
+        t = min(KNOWN, key=lambda known: abs(math.log(SIGMAS[known] / a)))
+        clean = x - a * eps(x / math.hypot(1, a), t)
+        whole = (10 * t) ** 2 + 0.25
+        x = kept(10 * t / math.sqrt(whole) * clean + 0.25 / whole * x)
+        x = x + noise() * b if b else x
+    return x
+
+
 def euler_cfgpp(x, guided, without, sigmas):
     for a, b in steps_of(sigmas):
         x = guided(x, a) + (x - without(x, a)) / a * b
@@ -359,3 +378,4 @@ SIGMA = {
 }
 TIMESTEP = ("DDIM", "PLMS", "DDIM CFG++", "TCD")
 CFGPP = ("Euler CFG++",)
+CONSISTENT = ("LCM",)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.engine.test_families import PHOTO, REQUEST, final_latents, relative
-from tests.field import ALPHAS, BROWNIAN, CFGPP, SIGMA, TIMESTEP, run
+from tests.field import ALPHAS, BROWNIAN, CFGPP, CONSISTENT, SIGMA, TIMESTEP, run
 from tests.tiny import tiny_model
 from webui.core.request import InitImage, Inpaint
 from webui.core.sampler_options import SamplerOptions
@@ -26,7 +26,7 @@ from webui.engine.tokenizers import load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have t:UserWarning")  # torchsde, asked at the last digit of its end
 log = logging.getLogger(__name__)
-SAMPLERS = (*SIGMA, *TIMESTEP, *CFGPP)
+SAMPLERS = (*SIGMA, *TIMESTEP, *CFGPP, *CONSISTENT)
 BATCH = replace(REQUEST, steps=6, cfg_scale=4.0, schedule_type="Automatic", batch_size=2, sampler_options=SamplerOptions())
 GIB = 2**30
 

@@ -220,6 +220,7 @@ def rows_of_calls(model, monkeypatch, request):
     [
         ({}, {"skip_early": 0.5}, [1, 1, 1, 2]),
         ({"sampler": "Heun"}, {"skip_early": 0.5}, [1, 1, 1, 1, 1, 2, 2]),
+        ({"sampler": "HeunPP2"}, {"skip_early": 0.5}, [1, 1, 1, *[2] * 6]),  # nine calls, which the field counts as four steps
         ({}, {"ngms": 15.0}, [2, 1, 2, 1]),
         ({}, {"ngms": 15.0, "ngms_all_steps": True}, [1, 1, 1, 1]),
         ({}, {"ngms": 0.1}, [2, 2, 2, 1]),  # levels of 4 steps: 14.6, 2.9, 0.8, 0.03

@@ -73,8 +73,8 @@ def _add_file_routes(router: APIRouter, service: Service) -> None:
     def file(job_id: str, name: str, client: str = "") -> FileResponse:
         _own(service, job_id, client)
         settled = any(char.isdigit() for char in name)  # a step's file does not change; what is of all steps does
-        cached = "private, max-age=31536000, immutable" if settled else "private, no-cache"
-        return FileResponse(service.xrays.path(job_id, name), headers=HEADERS | {"Cache-Control": cached})
+        headers = HEADERS if settled else HEADERS | {"Cache-Control": "private, no-cache"}
+        return FileResponse(service.xrays.path(job_id, name), headers=headers)
 
     @router.get("/xray/{job_id}/export/{kind}")
     def export(job_id: str, kind: str, client: str = "", panel: str = "denoised") -> Response:

@@ -10,7 +10,8 @@ class SamplerChoice:
     """One sampler as the field names it.
 
     default_schedule: what schedule type "Automatic" means for it (semantics: A1111 1.10).
-    calls_per_step: network calls in one step; prompt schedules count calls.
+    calls_per_step: network calls in one step as the field counts them, over which changing prompts and guidance options are laid; up to
+    three of HeunPP2 stand for one there, so that its changes come early.
     kind: "sigma" samplers step over noise levels; "timestep" samplers (DDIM, PLMS, UniPC, TCD) over training timesteps; "lcm"; "own"
     samplers (DPM fast, DPM adaptive) lay their own levels between the ends.
     ancestral: whether it draws noise while it runs, with no option set.
@@ -44,7 +45,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         SamplerChoice("DPM fast", ("k_dpm_fast",), kind="own", ancestral=True),
         SamplerChoice("DPM adaptive", ("k_dpm_ad",), kind="own", ancestral=True),
         SamplerChoice("Restart", ("restart",), "Karras", calls_per_step=2, ancestral=True),
-        SamplerChoice("HeunPP2", ("heunpp2",), calls_per_step=3),
+        SamplerChoice("HeunPP2", ("heunpp2",)),
         SamplerChoice("IPNDM", ("ipndm",)),
         SamplerChoice("DEIS", ("deis",)),
         SamplerChoice("Euler CFG++", ("k_euler_cfg_pp", "euler_cfg_pp")),

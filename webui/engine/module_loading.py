@@ -36,6 +36,7 @@ Config = dict[str, Any]
 
 
 def _cast_alone() -> None:
+    """This thread calls no other threads from now on."""
     torch.get_num_threads()  # after which torch never again gives this thread what it gives a new one
     torch.set_num_threads(1)
 
