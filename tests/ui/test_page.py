@@ -27,6 +27,14 @@ def test_every_field_has_its_widget_in_its_tab(service: Service) -> None:
     assert set(SAVED) <= set(made)
 
 
+def test_nothing_is_drawn_but_what_has_a_name(service: Service) -> None:
+    """What is told of a list is a component of Gradio's, too, and is drawn where it is made while the page is built."""
+    parts = build_page(service, service.settings).get_config_file()["components"]
+    bare = {part["type"] for part in parts if not part["props"].get("elem_id")}
+    assert bare <= {"column", "row", "form", "group", "html"}
+    assert [part["type"] for part in parts].count("dropdown") > 70
+
+
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
 def test_every_argument_of_a_script_has_its_widget(service: Service, tab: str) -> None:
     made = components(service)

@@ -116,7 +116,6 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             studio.wire(each, quick, service)
             _wire_sizes(each, quick, service)
         quick_row.wire(studios, quick, service)
-        _wire_start(page, studios, quick, merging, upscaling, service)
         lists = [*merging.checkpoints, *merging.vaes, *upscaling.lists]
         refresh.click(
             lambda: _refreshed(service, quick, merging) | upscaling.choices(service),
@@ -124,6 +123,7 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
             [quick["checkpoint"], quick["vae"], *lists],
             **QUIET,
         )
+    _wire_start(page, studios, quick, merging, upscaling, service)
     page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_PAUSE
     return page
 
@@ -270,6 +270,7 @@ def _wire_start(
         filled = {groups[tab][name]: value for tab, values in start.items() if tab in groups for name, value in values.items()}
         return filled | merging.start(service, drafts) | upscaling.start(service, drafts)
 
+    # not within the page: what is told of a list is a Dropdown, too, and would be drawn
     usual = [widget for widget, value in start({}).items() if isinstance(value, gr.Dropdown) or _is_news(widget, value)]
 
     def on_load(drafts: Any) -> dict[Component, Any]:
@@ -280,10 +281,11 @@ def _wire_start(
     def on_rest(event: gr.EventData) -> dict[Component, Any]:
         return _news(start(event._data)) | {first: {"started": True}}
 
-    page.load(on_load, [first], [*usual, first], js="() => [easel.drafts()]", show_progress_on=first, **QUIET)
     outputs = [widget for widgets in groups.values() for widget in widgets.values()]
     outputs += [*(widget for fields in merging.forms.values() for widget in fields.values()), *upscaling.widgets.values(), first]
-    first.rest(on_rest, None, outputs, show_progress_on=first, **QUIET)
+    with page:
+        page.load(on_load, [first], [*usual, first], js="() => [easel.drafts()]", show_progress_on=first, **QUIET)
+        first.rest(on_rest, None, outputs, show_progress_on=first, **QUIET)
 
 
 def _news(told: dict[Component, Any]) -> dict[Component, Any]:
