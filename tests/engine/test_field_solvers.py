@@ -133,9 +133,10 @@ def test_unipc_of_varying_coefficients_integrates_its_polynomial_exactly(lower, 
     assert relative(made, field.unipc_exactly(x, denoised, plan.sigmas.tolist(), None, order, lower)) < 2e-5
 
 
-def test_unipc_reads_v_of_a_whole_timestep_as_float32_cuts_it_off():
+@pytest.mark.parametrize("skip_type", ["time_uniform", "time_quadratic", "logSNR"])
+def test_unipc_reads_v_of_a_whole_timestep_as_float32_cuts_it_off(skip_type):
     """img2img of 0.3 at 20 steps begins at timestep 251, which in parts of 1 and back is 250.99998: its v is read as one of 250."""
-    plan = make_plan(SCHEDULE, "UniPC", "Automatic", 20, 0.3)
+    plan = make_plan(SCHEDULE, "UniPC", "Automatic", 20, 0.3, SamplerOptions(unipc_skip_type=skip_type))
     row, x = SAMPLERS["UniPC"], ImageNoise(SEEDS).first(SHAPE) * plan.sigmas[0]
     *_, last = row.sample(
         timestep_denoiser(network, SCHEDULE, "v_prediction", plan.read_at), x, plan.sigmas, **row.options(SamplerOptions())
@@ -153,6 +154,22 @@ def test_unipc_reads_v_of_a_whole_timestep_as_float32_cuts_it_off():
     assert plan.sigmas[0] == SCHEDULE.sigmas[251]
     assert relative(last.x, theirs(250)) < 1e-5
     assert relative(last.x, theirs(251)) > 3e-5
+
+
+@pytest.mark.parametrize(
+    ("skip_type", "steps", "strength", "top", "read"),
+    [
+        ("time_uniform", 30, 0.4, 364, 364),
+        ("time_quadratic", 30, 0.4, 364, 363),
+        ("time_quadratic", 30, 0.7, 661, 660),
+        ("logSNR", 30, 0.4, 364, 364),
+        ("logSNR", 10, 0.2, 101, 100),
+    ],
+)
+def test_what_float32_cuts_off_hangs_on_how_unipc_lays_its_timesteps(skip_type, steps, strength, top, read):
+    plan = make_plan(SCHEDULE, "UniPC", "Automatic", steps, strength, SamplerOptions(unipc_skip_type=skip_type))
+    assert float(plan.sigmas[0]) == pytest.approx(float(SCHEDULE.sigmas[top]), rel=1e-6)
+    assert plan.read_at[0] == read
 
 
 def pure_noise():

@@ -27,12 +27,14 @@ class NoiseSchedule:
 
     sigmas: (levels,), rising, float32; level k belongs to timestep `offset + stride * k`.
     aligned: the levels that were found best for the model's family in ten steps (Align Your Steps).
+    log_alphas: (levels,), falling, float32; log of the signal's share of the amplitude.
     """
 
     def __init__(self, sigmas: Tensor, offset: int = 0, stride: int = 1, aligned: tuple[float, ...] = ALIGNED) -> None:
         self.aligned = aligned
         self.sigmas = sigmas.float().cpu()
         self.log_sigmas = self.sigmas.log()
+        self.log_alphas = (-0.5 * torch.log1p(self.sigmas.double() ** 2)).float()
         self.offset = offset
         self.stride = stride
 
@@ -43,7 +45,9 @@ class NoiseSchedule:
         In float32, as the field reckons: with more digits the lowest sigma would be 1e-5 smaller.
         """
         alphas = alphas_cumprod.float().cpu().clamp(min=LEAST_SIGNAL)
-        return cls(((1 - alphas) / alphas).sqrt(), aligned=ALIGNED_SDXL if is_sdxl else ALIGNED)
+        schedule = cls(((1 - alphas) / alphas).sqrt(), aligned=ALIGNED_SDXL if is_sdxl else ALIGNED)
+        schedule.log_alphas = 0.5 * alphas.log()  # not by way of sigma: its last digit counts
+        return schedule
 
     def for_lcm(self) -> "NoiseSchedule":
         """The levels that latent consistency models are distilled on."""
@@ -341,17 +345,32 @@ def _timestep_plan(schedule: NoiseSchedule, sampler: str, steps: int, tail: int 
         return Plan(schedule.sigmas[kept[::-1]], noised_to, span, unit_variance=True)
     top = float(len(schedule.sigmas) - 1 if tail is None or not kept else kept[-1])
     sigmas = _unipc_sigmas(schedule, len(kept), top, skip_type)
-    read_at = _unipc_read_at(top, len(kept), len(schedule.sigmas)) if skip_type == "time_uniform" else ()
-    return Plan(sigmas, noised_to, span, unit_variance=True, read_at=read_at)
+    return Plan(sigmas, noised_to, span, unit_variance=True, read_at=_unipc_read_at(schedule, len(kept), top, skip_type))
 
 
-def _unipc_read_at(top: float, steps: int, levels: int) -> tuple[int, ...]:
-    """The trained timesteps of `steps` even ones from `top` down, cut off in float32 as the published solver counts: in parts of 1.
+def _unipc_read_at(schedule: NoiseSchedule, steps: int, top: float, skip_type: str) -> tuple[int, ...]:
+    """The trained timesteps below those that `_unipc_sigmas` lays, cut off in float32 as the published solver counts: in parts of 1.
 
     So a whole one, as the first always is, is read as the one below where the last digit falls so.
     """
-    times = torch.linspace(float(torch.tensor(top) / levels + 1 / levels), 1 / levels, steps + 1)[:-1]
-    return tuple(((times - 1 / levels) * levels).int().tolist())
+    levels = len(schedule.sigmas)
+    known, high, low = torch.linspace(0, 1, levels + 1)[1:], float(torch.tensor(top) / levels + 1 / levels), 1 / levels
+    if skip_type == "logSNR":
+        ends = _interpolated(torch.tensor([high, low]), known, schedule.log_alphas)
+        first, last = (ends - 0.5 * torch.log(1 - torch.exp(2 * ends))).tolist()
+        log_alphas = -0.5 * torch.logaddexp(torch.zeros(1), -2 * torch.linspace(first, last, steps + 1))
+        times = _interpolated(log_alphas, schedule.log_alphas.flip(0), known.flip(0))
+    elif skip_type == "time_quadratic":
+        times = torch.linspace(math.sqrt(high), math.sqrt(low), steps + 1) ** 2
+    else:
+        times = torch.linspace(high, low, steps + 1)
+    return tuple(((times[:-1] - low) * levels).int().tolist())
+
+
+def _interpolated(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
+    """The line through `values` at the rising `known`, at x; beyond the ends it goes on straight."""
+    low = (torch.searchsorted(known, x) - 1).clamp(0, len(known) - 2)
+    return values[low] + (x - known[low]) * (values[low + 1] - values[low]) / (known[low + 1] - known[low])
 
 
 def _unipc_sigmas(schedule: NoiseSchedule, steps: int, top: float, skip_type: str) -> Tensor:
