@@ -23,6 +23,7 @@ from webui.build import HUGE_PAGES
 
 CPU = torch.device("cpu")
 RANK = 16
+STEPS = 20  # of a picture after another strength was set
 
 
 def random_lora(folder: Path) -> Path:
@@ -229,13 +230,21 @@ def _ratio(mine: float, theirs: float, goal: float) -> tuple[str, str]:
 
 
 def pictures(checkpoint: Path, lora: Path, rounds: int) -> list[tuple[str, str, str]]:
-    """One UNet step with Easel's LoRA in place beside one without, and the same for diffusers; in a process with a worker's environment."""
+    """One UNet step with Easel's LoRA in place beside one without, the same for diffusers, and what is waited for after another strength
+    was set; in a process with a worker's environment.
+    """
     told = in_worker_process("steps", checkpoint, lora, rounds)
-    return [("a UNet step with a LoRA ÷ without", f"{told['ours']:.3f} (diffusers: {told['diffusers']:.2f})", "≤ 1.02")]
+    return [
+        ("a UNet step with a LoRA ÷ without", f"{told['ours']:.3f} (diffusers: {told['diffusers']:.2f})", "≤ 1.02"),
+        (f"LoRA strength changed + {STEPS} UNet steps at 256²", *_ratio(told["ours changed"], told["diffusers changed"], 1.0)),
+    ]
 
 
 def steps(checkpoint: Path, lora: Path, rounds: int) -> dict[str, float]:
-    """What --kind steps runs: steps at 128² with and without, taken in turns; each side's fastest, for others' work only ever adds."""
+    """What --kind steps runs: steps at 128² with and without, taken in turns; each side's fastest, for others' work only ever adds.
+
+    "changed": seconds of another strength and the steps of a picture with it.
+    """
     from webui.engine.patches.lora import LoraUse, applied_loras, read_lora
 
     model, pipeline = load_ours(checkpoint), load_theirs(checkpoint)
@@ -261,7 +270,23 @@ def steps(checkpoint: Path, lora: Path, rounds: int) -> dict[str, float]:
     plain = min(step(pipeline.unet) for _ in range(rounds))
     pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, adapter_name="a")
     theirs = min(step(pipeline.unet) for _ in range(rounds))
-    return {"ours": min(one for one, _ in pairs) / min(other for _, other in pairs), "diffusers": theirs / plain}
+    told = {"ours": min(one for one, _ in pairs) / min(other for _, other in pairs), "diffusers": theirs / plain}
+
+    @torch.inference_mode()
+    def picture(unet: Any) -> None:
+        for _ in range(STEPS):
+            unet(torch.randn(1, 4, 32, 32), t, states)
+
+    def changed_mine() -> None:
+        with applied_loras(model, [LoraUse(file, 0.5, 0.5)]):
+            picture(model.unet)
+
+    def changed_theirs() -> None:
+        pipeline.set_adapters(["a"], [0.5])
+        picture(pipeline.unet)
+
+    told["ours changed"], told["diffusers changed"] = alternate(changed_mine, changed_theirs, rounds)
+    return told
 
 
 def main() -> None:

@@ -334,7 +334,7 @@ def tcd(x: Tensor, eps: Eps, way: Sequence[int], noise: Noise, gamma: float = 0.
 def lcm(x, eps, sigmas, noise, kept):
     """Multistep consistency sampling (arXiv:2303.01469, Algorithm 1), with the boundary of arXiv:2310.04378."""
     for a, b in steps_of(sigmas):
-        t = min(KNOWN, key=lambda known: abs(math.log(SIGMAS[known] / a)))
+        t = min(KNOWN, key=lambda known: (round(abs(math.log(SIGMAS[known] / a)), 6), -known))  # of two equally near the higher
         clean = x - a * eps(x / math.hypot(1, a), t)
         whole = (10 * t) ** 2 + 0.25
         x = kept(10 * t / math.sqrt(whole) * clean + 0.25 / whole * x)
