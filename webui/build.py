@@ -118,12 +118,11 @@ def make_app(settings: Settings, service: Service, switch: Switch) -> FastAPI:
     if settings.nowebui:
         return app
     os.environ["GRADIO_TEMP_DIR"] = str(settings.temp_dir)
-    import gradio  # four seconds: not for --nowebui, and only after the workers have started
-
-    from webui.ui.page import build_page, mount_arguments
+    from webui.ui.page import mount_page  # three seconds: not for --nowebui, and only after the workers have started
 
     app.router.routes.append(ClosedDoors())
-    return gradio.mount_gradio_app(app, build_page(service, settings), path="/", **mount_arguments(settings))
+    mount_page(app, service, settings)
+    return app
 
 
 def make_handlers(settings: Settings) -> dict[type, Callable[..., Iterator[Any]]]:

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -59,6 +61,14 @@ def test_gradios_unused_queue_seldom_wakes_the_server(service: Service) -> None:
     pauses = {name: value for name, value in vars(queue).items() if name.endswith("sleep_when_free")}
     assert len(pauses) == 2
     assert min(pauses.values()) >= 0.5
+
+
+def test_importing_gradio_writes_no_stubs() -> None:
+    """In a process of its own: here Gradio may have come before."""
+    look = "print(m.create_or_modify_pyi.__name__, 'create_or_modify_pyi' in m.ComponentMeta.__new__.__code__.co_names)"
+    code = f"import webui.ui.page, gradio.component_meta as m; {look}"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=100).stdout
+    assert told.split() == ["write_no_stub", "True"]
 
 
 def test_the_page_keeps_no_session_state(service: Service) -> None:

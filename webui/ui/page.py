@@ -128,6 +128,11 @@ def build_page(service: Service, settings: Settings) -> gr.Blocks:
     return page
 
 
+def mount_page(app: Any, service: Service, settings: Settings) -> None:
+    """Put the page below the routes of `app`, a FastAPI."""
+    gr.mount_gradio_app(app, build_page(service, settings), path="/", **mount_arguments(settings))
+
+
 def mount_arguments(settings: Settings) -> dict[str, Any]:
     """Keyword arguments for `gr.mount_gradio_app` that make the page look and work as it should, without the network."""
     catalogues = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(LANGUAGES.glob("*.json"))}
