@@ -21,6 +21,7 @@ from webui.core.image_metadata import read_infotext
 from webui.core.infotext import read
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
+from webui.service.replay import recipe_of
 from webui.service.service import Service
 
 Post = Callable[..., dict[str, Any]]
@@ -165,9 +166,18 @@ def test_samples_format_rules_the_pictures(post: Post, http: TestClient) -> None
     override = post(override_settings={"samples_format": "webp"}, prompt="as webp")
     assert opened(override["images"][0]).format == "WEBP"
     assert read_infotext(base64.b64decode(override["images"][0])).text.startswith("as webp")
+    qualities = [post(seed=1, override_settings={"samples_format": "jpg", "jpeg_quality": each})["images"][0] for each in (10, 95)]
+    assert len(qualities[0]) < len(qualities[1])
     http.post("/sdapi/v1/options", json={"samples_format": "jpg"})
     assert opened(post()["images"][0]).format == "JPEG"
     assert opened(post(override_settings={"samples_format": "png"})["images"][0]).format == "PNG"
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_another_format_keeps_the_recipe(post: Post, ending: str) -> None:
+    files = [post(seed=1, override_settings={"samples_format": each})["images"][0] for each in ("png", ending)]
+    recipes = [recipe_of(base64.b64decode(file)).to_json() for file in files]
+    assert recipes[0] == recipes[1]
 
 
 @pytest.mark.parametrize("skip", range(1, 13))

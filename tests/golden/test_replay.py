@@ -66,9 +66,36 @@ def test_the_recipe_names_what_the_picture_was_made_with(original: Path) -> None
 @pytest.mark.parametrize("format", ["jpg", "webp"])
 def test_a_copy_with_loss_replays_identically_by_its_recorded_pixels(opened: Open, original: Path, format: str) -> None:
     data = original.read_bytes()
-    copy = encode(open_image(data), "", format, recipe=recipe_of(data).to_json())
-    verdict = replayed(opened("second"), copy)
-    assert verdict.kind == "identical", verdict.sentences
+    for quality in (10, 80):
+        copy = encode(open_image(data), "", format, quality, recipe_of(data).to_json())
+        verdict = replayed(opened("second"), copy)
+        assert verdict.kind == "identical", verdict.sentences
+
+
+def painted(image: Image.Image) -> Image.Image:
+    image = image.convert("RGB")
+    image.paste((0, 0, 0), (0, 0, image.width // 2, image.height))
+    return image
+
+
+def with_one_pixel(image: Image.Image) -> Image.Image:
+    image = image.convert("RGB")
+    red, green, blue = image.getpixel((3, 3))
+    image.putpixel((3, 3), (red ^ 1, green, blue))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("format", "change"),
+    [("png", with_one_pixel), ("png", painted), ("jpg", painted), ("webp", painted), ("png", lambda image: image.resize((64, 64)))],
+)
+def test_a_picture_that_was_changed_is_found_out_though_its_recipe_is_true(
+    opened: Open, original: Path, format: str, change: Callable[[Image.Image], Image.Image]
+) -> None:
+    data = original.read_bytes()
+    verdict = replayed(opened("second"), encode(change(open_image(data)), "", format, recipe=recipe_of(data).to_json()))
+    assert verdict.kind == "different"
+    assert "this file was changed after it was saved" in " ".join(verdict.sentences)
 
 
 def test_a_recipe_that_was_changed_is_found_out_and_told_why(opened: Open, original: Path) -> None:

@@ -14,6 +14,7 @@ from webui.core.checkpoint_text import stem
 from webui.core.guidance_options import GUIDANCE
 from webui.core.hires import hires_items
 from webui.core.model_listing import without_ending
+from webui.core.recipe import read_recipe
 from webui.core.refiner import refiner_items
 from webui.core.request import GenerationRequest
 from webui.core.sampler_options import OPTIONS
@@ -29,7 +30,8 @@ def to_answer(
     pictures = [*([grid] if grid else ()), *(picture for job in jobs for picture in job.pictures)]
     wanted = str(body.override_settings.get("samples_format", "")).lower().replace("jpeg", "jpg")
     bare = not overridden(body, preferences, "enable_pnginfo")
-    images = [encode_picture(picture, wanted, preferences["jpeg_quality"], bare) for picture in pictures] if body.send_images else []
+    quality = overridden(body, preferences, "jpeg_quality")
+    images = [encode_picture(picture, wanted, quality, bare) for picture in pictures] if body.send_images else []
     comments = [*_other_text_encoders(body, request), *(text for job in jobs for text in job.notices)]
     told = {"styles": body.styles, "comments": list(dict.fromkeys(comments))}
     info = json.dumps(_info(request, pictures, jobs[0]) | told, ensure_ascii=False)
@@ -46,15 +48,17 @@ def _other_text_encoders(body: Generation, request: GenerationRequest) -> list[s
 
 
 def encode_picture(picture: SavedPicture, wanted: str, quality: int, bare: bool = False) -> str:
-    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes; infotext inside unless `bare`.
+    """base64 of the picture's file, or of a new encoding where `wanted` is another format that Easel writes.
 
-    Sheets stay PNG: they may be larger than the other formats can be.
+    Infotext and recipe are inside unless `bare`. Sheets stay PNG: they may be larger than the other formats can be.
     """
     data = picture.path.read_bytes()
     kept = picture.path.suffix[1:]
     ending = wanted if wanted in ("png", "jpg", "webp") and not picture.sheet else kept
     if bare or ending != kept:
-        data = image_metadata.encode(image_metadata.open_image(data), "" if bare else picture.infotext, ending, quality)
+        recipe = None if bare else read_recipe(image_metadata.read_infotext(data).items.get(image_metadata.RECIPE, ""))
+        told = recipe.to_json() if recipe else None
+        data = image_metadata.encode(image_metadata.open_image(data), "" if bare else picture.infotext, ending, quality, told)
     return base64.b64encode(data).decode("ascii")
 
 
