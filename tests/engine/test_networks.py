@@ -114,6 +114,13 @@ def test_at_weight_0_the_picture_is_the_one_without(make, call):
     assert np.array_equal(pixels(make(f"a red circle{call}")), pixels(make("a red circle")))
 
 
+def test_of_a_lora_named_twice_the_last_strengths_count_both_times(make):
+    """As A1111, where both mentions are one object."""
+    twice = make("a red circle <lora:ink:1><lora:ink:0.5:0.25>")
+    assert np.array_equal(pixels(twice), pixels(make("a red circle <lora:ink:0.5:0.25><lora:ink:0.5:0.25>")))
+    assert difference(twice, make("a red circle <lora:ink:1:0.5>")) < 0.5 < difference(twice, make("a red circle <lora:ink:1.5:1.25>"))
+
+
 def test_an_interrupted_job_leaves_no_trace(make, model):
     before = weights(model)
     events = make("a red circle <lora:ink:1> <hypernet:haze:1>", Script(interrupt_after=1))

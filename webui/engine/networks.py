@@ -73,10 +73,11 @@ class NetworkStore:
         hypernetworks: list[HypernetworkUse] = []
         hashes: list[tuple[str, str]] = []
         known = [use for use in uses if use.kind in READERS]
+        last = {use.name: lora_strengths(use) for use in known if use.kind == "lora"}  # of one named twice the last count both times
         for use in known:
             network, digest = self._read(use.kind, self._find(use.kind, use.name))
             if use.kind == "lora":
-                strengths = lora_strengths(use)
+                strengths = last[use.name]
                 loras.append(LoraUse(network, strengths.te, strengths.unet, strengths.dyn))
                 hashes.append((use.name, digest))
             else:
