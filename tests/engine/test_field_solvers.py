@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests import field_solvers as field
+from tests.field import restart
 from webui.core.choices import SAMPLERS as CHOICES
 from webui.core.choices import SCHEDULE_TYPES
 from webui.core.sampler_options import SamplerOptions
@@ -131,6 +132,14 @@ def test_unipc_of_varying_coefficients_integrates_its_polynomial_exactly(lower, 
     made, plan = ours("UniPC", "Automatic", steps, options)
     x = ImageNoise(SEEDS).first(SHAPE).double() * math.hypot(1, plan.sigmas[0])
     assert relative(made, field.unipc_exactly(x, denoised, plan.sigmas.tolist(), None, order, lower)) < 2e-5
+
+
+@pytest.mark.parametrize("label", TYPES)
+@pytest.mark.parametrize("steps", [10, 20, 21, 36])
+def test_restart_draws_noise_for_its_restarts_alone(label, steps):
+    """Whatever the last digit of the level is that its descent, laid anew, begins on."""
+    made, plan = ours("Restart", label, steps)
+    assert relative(made, theirs(restart, plan)) < 2e-5
 
 
 @pytest.mark.parametrize("skip_type", ["time_uniform", "time_quadratic", "logSNR"])

@@ -85,9 +85,9 @@ def sample_restart(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise) ->
     """Heun, going back up between the levels 0.1 and 2 by fresh noise: Xu et al. 2023 (arXiv:2306.14878), Algorithm 1."""
     walk = _restart_walk(sigmas)
     total, call = len(sigmas) - 1, 0
-    at = sigmas[0]
+    at = None  # not sigmas[0]: the descent, laid anew, may begin one digit above it, and nothing is drawn before the first step
     for i, (sigma, sigma_next) in enumerate(walk):
-        if sigma > at:
+        if at is not None and sigma > at:
             x = x + noise(at, sigma) * (sigma**2 - at**2).sqrt()
         denoised = denoise(x, sigma, call)
         x = _heun(denoise, x, denoised, sigma, sigma_next, call + 1)
