@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from webui.core import infotext
+from webui.core.choices import SAMPLERS
 from webui.core.foreign import invokeai
+from webui.core.foreign.samplers import INVOKEAI_SAMPLERS
 from webui.core.foreign.translation import NOT_UNDERSTOOD
 from webui.core.request import GenerationRequest
 
@@ -81,3 +85,18 @@ def test_the_command_line_of_version_1() -> None:
 def test_damaged_texts_tell_nothing() -> None:
     for items in ({"Dream": '"never closed'}, {"sd-metadata": "[1]"}, {"invokeai_metadata": "{"}, {}):
         assert invokeai.translate(items).text == ""
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "tiling"), [(True, False, "Horizontal"), (False, True, "Vertical"), (True, True, "Both"), (False, False, "Off")]
+)
+def test_seamless_is_told_axis_by_axis(x: bool, y: bool, tiling: str) -> None:
+    told = METADATA | {"seamless_x": x, "seamless_y": y}
+    assert request(invokeai.translate({"invokeai_metadata": json.dumps(told)}).text).tiling == tiling
+
+
+@pytest.mark.parametrize("scheduler", sorted(INVOKEAI_SAMPLERS))
+def test_a_scheduler_without_k_spaces_its_timesteps_evenly(scheduler: str) -> None:
+    made = request(invokeai.translate({"invokeai_metadata": json.dumps(METADATA | {"scheduler": scheduler})}).text)
+    label = SAMPLERS[made.sampler].default_schedule if made.schedule_type == "Automatic" else made.schedule_type
+    assert label == "Uniform"

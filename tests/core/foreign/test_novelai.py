@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from webui.core import infotext
+from webui.core.choices import SAMPLERS
 from webui.core.foreign import novelai
+from webui.core.foreign.samplers import NOVELAI_SAMPLERS
 from webui.core.foreign.translation import APPROXIMATED, NOT_UNDERSTOOD, Translation
 from webui.core.request import GenerationRequest
 
@@ -65,3 +69,10 @@ def test_what_is_not_known_here_is_named() -> None:
 
 def test_without_a_comment_the_description_is_the_prompt() -> None:
     assert novelai.translate({"Description": "{fox}", "Comment": "["}).text == "(fox:1.05)"
+
+
+@pytest.mark.parametrize("sampler", sorted(NOVELAI_SAMPLERS))
+def test_the_native_schedule_spaces_timesteps_evenly(sampler: str) -> None:
+    made = request(told(sampler=sampler, noise_schedule="native"))
+    label = SAMPLERS[made.sampler].default_schedule if made.schedule_type == "Automatic" else made.schedule_type
+    assert label == "Uniform"

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from webui.core.foreign.samplers import INVOKEAI_SAMPLERS
+from webui.core.foreign.samplers import INVOKEAI_SAMPLERS, evenly_spaced
 from webui.core.foreign.translation import Recipe, Translation, entries, loads, lora_tag, part, size, stem, written
 from webui.core.foreign.weights import compel
 
@@ -15,6 +15,7 @@ TAKEN = {
     *("init_image", "positive_style_prompt", "negative_style_prompt"),
 }
 DREAM = {"-s": "Steps", "-S": "Seed", "-C": "CFG scale", "-W": "width", "-H": "height", "-A": "sampler", "-f": "Denoising strength"}
+TILING = {(True, True): "True", (True, False): "Horizontal", (False, True): "Vertical"}  # seamless along (x, y) -> as an infotext has it
 BLENDS = (".and(", ".blend(", ".swap(")
 
 
@@ -46,8 +47,7 @@ def _from_metadata(told: Mapping[str, Any]) -> Translation:
     if "seed" in told:
         recipe.set("RNG", "CPU" if told.get("rand_device", "cpu") == "cpu" else "GPU")
     recipe.set("CFG Rescale phi", told.get("cfg_rescale_multiplier") or None)
-    if told.get("seamless_x") or told.get("seamless_y"):
-        recipe.set("Tiling", "True")
+    recipe.set("Tiling", TILING.get((bool(told.get("seamless_x")), bool(told.get("seamless_y")))))
     for key, value in told.items():
         if key not in TAKEN and value not in (None, [], {}, "", False):
             recipe.not_understood(key, f"{key[:60]} was left out")
@@ -120,6 +120,8 @@ def _sampler(name: Any, recipe: Recipe) -> None:
         recipe.not_understood("scheduler", f"scheduler {told[:60]!r} is not known here")
     elif bare != told:
         recipe.set("Schedule type", "Karras")
+    elif told and evenly_spaced(INVOKEAI_SAMPLERS[bare]) != "Automatic":
+        recipe.set("Schedule type", "Uniform")
 
 
 def _model(model: Any, recipe: Recipe) -> None:

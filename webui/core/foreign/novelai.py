@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from webui.core.foreign.samplers import NOVELAI_SAMPLERS, NOVELAI_SCHEDULES
+from webui.core.foreign.samplers import NOVELAI_SAMPLERS, NOVELAI_SCHEDULES, evenly_spaced
 from webui.core.foreign.translation import Recipe, Translation, entries, loads, part, size
 from webui.core.foreign.weights import novelai as weighted
 
@@ -42,10 +42,12 @@ def translate(items: Mapping[str, str]) -> Translation:
 def _sampler(told: Mapping[str, Any], recipe: Recipe) -> None:
     name, schedule = str(told.get("sampler", "")), str(told.get("noise_schedule", "native"))
     recipe.set("Sampler", NOVELAI_SAMPLERS.get(name, name))
-    recipe.set("Schedule type", NOVELAI_SCHEDULES.get(schedule))
+    recipe.set(
+        "Schedule type", evenly_spaced(NOVELAI_SAMPLERS.get(name, name)) if schedule == "native" else NOVELAI_SCHEDULES.get(schedule)
+    )
     if name not in NOVELAI_SAMPLERS:
         recipe.not_understood("sampler", f"sampler {name[:60]!r} is not known here")
-    if schedule not in NOVELAI_SCHEDULES:
+    if schedule not in ("native", *NOVELAI_SCHEDULES):
         recipe.not_understood("noise_schedule", f"noise schedule {schedule[:60]!r} is not known here")
 
 

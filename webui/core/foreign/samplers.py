@@ -1,4 +1,6 @@
-"""Other programs' names of samplers and schedule types -> (sampler, schedule type) as the field's web UI names them."""
+"""Other programs' names of samplers and schedule types -> those that the field's web UI has."""
+
+from webui.core.choices import SAMPLERS
 
 COMFYUI_SAMPLERS = {
     "euler": "Euler",
@@ -56,7 +58,7 @@ NOVELAI_SAMPLERS = {
     "ddim": "DDIM",
     "ddim_v3": "DDIM",
 }
-NOVELAI_SCHEDULES = {"native": "Automatic", "karras": "Karras", "exponential": "Exponential", "polyexponential": "Polyexponential"}
+NOVELAI_SCHEDULES = {"karras": "Karras", "exponential": "Exponential", "polyexponential": "Polyexponential"}
 INVOKEAI_SAMPLERS = {  # those with "_k" at their end are the same with Karras' schedule
     "euler": "Euler",
     "euler_a": "Euler a",
@@ -82,3 +84,9 @@ INVOKEAI_SAMPLERS = {  # those with "_k" at their end are the same with Karras' 
     "k_dpm_2_a": "DPM2 a",
     "k_dpmpp_2": "DPM++ 2M",
 }
+
+
+def evenly_spaced(sampler: str) -> str:
+    """The schedule type of evenly spaced timesteps, which programs mean that name none: it is "Automatic" for most samplers here."""
+    choice = SAMPLERS.get(sampler)
+    return "Automatic" if choice is None or choice.default_schedule == "Uniform" else "Uniform"
