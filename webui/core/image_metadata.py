@@ -16,6 +16,7 @@ from webui.core.containers import PNG_SIGNATURE, exif_texts, make_exif, png_text
 from webui.core.errors import BadRequest
 from webui.core.foreign import comfyui, invokeai, novelai, others, stealth
 from webui.core.foreign.translation import Note, Translation
+from webui.core.named_models import NamedModel
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "TGA", "ICO")  # decoders that only decode
@@ -30,12 +31,13 @@ JPEG_EXIF_LIMIT = 65_533  # bytes of one JPEG segment
 class FoundText:
     """What a picture says about itself. text: its infotext, or what another program wrote in its stead, "" if nothing, in A1111's
     layout where it could be translated; items: its other texts by name; source: the program that seems to have made it, "" if unknown;
-    notes: what of another program's recipe could not be taken over as it was."""
+    notes: what of another program's recipe could not be taken over as it was; models: those that it names beside its infotext."""
 
     text: str = ""
     items: dict[str, str] = field(default_factory=dict)
     source: str = ""
     notes: tuple[Note, ...] = ()
+    models: tuple[NamedModel, ...] = ()
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -139,9 +141,9 @@ def _translated(found: FoundText) -> FoundText:
         translation = translator(found) if translator else None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):  # strangers' JSON can have any shape
         translation = None
-    if translation is None or not translation.text:
+    if translation is None:
         return found
-    return replace(found, text=translation.text, notes=translation.notes)
+    return replace(found, text=translation.text or found.text, notes=translation.notes, models=translation.models)
 
 
 def _as_bytes(value: object) -> bytes:

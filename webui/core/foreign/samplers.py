@@ -41,6 +41,33 @@ COMFYUI_SCHEDULES = {
     "turbo": "Turbo",
     "align_your_steps": "Align Your Steps",
 }
+COMFYUI_SAMPLER_NODES = {  # class of a node that is one sampler
+    "SamplerEulerAncestral": "Euler a",
+    "SamplerEulerCFGpp": "Euler CFG++",
+    "SamplerLMS": "LMS",
+    "SamplerDPMAdaptative": "DPM adaptive",
+    "SamplerDPMPP_2S_Ancestral": "DPM++ 2S a",
+    "SamplerDPMPP_SDE": "DPM++ SDE",
+    "SamplerDPMPP_2M_SDE": "DPM++ 2M SDE",
+    "SamplerDPMPP_3M_SDE": "DPM++ 3M SDE",
+}
+COMFYUI_SCHEDULE_NODES = {
+    "KarrasScheduler": "Karras",
+    "ExponentialScheduler": "Exponential",
+    "PolyexponentialScheduler": "Polyexponential",
+    "SDTurboScheduler": "Turbo",
+    "AlignYourStepsScheduler": "Align Your Steps",
+    "BetaSamplingScheduler": "Beta",
+}
+COMFYUI_OPTIONS = {  # inputs of such nodes -> settings of an infotext
+    "eta": "Eta",
+    "s_noise": "Sigma noise",
+    "sigma_min": "Schedule min sigma",
+    "sigma_max": "Schedule max sigma",
+    "rho": "Schedule rho",
+    "alpha": "Beta schedule alpha",
+    "beta": "Beta schedule beta",
+}
 NOVELAI_SAMPLERS = {
     "k_euler": "Euler",
     "k_euler_ancestral": "Euler a",
