@@ -130,7 +130,7 @@ TRANSLATORS: dict[str, Callable[[FoundText], Translation | None]] = {
     "Fooocus": lambda found: others.fooocus({"parameters": found.text, **found.items}),
     "SwarmUI": lambda found: others.swarmui(found.text),
     "SD.Next": lambda found: others.sdnext(found.text),
-    "Civitai": lambda found: Translation(found.text, others.civitai(found.text)),
+    "Civitai": lambda found: others.civitai(found.text),
 }
 
 
