@@ -130,3 +130,9 @@ def test_civitais_checkpoint_is_told_where_the_text_names_none() -> None:
 def test_civitais_resources_without_a_name_are_told_by_their_number() -> None:
     notes = with_resources("a fox <lora:ink:1>", {"air": "urn:air:sd1:lora:civitai:1@2"}, {"type": "lora", "modelVersionId": 77}).notes
     assert [note.name for note in notes] == ["lora 1@2", "lora 77"]
+
+
+def test_the_variant_of_unipc_is_told() -> None:
+    made = request(others.swarmui(json.dumps({"sui_image_params": {"prompt": "a fox", "steps": 5, "seed": 1, "sampler": "uni_pc_bh2"}})))
+    assert made.sampler_options is not None
+    assert (made.sampler, made.sampler_options.unipc_variant) == ("UniPC", "bh2")
