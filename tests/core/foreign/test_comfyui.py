@@ -212,6 +212,13 @@ def test_loras_of_a_node_with_rows() -> None:
     assert request(graph).prompt.endswith("soft <lora:ink:0.7>")
 
 
+def test_rescaled_guidance_is_ours() -> None:
+    graph = usual()
+    graph["20"] = node("RescaleCFG", multiplier=0.7, model=["10", 0])
+    graph["3"]["inputs"]["model"] = ["20", 0]
+    assert (params(graph)["CFG Rescale phi"], names(graph)) == ("0.7", set())
+
+
 def test_texts_that_differ_are_joined_and_named() -> None:
     graph = usual()
     graph["6"] = node("CLIPTextEncodeSDXL", text_g="a fox", text_l="fur", clip=["10", 1])
