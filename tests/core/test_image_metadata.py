@@ -184,6 +184,47 @@ def test_a_recipe_in_the_transparency_is_found_when_the_file_says_nothing_else()
     assert read_infotext(encode(image, INFOTEXT, "png")).text == INFOTEXT
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        {"date:create": "2024-01-01T00:00:00+00:00"},
+        {"Software": "gThumb 3.12"},
+        {"XML:com.adobe.xmp": "<x:xmpmeta/>"},
+        {"parameters": "hi"},
+    ],
+)
+def test_a_recipe_in_the_transparency_is_found_beside_texts_that_are_none(chunks):
+    image = hiding(json.dumps({"Software": "NovelAI", "Description": "{cat}", "Comment": json.dumps(NOVELAI)}))
+    buffer = io.BytesIO()
+    info = PngInfo()
+    for name, value in chunks.items():
+        info.add_text(name, value)
+    image.save(buffer, "PNG", pnginfo=info)
+    found = read_infotext(buffer.getvalue())
+    assert (found.source, found.text) == ("NovelAI", NOVELAI_TEXT)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    ("scheme", "comment"), [("fooocus", '{"prompt": "cat", "steps": 30, "styles": "[\'Sharp\']"}'), ("a1111", "cat\nSteps: 30, Seed: 1")]
+)
+def test_fooocus_is_recognised_in_the_exif_of_pictures_that_are_no_pngs(format, scheme, comment):
+    exif = Image.Exif()
+    exif[0x9286], exif[0x0131], exif[0x927C] = comment, "Fooocus v2.5.5", scheme
+    found = read_infotext(with_exif(format, exif.tobytes()))
+    assert (found.source, found.text.split(", ")[0]) == ("Fooocus", "cat\nSteps: 30")
+    assert [note.name for note in found.notes] == (["styles"] if scheme == "fooocus" else [])
+
+
+def test_fooocus_is_recognised_by_its_json_alone():
+    told = {"prompt": "cat", "steps": 30, "metadata_scheme": "fooocus"}
+    for found in (
+        read_infotext(encode(picture(), json.dumps(told), "jpg")),
+        read_infotext(png((b"tEXt", b"Comment\0" + json.dumps(told).encode()))),
+    ):
+        assert (found.source, found.text) == ("Fooocus", "cat\nSteps: 30")
+
+
 def damaged(rng: random.Random) -> bytes:
     """A picture file with metadata that something went wrong with: random chunks, changed bytes, lost ends."""
     kinds = [b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"xxXx", b"tIME"]

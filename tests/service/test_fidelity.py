@@ -108,6 +108,13 @@ def test_the_report_tells_of_settings_models_and_what_the_reader_said(service: S
     assert any("Warp" in note.sentence for note in notes if (note.kind, note.name) == (NOT_UNDERSTOOD, "Sampler"))
 
 
+def test_models_that_a_reader_names_beside_the_text_are_reported_once(service: Service) -> None:
+    models = (NamedModel("checkpoint", "checkpoint-of-yours"), NamedModel("lora", "lora-of-mine"))
+    found = FoundText("a <lora:lora-of-mine:1>\nSteps: 20, Seed: 1, Size: 64x64", models=models)
+    told = [(note.kind, note.name) for note in report(found, service.catalog, service.models)]
+    assert told == [(APPLIED, "settings"), (APPLIED, "LoRA lora-of-mine"), (MISSING, "checkpoint checkpoint-of-yours")]
+
+
 def test_a_recipe_beside_the_text_finds_an_upscaler_by_its_hash(service: Service) -> None:
     text = "x\nSteps: 2, Seed: 1, Size: 64x64, Denoising strength: 0.5, Hires upscale: 2, Hires upscaler: old name"
     recipe = Recipe(GenerationRequest(), {"upscaler old name": digits_of(service, "upscaler")})

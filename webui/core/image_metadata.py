@@ -11,10 +11,12 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from webui.core import infotext
 from webui.core.containers import PNG_SIGNATURE, exif_texts, make_exif, png_texts
 from webui.core.errors import BadRequest
 from webui.core.foreign import comfyui, invokeai, novelai, others, stealth
 from webui.core.foreign.translation import Note, Translation
+from webui.core.named_models import NamedModel
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "TGA", "ICO")  # decoders that only decode
@@ -29,12 +31,13 @@ JPEG_EXIF_LIMIT = 65_533  # bytes of one JPEG segment
 class FoundText:
     """What a picture says about itself. text: its infotext, or what another program wrote in its stead, "" if nothing, in A1111's
     layout where it could be translated; items: its other texts by name; source: the program that seems to have made it, "" if unknown;
-    notes: what of another program's recipe could not be taken over as it was."""
+    notes: what of another program's recipe could not be taken over as it was; models: those that it names beside its infotext."""
 
     text: str = ""
     items: dict[str, str] = field(default_factory=dict)
     source: str = ""
     notes: tuple[Note, ...] = ()
+    models: tuple[NamedModel, ...] = ()
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -94,16 +97,25 @@ def read_infotext(data: bytes | Path) -> FoundText:
     items = {name: value for name, value in items.items() if value or name != "parameters"}
     for name, value in texts.items():
         items.setdefault(*_labelled(name, value))
-    if not comment and not items:
-        items = _hidden(data)
-    text = comment or items.pop("parameters", "")
-    source, instead = _foreign(text, items)
-    told = _translated(FoundText(text, items, source))
+    told = _told(comment, items)
+    if RECIPE in items or infotext.read(told.text).params:
+        return told
+    rest = {name: value for name, value in items.items() if name != "parameters"}
+    hidden = _hidden(data)
+    return _told("", {**rest, **hidden}) if hidden else told
+
+
+def _told(comment: str, items: Mapping[str, str]) -> FoundText:
+    """What the texts of a file say, those of another program translated."""
+    rest = {name: value for name, value in items.items() if comment or name != "parameters"}
+    text = comment or items.get("parameters", "")
+    source, instead = _foreign(text, rest)
+    told = _translated(FoundText(text, rest, source))
     return told if told.text else replace(told, text=instead)
 
 
 def _hidden(data: bytes) -> dict[str, str]:
-    """The texts in the picture's transparency; only looked for where the file says nothing, as the pixels must be decoded for it."""
+    """The texts in the picture's transparency; only looked for where the file tells no parameters, as the pixels must be decoded for it."""
     try:
         image = _opened(data)
         return stealth.hidden_texts(image) if image.mode == "RGBA" and image.format in ("PNG", "WEBP") else {}
@@ -118,7 +130,7 @@ TRANSLATORS: dict[str, Callable[[FoundText], Translation | None]] = {
     "Fooocus": lambda found: others.fooocus({"parameters": found.text, **found.items}),
     "SwarmUI": lambda found: others.swarmui(found.text),
     "SD.Next": lambda found: others.sdnext(found.text),
-    "Civitai": lambda found: Translation(found.text, others.civitai(found.text)),
+    "Civitai": lambda found: others.civitai(found.text),
 }
 
 
@@ -129,9 +141,9 @@ def _translated(found: FoundText) -> FoundText:
         translation = translator(found) if translator else None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):  # strangers' JSON can have any shape
         translation = None
-    if translation is None or not translation.text:
+    if translation is None:
         return found
-    return replace(found, text=translation.text, notes=translation.notes)
+    return replace(found, text=translation.text or found.text, notes=translation.notes, models=translation.models)
 
 
 def _as_bytes(value: object) -> bytes:
@@ -155,6 +167,7 @@ OTHER_PROGRAMS: tuple[tuple[str, str, str], ...] = (
     ("Dream", "", "InvokeAI"),
     ("sui_image_params", "", "SwarmUI"),
     ("fooocus_scheme", "", "Fooocus"),
+    ("Comment", '"metadata_scheme"', "Fooocus"),  # its JSON, before 2.2
     ("XML:com.adobe.xmp", "Draw Things", "Draw Things"),
     ("prompt", "class_type", "ComfyUI"),
     ("workflow", '"nodes"', "ComfyUI"),
@@ -167,6 +180,8 @@ def _foreign(text: str, items: Mapping[str, str]) -> tuple[str, str]:
         return "Easel", ""
     if items.get("Software", "").startswith("NovelAI"):
         return "NovelAI", items.get("Description", "") or items.get("Comment", "")
+    if items.get("Software", "").startswith("Fooocus") or '"metadata_scheme"' in text:
+        return "Fooocus", ""
     for name, part, program in OTHER_PROGRAMS:
         if name in items and part in items[name]:
             return program, items[name]

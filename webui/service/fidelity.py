@@ -38,6 +38,8 @@ def report(found: FoundText, catalog: Catalog, models: Models) -> tuple[Note, ..
         return found.notes
     recipe = read_recipe(found.items.get(RECIPE, ""))
     named = named_models(told, recipe.files if recipe else None)
+    known = {(each.kind, each.name) for each in named}
+    named += [each for each in found.models if (each.kind, each.name) not in known]
     return (*_settings(told), *(note_on(each, catalog, models) for each in named), *found.notes)
 
 

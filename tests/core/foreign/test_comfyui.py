@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from webui.core import infotext
 from webui.core.foreign import comfyui
 from webui.core.foreign.translation import APPROXIMATED, NOT_UNDERSTOOD, Translation
+from webui.core.named_models import NamedModel
 from webui.core.request import GenerationRequest
 
 
@@ -44,9 +45,7 @@ def usual() -> dict[str, Any]:
 
 
 def told(graph: dict[str, Any]) -> Translation:
-    translation = comfyui.translate({"prompt": json.dumps(graph)})
-    assert translation is not None
-    return translation
+    return comfyui.translate({"prompt": json.dumps(graph)})
 
 
 def request(graph: dict[str, Any]) -> GenerationRequest:
@@ -148,7 +147,217 @@ def test_links_in_circles_end() -> None:
     "text", ["", "[]", "{}", '{"1": []}', '{"1": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}}', "[" * 50_000]
 )
 def test_graphs_without_a_sampler_are_no_recipe(text: str) -> None:
-    assert comfyui.translate({"prompt": text}) is None
+    translation = comfyui.translate({"prompt": text})
+    assert (translation.text, [note.name for note in translation.notes]) == ("", ["ComfyUI"])
+
+
+def names(graph: dict[str, Any]) -> set[str]:
+    """What the report says beside how words are weighed."""
+    return {note.name for note in told(graph).notes} - {"prompt"}
+
+
+def params(graph: dict[str, Any]) -> dict[str, str]:
+    return dict(infotext.read(told(graph).text).params)
+
+
+def test_a_vae_from_a_file_of_its_own_is_set() -> None:
+    graph = usual()
+    assert "VAE" not in params(graph)
+    graph["20"] = node("VAELoader", vae_name="sub/ft-mse.safetensors")
+    graph["8"]["inputs"]["vae"] = ["20", 0]
+    assert params(graph)["VAE"] == "ft-mse"
+
+
+@pytest.mark.parametrize("name", ["ImageUpscaleWithModel", "UltimateSDUpscale", "FaceDetailer"])
+def test_nodes_behind_the_sampler_are_named(name: str) -> None:
+    graph = usual()
+    graph["20"] = node(name, image=["8", 0], model=["4", 0], positive=["6", 0], steps=20, sampler_name="euler")
+    graph["21"] = node("PreviewImage", images=["20", 0])
+    graph["22"] = node("ImageInvert", image=["8", 0])  # of another branch
+    graph["23"] = node("SaveImage", images=["22", 0])
+    graph["9"]["inputs"]["images"] = ["20", 0]
+    assert names(graph) == {name}
+    assert request(graph).steps == 20
+
+
+def test_a_sampler_that_does_a_part_of_the_way_is_named() -> None:
+    graph = usual()
+    graph["3"]["class_type"] = "KSamplerAdvanced"
+    graph["3"]["inputs"] |= {"add_noise": "enable", "start_at_step": 0, "end_at_step": 10000}
+    assert names(graph) == set()
+    graph["3"]["inputs"] |= {"add_noise": "disable", "start_at_step": 5, "end_at_step": 12}
+    assert names(graph) == {"add_noise", "start_at_step"}
+
+
+def test_denoise_of_empty_latents_is_named() -> None:
+    graph = usual()
+    graph["3"]["inputs"]["denoise"] = 0.5
+    assert names(graph) == {"denoise"}
+    assert "Denoising strength" not in params(graph)
+
+
+def test_a_lora_counts_on_the_paths_that_pass_it() -> None:
+    graph = usual()
+    graph["3"]["inputs"]["model"] = ["4", 0]
+    assert request(graph).prompt.endswith("soft <lora:ink:0.5:0>")
+    graph = usual()
+    graph["6"]["inputs"]["clip"] = ["4", 1]
+    assert request(graph).prompt.endswith("soft <lora:ink:0:0.8>")
+
+
+def test_loras_of_a_node_with_rows() -> None:
+    graph = usual()
+    rows = {"lora_1": {"on": True, "lora": "ink.safetensors", "strength": 0.7}, "lora_2": {"on": False, "lora": "b", "strength": 1}}
+    graph["10"] = node("Power Lora Loader (rgthree)", **rows, model=["4", 0], clip=["4", 1])
+    assert request(graph).prompt.endswith("soft <lora:ink:0.7>")
+
+
+def test_rescaled_guidance_is_ours() -> None:
+    graph = usual()
+    graph["20"] = node("RescaleCFG", multiplier=0.7, model=["10", 0])
+    graph["3"]["inputs"]["model"] = ["20", 0]
+    assert (params(graph)["CFG Rescale phi"], names(graph)) == ("0.7", set())
+
+
+def test_texts_that_differ_are_joined_and_named() -> None:
+    graph = usual()
+    graph["6"] = node("CLIPTextEncodeSDXL", text_g="a fox", text_l="fur", clip=["10", 1])
+    assert names(graph) == {"text"}
+    assert request(graph).prompt.startswith("a fox, fur <")
+    graph["6"] = node("CLIPTextEncodeFlux", clip_l="a fox", t5xxl="a fox", guidance=3.5, clip=["10", 1])
+    assert (names(graph), request(graph).prompt) == (set(), "a fox <lora:ink:0.5:0.8>")
+
+
+def test_the_variant_of_unipc_is_told() -> None:
+    graph = usual()
+    graph["3"]["inputs"]["sampler_name"] = "uni_pc_bh2"
+    made = request(graph)
+    assert made.sampler_options is not None
+    assert (made.sampler, made.sampler_options.unipc_variant) == ("UniPC", "bh2")
+
+
+def test_a_size_is_followed_to_where_it_comes_from_or_named() -> None:
+    graph = usual()
+    graph["5"]["inputs"] |= {"width": ["20", 0], "height": ["21", 1]}
+    graph["20"] = node("PrimitiveInt", value=640)
+    graph["21"] = node("Sides", a=64, b=448)
+    assert (request(graph).width, request(graph).height) == (640, 448)
+    graph["21"] = node("Sides", shape="wide")
+    assert names(graph) == {"Size"}
+
+
+def test_embeddings_are_named_for_whoever_looks_whether_they_are_here() -> None:
+    graph = usual()
+    graph["6"]["inputs"]["text"] = "(embedding:sub/nothere.pt:1.2), fox"
+    assert request(graph).prompt.startswith("(nothere:1.2), fox")
+    assert told(graph).models == (NamedModel("embedding", "nothere"),)
+
+
+def test_a_sampler_of_another_author_with_its_loader() -> None:
+    graph = {
+        "1": node(
+            "Efficient Loader",
+            ckpt_name="v1-5.safetensors",
+            vae_name="Baked VAE",
+            clip_skip=-2,
+            positive="a cat",
+            negative="bad",
+            lora_name="ink.safetensors",
+            lora_model_strength=0.7,
+            lora_clip_strength=0.5,
+            empty_latent_width=512,
+            empty_latent_height=640,
+        ),
+        "2": usual()["3"] | {"class_type": "KSampler (Efficient)"},
+        "3": node("SaveImage", images=["2", 5]),
+    }
+    graph["2"]["inputs"] |= {"model": ["1", 0], "positive": ["1", 1], "negative": ["1", 2], "latent_image": ["1", 3]}
+    made = request(graph)
+    assert (made.prompt, made.negative_prompt, made.clip_skip) == ("a cat <lora:ink:0.5:0.7>", "bad", 2)
+    assert (made.width, made.height, made.checkpoint, names(graph)) == (512, 640, "v1-5", set())
+
+
+def test_texts_of_other_nodes_are_followed() -> None:
+    graph = usual()
+    graph["6"] = node("ImpactWildcardEncode", wildcard_text="__a__", populated_text="a cat <lora:b:0.5>", model=["10", 0], clip=["10", 1])
+    graph["3"]["inputs"] |= {"model": ["6", 0], "positive": ["6", 2]}
+    graph["7"]["inputs"]["text"] = ["20", 0]
+    graph["20"] = node("StringConcatenate", string_a="one", string_b=["21", 0], delimiter=", ")
+    graph["21"] = node("PrimitiveString", value="two")
+    made = request(graph)
+    assert (made.prompt, made.negative_prompt) == ("a cat <lora:b:0.5> <lora:ink:0.5:0.8>", "one, two")
+    assert names(graph) == set()
+
+
+def test_texts_joined_in_circles_end() -> None:
+    graph = usual()
+    graph["6"]["inputs"]["text"] = ["20", 0]
+    graph["20"] = node("StringConcatenate", string_a=["20", 0], string_b=["20", 0])
+    assert request(graph).negative_prompt == "blurry"
+
+
+def test_the_negative_prompt_does_not_become_the_positive_one_behind_a_node_with_both() -> None:
+    graph = usual()
+    graph["20"] = node("ControlNetApplyAdvanced", positive=["6", 0], negative=["7", 0], strength=1)
+    graph["3"]["inputs"] |= {"positive": ["20", 0], "negative": ["20", 1]}
+    assert request(graph).negative_prompt == "blurry"
+
+
+def test_reroutes_are_followed() -> None:
+    graph = usual()
+    graph["20"] = node("Reroute", **{"": ["6", 0]})
+    graph["21"] = node("Reroute", **{"": ["3", 0]})
+    graph["3"]["inputs"]["positive"] = ["20", 0]
+    graph["8"]["inputs"]["samples"] = ["21", 0]
+    assert ("fox" in request(graph).prompt, names(graph)) == (True, set())
+
+
+def test_nodes_that_are_one_sampler_or_one_schedule() -> None:
+    graph = usual()
+    inputs = graph["3"]["inputs"]
+    graph["3"] = node("SamplerCustom", sampler=["32", 0], sigmas=["33", 0], noise_seed=5, add_noise=True, cfg=7)
+    graph["3"]["inputs"] |= {key: inputs[key] for key in ("model", "positive", "negative", "latent_image")}
+    graph["32"] = node("SamplerEulerAncestral", eta=0.8, s_noise=1.0)
+    graph["33"] = node("KarrasScheduler", steps=15, sigma_max=14.6, sigma_min=0.03, rho=7)
+    made = request(graph)
+    options = made.sampler_options
+    assert options is not None
+    assert (made.sampler, made.schedule_type, made.steps, options.eta) == ("Euler a", "Karras", 15, 0.8)
+    assert (options.sigma_max, options.sigma_min, options.rho, names(graph)) == (14.6, 0.03, 7, set())
+
+
+def workflow() -> dict[str, Any]:
+    """The usual graph as the editor saves it, its LoRA bypassed."""
+
+    def each(number: int, kind: str, widgets: list[Any], *inputs: tuple[str, str, int], mode: int = 0) -> dict[str, Any]:
+        told = [{"name": name, "type": type, "link": link} for name, type, link in inputs]
+        return {"id": number, "type": kind, "mode": mode, "widgets_values": widgets, "inputs": told}
+
+    return {
+        "nodes": [
+            each(4, "CheckpointLoaderSimple", ["v1-5.safetensors"]),
+            each(10, "LoraLoader", ["ink.safetensors", 0.8, 0.5], ("model", "MODEL", 1), ("clip", "CLIP", 2), mode=4),
+            each(5, "EmptyLatentImage", [512, 768, 1]),
+            each(6, "CLIPTextEncode", ["a fox"], ("clip", "CLIP", 3)),
+            each(7, "CLIPTextEncode", ["blurry"], ("clip", "CLIP", 4)),
+            each(
+                *(3, "KSampler", [42, "fixed", 20, 6.5, "euler", "normal", 1.0], ("model", "MODEL", 5)),
+                *(("positive", "CONDITIONING", 6), ("negative", "CONDITIONING", 7), ("latent_image", "LATENT", 8)),
+            ),
+        ],
+        "links": [
+            *([1, 4, 0, 10, 0, "MODEL"], [2, 4, 1, 10, 1, "CLIP"], [3, 10, 1, 6, 0, "CLIP"], [4, 10, 1, 7, 0, "CLIP"]),
+            *([5, 10, 0, 3, 0, "MODEL"], [6, 6, 0, 3, 1, "CONDITIONING"], [7, 7, 0, 3, 2, "CONDITIONING"], [8, 5, 0, 3, 3, "LATENT"]),
+        ],
+    }
+
+
+def test_a_workflow_alone_is_read_and_said_to_be_one() -> None:
+    translation = comfyui.translate({"workflow": json.dumps(workflow())})
+    made = infotext.to_request(infotext.read(translation.text), GenerationRequest())[0]
+    assert (made.prompt, made.negative_prompt, made.seed, made.steps, made.cfg_scale) == ("a fox", "blurry", 42, 20, 6.5)
+    assert (made.sampler, made.width, made.height, made.checkpoint) == ("Euler", 512, 768, "v1-5")
+    assert [note.name for note in translation.notes] == ["workflow", "prompt"]
 
 
 JSON = st.recursive(
@@ -167,3 +376,13 @@ def test_no_value_makes_it_fail(key: str, name: str, value: Any) -> None:
     graph = usual()
     graph[key]["inputs"][name] = value
     comfyui.translate({"prompt": json.dumps(graph)})
+
+
+@given(st.sampled_from(["nodes", "links"]), st.integers(0, 5), st.sampled_from(["id", "type", "inputs", "widgets_values", "mode"]), JSON)
+def test_no_value_in_a_workflow_makes_it_fail(part: str, index: int, name: str, value: Any) -> None:
+    graph = workflow()
+    if part == "nodes":
+        graph["nodes"][index][name] = value
+    else:
+        graph["links"][index] = value
+    comfyui.translate({"workflow": json.dumps(graph)})

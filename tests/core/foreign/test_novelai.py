@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from webui.core import infotext
+from webui.core.choices import SAMPLERS
 from webui.core.foreign import novelai
+from webui.core.foreign.samplers import NOVELAI_SAMPLERS
 from webui.core.foreign.translation import APPROXIMATED, NOT_UNDERSTOOD, Translation
 from webui.core.request import GenerationRequest
 
@@ -65,3 +69,23 @@ def test_what_is_not_known_here_is_named() -> None:
 
 def test_without_a_comment_the_description_is_the_prompt() -> None:
     assert novelai.translate({"Description": "{fox}", "Comment": "["}).text == "(fox:1.05)"
+
+
+@pytest.mark.parametrize("sampler", sorted(NOVELAI_SAMPLERS))
+def test_the_native_schedule_spaces_timesteps_evenly(sampler: str) -> None:
+    made = request(told(sampler=sampler, noise_schedule="native"))
+    label = SAMPLERS[made.sampler].default_schedule if made.schedule_type == "Automatic" else made.schedule_type
+    assert label == "Uniform"
+
+
+def test_changes_of_the_guidance_are_named_where_they_were_chosen() -> None:
+    names = [note.name for note in told(skip_cfg_above_sigma=19.3, uncond_scale=0.5).notes if note.kind == NOT_UNDERSTOOD]
+    assert names == ["skip_cfg_above_sigma", "uncond_scale"]
+    for usual in (0.0, 1.0, None):
+        assert [note.kind for note in told(skip_cfg_above_sigma=None, uncond_scale=usual, noise=0.2).notes] == [APPROXIMATED]
+
+
+def test_noise_on_a_picture_to_start_from_is_named() -> None:
+    translation = told(request_type="Img2ImgRequest", strength=0.6, noise=0.1)
+    assert [note.name for note in translation.notes if note.kind == NOT_UNDERSTOOD] == ["noise"]
+    assert "noise" not in [note.name for note in told(request_type="Img2ImgRequest", strength=0.6, noise=0).notes]

@@ -6,6 +6,7 @@ from typing import Any
 from webui.core import infotext
 from webui.core.foreign import others
 from webui.core.foreign.translation import Translation
+from webui.core.named_models import NamedModel
 from webui.core.request import GenerationRequest
 
 
@@ -80,11 +81,58 @@ def test_sdnext_writes_some_keys_in_its_own_way() -> None:
     assert others.sdnext("a fox\nSteps: 20, Seed: 3, App: SD.Next") is None
 
 
+def test_sdnexts_rescaling_of_the_guidance_is_ours() -> None:
+    made = request(others.sdnext("a fox\nSteps: 20, Seed: 3, Size: 64x64, CFG rescale: 0.7, App: SD.Next"))
+    assert made.guidance is not None
+    assert made.guidance.rescale == 0.7
+
+
+def test_fooocus_default_vae_is_none_that_was_chosen() -> None:
+    text = "a fox\nSteps: 30, Seed: 1, Size: 64x64, VAE: Default (model), Styles: \"['A', 'B']\", Version: Fooocus v2.5.5"
+    translation = others.fooocus({"parameters": text})
+    assert translation is not None
+    assert translation.text == text.replace("VAE: Default (model), ", "")
+    assert others.fooocus({"parameters": text.replace("Default (model)", "sharp")}) is None
+
+
+def with_resources(prompt: str, *used: dict[str, Any]) -> Translation:
+    return others.civitai(f"{prompt}\nSteps: 20, Seed: 3, Sampler: Euler, Civitai resources: {json.dumps(used)}")
+
+
+INK = {"type": "lora", "weight": 0.8, "modelName": "Ink, wet"}
+
+
 def test_civitais_resources_without_a_tag_are_named() -> None:
-    used = [{"type": "checkpoint", "modelName": "Dream"}, {"type": "lora", "weight": 0.8, "modelName": "Ink, wet"}]
-    line = f"Steps: 20, Seed: 3, Sampler: Euler, Civitai resources: {json.dumps(used)}"
-    (note,) = others.civitai(f"a fox\n{line}")
+    (note,) = with_resources("a fox", INK).notes
     assert note.name == "Ink, wet"
     assert "0.8" in note.sentence
-    assert others.civitai(f"a fox <lora:ink:0.8>\n{line}") == ()
-    assert others.civitai("a fox\nSteps: 20, Civitai resources: [") == ()
+    assert with_resources("a fox <lora:ink:0.8>", INK).notes == ()
+    assert others.civitai("a fox\nSteps: 20, Civitai resources: [").notes == ()
+
+
+def test_a_tag_speaks_for_its_own_network_only() -> None:
+    (note,) = with_resources("a fox <lora:ink_wet_v2:1>", INK, {"type": "lora", "modelName": "More details"}).notes
+    assert note.name == "More details"
+
+
+def test_an_embedding_in_the_prompt_needs_no_tag() -> None:
+    used = {"type": "embed", "modelName": "EasyNegative"}
+    assert with_resources("a fox\nNegative prompt: easynegative", used).notes == ()
+    assert [note.name for note in with_resources("a fox", used).notes] == ["EasyNegative"]
+
+
+def test_civitais_checkpoint_is_told_where_the_text_names_none() -> None:
+    used = {"type": "checkpoint", "modelName": "Dream"}
+    assert with_resources("a fox", used).models == (NamedModel("checkpoint", "Dream"),)
+    assert others.civitai(f"a fox\nSteps: 20, Seed: 3, Model: x, Civitai resources: {json.dumps([used])}").models == ()
+
+
+def test_civitais_resources_without_a_name_are_told_by_their_number() -> None:
+    notes = with_resources("a fox <lora:ink:1>", {"air": "urn:air:sd1:lora:civitai:1@2"}, {"type": "lora", "modelVersionId": 77}).notes
+    assert [note.name for note in notes] == ["lora 1@2", "lora 77"]
+
+
+def test_the_variant_of_unipc_is_told() -> None:
+    made = request(others.swarmui(json.dumps({"sui_image_params": {"prompt": "a fox", "steps": 5, "seed": 1, "sampler": "uni_pc_bh2"}})))
+    assert made.sampler_options is not None
+    assert (made.sampler, made.sampler_options.unipc_variant) == ("UniPC", "bh2")

@@ -1,11 +1,12 @@
 """InvokeAI's recipes: the JSON `invokeai_metadata` (from 3.0), `sd-metadata` (2.x), and the command line `Dream` (1.x, 2.x)."""
 
 import itertools
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
-from webui.core.foreign.samplers import INVOKEAI_SAMPLERS
+from webui.core.foreign.samplers import INVOKEAI_SAMPLERS, evenly_spaced
 from webui.core.foreign.translation import Recipe, Translation, entries, loads, lora_tag, part, size, stem, written
 from webui.core.foreign.weights import compel
 
@@ -14,7 +15,27 @@ TAKEN = {
     *("strength", "clip_skip", "rand_device", "cfg_rescale_multiplier", "seamless_x", "seamless_y", "app_version", "generation_mode"),
     *("init_image", "positive_style_prompt", "negative_style_prompt"),
 }
-DREAM = {"-s": "Steps", "-S": "Seed", "-C": "CFG scale", "-W": "width", "-H": "height", "-A": "sampler", "-f": "Denoising strength"}
+TAKEN_OLD = {"prompt", "steps", "sampler", "cfg_scale", "seed", "width", "height", "type", "strength", "seamless", "seamless_axes"}
+DREAM = {
+    "-s": "Steps",
+    "-S": "Seed",
+    "-C": "CFG scale",
+    "-W": "width",
+    "-H": "height",
+    "-A": "sampler",
+    "-f": "Denoising strength",
+    "--steps": "Steps",
+    "--seed": "Seed",
+    "--cfg_scale": "CFG scale",
+    "--width": "width",
+    "--height": "height",
+    "--sampler": "sampler",
+    "--strength": "Denoising strength",
+    "--seamless": "Tiling",
+}
+FLAG = re.compile(r"(--[a-zA-Z_]+|-[a-zA-Z])=?(.*)", re.S)  # with a value right behind it, or in the next word
+LORA = re.compile(r"withLora\(([^,()]{1,200})(?:,([ \d.]{1,20}))?\)")
+TILING = {(True, True): "True", (True, False): "Horizontal", (False, True): "Vertical"}  # seamless along (x, y) -> as an infotext has it
 BLENDS = (".and(", ".blend(", ".swap(")
 
 
@@ -46,12 +67,20 @@ def _from_metadata(told: Mapping[str, Any]) -> Translation:
     if "seed" in told:
         recipe.set("RNG", "CPU" if told.get("rand_device", "cpu") == "cpu" else "GPU")
     recipe.set("CFG Rescale phi", told.get("cfg_rescale_multiplier") or None)
-    if told.get("seamless_x") or told.get("seamless_y"):
-        recipe.set("Tiling", "True")
-    for key, value in told.items():
-        if key not in TAKEN and value not in (None, [], {}, "", False):
-            recipe.not_understood(key, f"{key[:60]} was left out")
+    recipe.set("Tiling", TILING.get((bool(told.get("seamless_x")), bool(told.get("seamless_y")))))
+    _left_out(told, TAKEN, recipe)
+    for key in ("positive", "negative"):
+        style = told.get(f"{key}_style_prompt")
+        if style and style != told.get(f"{key}_prompt"):
+            _left_out({f"{key}_style_prompt": style}, set(), recipe)
     return recipe.translation()
+
+
+def _left_out(told: Mapping[str, Any], taken: Container[str], recipe: Recipe) -> None:
+    """A note on each setting that is on and not taken over."""
+    for key, value in told.items():
+        if key not in taken and value not in (None, [], {}, "", False, 0):
+            recipe.not_understood(key, f"{key[:60]} was left out")
 
 
 def _from_old_metadata(told: Mapping[str, Any]) -> Translation:
@@ -69,34 +98,54 @@ def _from_old_metadata(told: Mapping[str, Any]) -> Translation:
     recipe.set("Size", size(image.get("width"), image.get("height")))
     _model(told.get("model_weights"), recipe)
     recipe.set("Denoising strength", image.get("strength") if image.get("type") == "img2img" else None)
+    axes = entries(image.get("seamless_axes")) or ["x", "y"]
+    recipe.set("Tiling", TILING.get(("x" in axes, "y" in axes)) if image.get("seamless") else None)
+    _left_out(image, TAKEN_OLD, recipe)
     return recipe.translation()
 
 
 def _from_command(command: str) -> Translation:
     recipe = Recipe()
-    try:
-        words = shlex.split(command[:100_000])
-    except ValueError:
-        return recipe.translation()
-    told = {DREAM[flag]: value for flag, value in itertools.pairwise(words) if flag in DREAM}
-    _both_prompts(words[0] if words else "", recipe)
+    prompt, told = _arguments(command[:100_000])
+    _both_prompts(prompt, recipe)
     recipe.set("Steps", told.get("Steps"))
     _sampler(told.get("sampler"), recipe)
     recipe.set("CFG scale", told.get("CFG scale"))
     recipe.set("Seed", told.get("Seed"))
     recipe.set("Size", size(told.get("width"), told.get("height")))
     recipe.set("Denoising strength", told.get("Denoising strength"))
+    recipe.set("Tiling", "True" if "Tiling" in told else None)
+    _left_out(told, {*DREAM.values()}, recipe)
     return recipe.translation()
+
+
+def _arguments(command: str) -> tuple[str, dict[str, str]]:
+    """(prompt, values by the names that DREAM gives their flags, others by the flags themselves)."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an apostrophe in a prompt without quotes
+        words = command.split()
+        if not any(FLAG.fullmatch(word) for word in words):
+            return "", {}
+    first = next((i for i, word in enumerate(words) if i and FLAG.fullmatch(word)), len(words))
+    told: dict[str, str] = {}
+    for word, following in itertools.pairwise([*words[first:], ""]):
+        found = FLAG.fullmatch(word)
+        if found:
+            told[DREAM.get(found[1], found[1])] = found[2] or ("" if FLAG.fullmatch(following) else following) or found[1]
+    return " ".join(words[:first]), told
 
 
 def _both_prompts(text: str, recipe: Recipe) -> None:
     """Up to InvokeAI 2 the negative prompt stood in the prompt, in square brackets."""
+    tags = [lora_tag(name, weight) for name, weight in LORA.findall(text)]
+    text = LORA.sub("", text)
     positive, negative = [], []
     for piece in text.split("["):
         inner, closed, rest = piece.partition("]")
         positive.append(rest if closed else piece)
         negative.append(inner if closed else "")
-    recipe.prompt = _prompt("prompt", "".join(positive), recipe)
+    recipe.prompt = " ".join(filter(None, (_prompt("prompt", "".join(positive), recipe), *tags)))
     recipe.negative_prompt = _prompt("prompt", ", ".join(filter(None, negative)), recipe)
 
 
@@ -120,6 +169,8 @@ def _sampler(name: Any, recipe: Recipe) -> None:
         recipe.not_understood("scheduler", f"scheduler {told[:60]!r} is not known here")
     elif bare != told:
         recipe.set("Schedule type", "Karras")
+    elif told and evenly_spaced(INVOKEAI_SAMPLERS[bare]) != "Automatic":
+        recipe.set("Schedule type", "Uniform")
 
 
 def _model(model: Any, recipe: Recipe) -> None:

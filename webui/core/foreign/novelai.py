@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from webui.core.foreign.samplers import NOVELAI_SAMPLERS, NOVELAI_SCHEDULES
-from webui.core.foreign.translation import Recipe, Translation, entries, loads, part, size
+from webui.core.foreign.samplers import NOVELAI_SAMPLERS, NOVELAI_SCHEDULES, evenly_spaced
+from webui.core.foreign.translation import Recipe, Translation, entries, loads, part, size, written
 from webui.core.foreign.weights import novelai as weighted
 
 UNKNOWN_HERE = {"sm": "SMEA", "sm_dyn": "SMEA DYN", "dynamic_thresholding": "decrisper", "reference_image_multiple": "vibe transfer"}
@@ -27,6 +27,8 @@ def translate(items: Mapping[str, str]) -> Translation:
     recipe.set("Size", size(told.get("width"), told.get("height")))
     if "strength" in told and ("image" in told or told.get("request_type") not in (None, "PromptGenerateRequest")):
         recipe.set("Denoising strength", told["strength"])
+        if told.get("noise"):
+            recipe.not_understood("noise", f"noise {written(told['noise'])[:20]}, put onto the picture that it began from, was left out")
     recipe.set("CFG Rescale phi", told.get("cfg_rescale") or None)
     recipe.set("Clip skip", 2)
     recipe.set("ENSD", 31337)
@@ -36,16 +38,28 @@ def translate(items: Mapping[str, str]) -> Translation:
     for key, name in UNKNOWN_HERE.items():
         if told.get(key):
             recipe.not_understood(key, f"{name} is not known here")
+    _guidance(told, recipe)
     return recipe.translation()
+
+
+def _guidance(told: Mapping[str, Any], recipe: Recipe) -> None:
+    """What NovelAI does to the guidance and nobody here; an uncond_scale of 0 or 1 is written where none was chosen."""
+    if told.get("skip_cfg_above_sigma"):
+        sentence = f"guidance began below sigma {written(told['skip_cfg_above_sigma'])[:20]} only; here it is there from the first step"
+        recipe.not_understood("skip_cfg_above_sigma", sentence)
+    if told.get("uncond_scale") not in (None, 0, 1):
+        recipe.not_understood("uncond_scale", f"the negative prompt had a strength of {written(told['uncond_scale'])[:20]}; here it has 1")
 
 
 def _sampler(told: Mapping[str, Any], recipe: Recipe) -> None:
     name, schedule = str(told.get("sampler", "")), str(told.get("noise_schedule", "native"))
     recipe.set("Sampler", NOVELAI_SAMPLERS.get(name, name))
-    recipe.set("Schedule type", NOVELAI_SCHEDULES.get(schedule))
+    recipe.set(
+        "Schedule type", evenly_spaced(NOVELAI_SAMPLERS.get(name, name)) if schedule == "native" else NOVELAI_SCHEDULES.get(schedule)
+    )
     if name not in NOVELAI_SAMPLERS:
         recipe.not_understood("sampler", f"sampler {name[:60]!r} is not known here")
-    if schedule not in NOVELAI_SCHEDULES:
+    if schedule not in ("native", *NOVELAI_SCHEDULES):
         recipe.not_understood("noise_schedule", f"noise schedule {schedule[:60]!r} is not known here")
 
 

@@ -2,13 +2,15 @@
 
 import ast
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from webui.core.foreign.samplers import COMFYUI_SAMPLERS, COMFYUI_SCHEDULES
 from webui.core.foreign.translation import NOT_UNDERSTOOD, Note, Recipe, Translation, entries, loads, lora_tag, part, size, stem, written
 from webui.core.key_values import items as pairs
 from webui.core.key_values import joined
+from webui.core.named_models import NamedModel
 
 SDNEXT_KEYS = {  # SD.Next's name -> everybody's
     "CLiP-skip": "Clip skip",
@@ -17,15 +19,21 @@ SDNEXT_KEYS = {  # SD.Next's name -> everybody's
     "Hires size": "Hires resize",
     "Hires strength": "Denoising strength",
     "Denoise": "Denoising strength",
+    "CFG rescale": "CFG Rescale phi",
 }
+NO_VAE = "Default (model)"  # Fooocus' word for the checkpoint's own
+MOST_RESOURCES = 20
+TAG = re.compile(r"<\w{1,20}:([^:<>]{1,200})")
+Setting = tuple[str, str]  # key, value
 FOOOCUS_LEFT = ("sharpness", "adm_guidance", "refiner_swap_method", "freeu", "inpaint_engine_version", "prompt_expansion")
 
 
 def fooocus(items: Mapping[str, str]) -> Translation | None:
-    """The JSON that scheme "fooocus" puts where others have their text; None for scheme "a1111", which is A1111's text."""
+    """The JSON that scheme "fooocus" puts where others have their text; scheme "a1111" is A1111's text with one word of
+    its own: None where that is not there."""
     told = loads(items.get("parameters", "")) or loads(items.get("Comment", ""))
     if not told:
-        return None
+        return _rewritten(items.get("parameters", ""), lambda told: [each for each in told if each != ("VAE", NO_VAE)])
     recipe = Recipe()
     tags = [lora_tag(each[0], each[1]) for each in entries(told.get("loras")) if isinstance(each, list) and len(each) > 1]
     full = [written(each) for each in entries(told.get("full_prompt"))]
@@ -38,7 +46,7 @@ def fooocus(items: Mapping[str, str]) -> Translation | None:
     recipe.set("Size", _pair(told.get("resolution")))
     recipe.set("Model hash", told.get("base_model_hash"))
     recipe.set("Model", stem(told.get("base_model")))
-    recipe.set("VAE", None if told.get("vae") == "Default (model)" else stem(told.get("vae")))
+    recipe.set("VAE", None if told.get("vae") == NO_VAE else stem(told.get("vae")))
     recipe.set("Clip skip", told.get("clip_skip"))
     if stem(told.get("refiner_model")) not in ("", "None"):
         recipe.set("Refiner", stem(told["refiner_model"]))
@@ -89,32 +97,65 @@ def _comfy_sampler(told: Mapping[str, Any], recipe: Recipe) -> None:
     for key, names, setting in (("sampler", COMFYUI_SAMPLERS, "Sampler"), ("scheduler", COMFYUI_SCHEDULES, "Schedule type")):
         name = written(told.get(key))
         recipe.set(setting, names.get(name, name))
+        recipe.set("UniPC variant", "bh2" if name == "uni_pc_bh2" else None)
         if name and name not in names:
             recipe.not_understood(key, f"{key} {name[:60]!r} is not known here")
 
 
 def sdnext(text: str) -> Translation | None:
     """SD.Next's text with everybody's keys; None where there is nothing to change."""
+    return _rewritten(text, lambda told: [(SDNEXT_KEYS.get(key, key), value) for key, value in told])
+
+
+def _rewritten(text: str, change: Callable[[list[Setting]], list[Setting]]) -> Translation | None:
+    """A1111's layout with other settings in its last line; None where they stay as they are."""
     head, line = text.rstrip().rpartition("\n")[::2]
     told = list(pairs(line))
-    if not any(key in SDNEXT_KEYS for key, _ in told):
+    changed = change(told)
+    if changed == told:
         return None
-    renamed = joined((SDNEXT_KEYS.get(key, key), value) for key, value in told)
-    return Translation(f"{head}\n{renamed}" if head else renamed)
+    return Translation(f"{head}\n{joined(changed)}" if head else joined(changed))
 
 
-def civitai(text: str) -> tuple[Note, ...]:
-    """What Civitai's generator used and did not write into the prompt."""
-    resources = next((value for key, value in pairs(text.rstrip().rpartition("\n")[2]) if key == "Civitai resources"), "")
+def civitai(text: str) -> Translation:
+    """What Civitai's generator used and did not write into the prompt: notes, and the checkpoint's name."""
+    prompts, _, line = text.rstrip().rpartition("\n")
+    settings = dict(pairs(line))
     try:
-        used = json.loads(resources) if resources else []
+        used = json.loads(settings.get("Civitai resources") or "[]")
     except (ValueError, RecursionError):
-        return ()
-    notes = []
-    for each in entries(used)[:20]:
-        kind, name = (written(each.get(key)) for key in ("type", "modelName")) if isinstance(each, dict) else ("", "")
-        if kind and kind != "checkpoint" and name and f"<{kind}:" not in text:
-            weight = written(each.get("weight")) or "1"
-            sentence = f"Civitai used {kind} {name[:80]!r} at {weight} without a tag; put your file's tag into the prompt"
-            notes.append(Note(NOT_UNDERSTOOD, name[:60], sentence))
-    return tuple(notes)
+        return Translation(text)
+    notes, models = [], []
+    for each in (each for each in entries(used)[:MOST_RESOURCES] if isinstance(each, dict)):
+        name = written(each.get("modelName"))
+        if not name:
+            notes.append(_unnamed(each))
+        elif written(each.get("type")).casefold() != "checkpoint":
+            notes += _without_tag(each, name, prompts)
+        elif "Model" not in settings:
+            models.append(NamedModel("checkpoint", name))
+    return Translation(text, tuple(notes), tuple(models))
+
+
+def _unnamed(resource: Mapping[str, Any]) -> Note:
+    """A resource that is told by a number, or as "urn:air:sd1:lora:civitai:1@2", where the words stand for family, kind and number."""
+    urn = written(resource.get("air"))
+    kind = written(resource.get("type")) or "".join(urn.split(":")[3:4]) or "model"
+    number = urn.rpartition(":")[2] or written(resource.get("modelVersionId")) or "?"
+    sentence = f"Civitai used {kind[:40]} {number[:60]} and does not name it; look for that number on its site"
+    return Note(NOT_UNDERSTOOD, f"{kind} {number}"[:60], sentence)
+
+
+def _without_tag(resource: Mapping[str, Any], name: str, prompts: str) -> list[Note]:
+    """A note on a network, unless a tag of the prompts has a name like its own; embeddings are called by their bare name."""
+    kind, weight = written(resource.get("type")) or "model", written(resource.get("weight")) or "1"
+    bare = _squeezed(name)
+    tags = [_squeezed(tag) for tag in TAG.findall(prompts)]
+    if any(tag and bare and (tag in bare or bare in tag) for tag in tags) or (kind.startswith("embed") and bare in _squeezed(prompts)):
+        return []
+    sentence = f"Civitai used {kind} {name[:80]!r} at {weight} without a tag; put your file's tag into the prompt"
+    return [Note(NOT_UNDERSTOOD, name[:60], sentence)]
+
+
+def _squeezed(name: str) -> str:
+    return "".join(char for char in name.casefold() if char.isalnum())

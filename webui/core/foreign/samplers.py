@@ -1,4 +1,6 @@
-"""Other programs' names of samplers and schedule types -> (sampler, schedule type) as the field's web UI names them."""
+"""Other programs' names of samplers and schedule types -> those that the field's web UI has."""
+
+from webui.core.choices import SAMPLERS
 
 COMFYUI_SAMPLERS = {
     "euler": "Euler",
@@ -39,6 +41,33 @@ COMFYUI_SCHEDULES = {
     "turbo": "Turbo",
     "align_your_steps": "Align Your Steps",
 }
+COMFYUI_SAMPLER_NODES = {  # class of a node that is one sampler
+    "SamplerEulerAncestral": "Euler a",
+    "SamplerEulerCFGpp": "Euler CFG++",
+    "SamplerLMS": "LMS",
+    "SamplerDPMAdaptative": "DPM adaptive",
+    "SamplerDPMPP_2S_Ancestral": "DPM++ 2S a",
+    "SamplerDPMPP_SDE": "DPM++ SDE",
+    "SamplerDPMPP_2M_SDE": "DPM++ 2M SDE",
+    "SamplerDPMPP_3M_SDE": "DPM++ 3M SDE",
+}
+COMFYUI_SCHEDULE_NODES = {
+    "KarrasScheduler": "Karras",
+    "ExponentialScheduler": "Exponential",
+    "PolyexponentialScheduler": "Polyexponential",
+    "SDTurboScheduler": "Turbo",
+    "AlignYourStepsScheduler": "Align Your Steps",
+    "BetaSamplingScheduler": "Beta",
+}
+COMFYUI_OPTIONS = {  # inputs of such nodes -> settings of an infotext
+    "eta": "Eta",
+    "s_noise": "Sigma noise",
+    "sigma_min": "Schedule min sigma",
+    "sigma_max": "Schedule max sigma",
+    "rho": "Schedule rho",
+    "alpha": "Beta schedule alpha",
+    "beta": "Beta schedule beta",
+}
 NOVELAI_SAMPLERS = {
     "k_euler": "Euler",
     "k_euler_ancestral": "Euler a",
@@ -56,7 +85,7 @@ NOVELAI_SAMPLERS = {
     "ddim": "DDIM",
     "ddim_v3": "DDIM",
 }
-NOVELAI_SCHEDULES = {"native": "Automatic", "karras": "Karras", "exponential": "Exponential", "polyexponential": "Polyexponential"}
+NOVELAI_SCHEDULES = {"karras": "Karras", "exponential": "Exponential", "polyexponential": "Polyexponential"}
 INVOKEAI_SAMPLERS = {  # those with "_k" at their end are the same with Karras' schedule
     "euler": "Euler",
     "euler_a": "Euler a",
@@ -82,3 +111,9 @@ INVOKEAI_SAMPLERS = {  # those with "_k" at their end are the same with Karras' 
     "k_dpm_2_a": "DPM2 a",
     "k_dpmpp_2": "DPM++ 2M",
 }
+
+
+def evenly_spaced(sampler: str) -> str:
+    """The schedule type of evenly spaced timesteps, which programs mean that name none: it is "Automatic" for most samplers here."""
+    choice = SAMPLERS.get(sampler)
+    return "Automatic" if choice is None or choice.default_schedule == "Uniform" else "Uniform"

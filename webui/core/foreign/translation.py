@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from webui.core.key_values import joined
+from webui.core.named_models import NamedModel
 
 APPLIED, APPROXIMATED, MISSING, NOT_UNDERSTOOD = "applied", "approximated", "missing", "not understood"
 MOST_NOTES = 40
@@ -28,6 +29,7 @@ class Translation:
 
     text: str
     notes: tuple[Note, ...] = ()
+    models: tuple[NamedModel, ...] = ()  # that the recipe names where no infotext has a place for them
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Recipe:
     negative_prompt: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    models: list[NamedModel] = field(default_factory=list)
 
     def set(self, key: str, value: Any) -> None:
         """One setting, in the order in which they come."""
@@ -65,7 +68,7 @@ class Recipe:
             parts.append(f"Negative prompt: {self.negative_prompt}")
         if self.settings:
             parts.append(joined(self.settings.items()))
-        return Translation("\n".join(parts), tuple(self.notes))
+        return Translation("\n".join(parts), tuple(self.notes), tuple(dict.fromkeys(self.models)))
 
 
 def written(value: Any) -> str:
