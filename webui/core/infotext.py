@@ -22,6 +22,7 @@ from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import SLOTTED, guidance_items, read_guidance
 from webui.core.hires import hires_items, read_hires
 from webui.core.infotext_init import init_items, read_init
+from webui.core.infotext_old import RENEWED, renewed
 from webui.core.key_values import Values, is_digits, items, joined, short
 from webui.core.key_values import written as _number
 from webui.core.refiner import read_refiner, refiner_items
@@ -170,7 +171,9 @@ def read(text: str) -> Infotext:
     start = _settings_start(lines, _is_settings(params))
     if start < len(lines) - 1:
         params = _read_line("\n".join(lines[start:]))
-    return _divided(lines[:start], params if start < len(lines) else {})
+    told = _divided(lines[:start], params if start < len(lines) else {})
+    prompt, params = renewed(told.prompt, told.params)
+    return replace(told, prompt=prompt, params=params)
 
 
 def _settings_start(lines: list[str], last_is_settings: bool) -> int:
@@ -300,12 +303,13 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
 SILENT = (
     *("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG"),
     *("Interrupted", "Lora hashes", "TI hashes", "Hashes", "Template", "Negative Template", "Script"),
+    *RENEWED,
     *(f"{fixed}{axis} {what}" for axis in "XYZ" for fixed, what in (("", "Type"), ("", "Values"), ("Fixed ", "Values"))),
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
     *("Image CFG scale", "Face restoration", "First pass size"),
-    *("Downcast alphas_cumprod", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
+    *("Downcast alphas_cumprod", "VAE Encoder", "VAE Decoder", "AddNet "),
     "ControlNet",
 )
 OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing
