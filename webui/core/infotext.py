@@ -42,6 +42,7 @@ PROMPT_LINES = "Prompt lines"
 OURS = "Easel"  # how the value of "Version" begins in our texts
 HIRES_TEXTS = ("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt")
 TEXT_ENCODER = "Text encoder"
+UNTOLD_RNG = "GPU"  # which texts with a seed mean where they tell no RNG
 TEXT_KEYS = ("Model", "Model file", "VAE", TEXT_ENCODER, "User", *HIRES_TEXTS, "Refiner", "Refiner file")  # whose values are never sizes
 MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
 MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
@@ -149,7 +150,8 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     yield from ((key, value) for key, value in guidance_items(request.guidance) if key in SLOTTED)
     if request.init is not None:
         yield "Init image hash", request.init.image  # the sha256 under which the input store has it
-    yield "RNG", request.rng
+    if request.rng != UNTOLD_RNG:
+        yield "RNG", request.rng
     if request.tile:
         yield "Tiled diffusion", str(request.tile)
         yield "Tiled diffusion overlap", str(request.tile_overlap)
@@ -202,7 +204,14 @@ def _begins_settings(line: str) -> bool:
 def _is_settings(params: Mapping[str, str]) -> bool:
     """Whether these are settings, not a prompt with colons: at least one well-known key with a fitting value among three items."""
     plain = sum(_is_plain(key, value) for key, value in params.items() if not key.endswith("-2"))
-    return plain >= 2 or (plain == 1 and len(params) >= MIN_ITEMS)
+    return plain >= 2 or (len(params) >= MIN_ITEMS and (plain == 1 or _names_sampler(params.get("Sampler", ""))))
+
+
+def _names_sampler(name: str) -> bool:
+    try:
+        return bool(name) and find_sampler(name) is not None
+    except BadRequest:
+        return False
 
 
 def _is_plain(key: str, value: str) -> bool:
@@ -338,8 +347,8 @@ def _prediction_type(values: Values) -> str:
 
 
 def _rng(values: Values, base: GenerationRequest, ours: bool) -> str:
-    """The noise source. Where other programs tell a seed without it, it is the device's own, as A1111's default was and is."""
-    absent = "GPU" if "Seed" in values.told and not ours else base.rng
+    """The noise source. Where ours do not tell it, or others tell a seed without it, it is the device's own: A1111's default."""
+    absent = UNTOLD_RNG if ours or "Seed" in values.told else base.rng
     return values.choice("RNG", NOISE_SOURCES, absent)
 
 
