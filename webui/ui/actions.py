@@ -11,6 +11,7 @@ from webui.core.catalog import USUAL_SIZE, ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
 from webui.core.foreign.translation import APPLIED
 from webui.core.hires import SAME_CHECKPOINT
+from webui.core.local_loras import with_local_loras
 from webui.core.named_models import named_models
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.scripts.request import ScriptRequest
@@ -119,8 +120,10 @@ def fill(
     """
     if not text.strip():
         return {}, ["there are no generation parameters in it, so nothing was changed"]
+    text, renamed = with_local_loras(text, service.catalog.find_lora, service.models.with_hash)
     told = infotext.read(text)
     request, problems = infotext.to_request(told, _shown(values))
+    problems += renamed
     names = tuple(name for name in (*TABS[tab], *QUICK) if name in values)
     updates = spread(request, names)
     if without:
