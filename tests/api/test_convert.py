@@ -152,6 +152,17 @@ def test_an_infotexts_lora_that_has_another_name_here_is_found_by_its_hash(http:
     assert info["comments"] == ["LoRA gone is here as ink, the same file by its hash; that was taken"]
 
 
+def test_an_infotexts_braces_are_text_and_a_clients_are_not(http: TestClient) -> None:
+    settings = "Steps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Hires upscale: 1, Hires prompt: {x|y}, Version: v1.10.1"
+    asked = {"infotext": f"a {{b|c}} __nosuch__\n{settings}"}
+    info = json.loads(http.post("/sdapi/v1/txt2img", json=asked).json()["info"])
+    assert info["prompt"] == "a {b|c} __nosuch__"
+    assert info["extra_generation_params"]["Hires prompt"] == "{x|y}"
+    info = json.loads(http.post("/sdapi/v1/txt2img", json=asked | {"prompt": "a {b|c}", "hr_prompt": "{x|y}"}).json()["info"])
+    assert info["prompt"] in ("a b", "a c")
+    assert info["extra_generation_params"]["Hires prompt"] in "xy"
+
+
 @pytest.fixture
 def bare(settings: Settings, service: Service) -> Iterator[str]:
     """The name of a checkpoint that has no text encoder."""

@@ -122,6 +122,8 @@ HIRES = st.builds(
     cfg_scale=st.floats(0, 100),
     prompt=TEXTS,
     negative_prompt=TEXTS,
+    template=TEXTS,
+    negative_template=TEXTS,
     extra_noise=FRACTIONS,
     image=st.just("") | HASHES,
 )
@@ -526,6 +528,25 @@ def test_templates_stand_beside_the_prompts_and_are_passed_over_in_silence():
     assert read(text).params["Negative Template"] == "__bad__"
     request, problems = to_request(read(text), GenerationRequest())
     assert (request.prompt, request.template, problems) == ("red", "", [])
+
+
+def test_the_templates_of_hires_fix_are_written_and_read_back() -> None:
+    hires = HiresFix(prompt="b 3", template="b {3|4}", negative_prompt="c", negative_template="{c|d}")
+    text = write(GenerationRequest(prompt="x", seed=1, hires=hires))
+    assert read(text).params["Hires template"] == "b {3|4}"
+    request, problems = to_request(read(text), GenerationRequest())
+    assert (request.hires, problems) == (hires, [])
+
+
+@pytest.mark.parametrize("version", ["", ", Version: v1.10.1"])
+def test_what_looks_like_chance_in_another_programs_text_is_text(version: str) -> None:
+    settings = f"Steps: 5, Seed: 1, Size: 64x64, Hires upscale: 2, Hires prompt: __b__, Template: x{version}"
+    request, _ = to_request(read(f"a {{b|c}}\nNegative prompt: plain\n{settings}"), GenerationRequest())
+    assert (request.prompt, request.template, request.negative_template) == ("a {b|c}", "a {b|c}", "")
+    assert request.hires is not None
+    assert (request.hires.prompt, request.hires.template) == ("__b__", "__b__")
+    again, problems = to_request(read(write(request)), GenerationRequest())
+    assert (again.template, again.hires, problems) == (request.template, request.hires, [])
 
 
 HIRES_TEXT = (

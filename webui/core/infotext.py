@@ -17,6 +17,7 @@ from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
 from webui.core.checkpoint_text import from_stem, stem
 from webui.core.choices import TILINGS, find_sampler
+from webui.core.dynamic_prompt import literal
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import SLOTTED, guidance_items, read_guidance
@@ -40,10 +41,24 @@ from webui.core.sampler_options import NOISE_SOURCES, option_items, read_options
 NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
 OURS = "Easel"  # how the value of "Version" begins in our texts
-HIRES_TEXTS = ("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt")
+HIRES_TEXTS = (
+    *("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt"),
+    *("Hires template", "Hires negative template"),
+)
 TEXT_ENCODER = "Text encoder"
 UNTOLD_RNG = "GPU"  # which texts with a seed mean where they tell no RNG
-TEXT_KEYS = ("Model", "Model file", "VAE", TEXT_ENCODER, "User", *HIRES_TEXTS, "Refiner", "Refiner file")  # whose values are never sizes
+TEXT_KEYS = (
+    "Template",
+    "Negative Template",
+    "Model",
+    "Model file",
+    "VAE",
+    TEXT_ENCODER,
+    "User",
+    *HIRES_TEXTS,
+    "Refiner",
+    "Refiner file",
+)  # whose values are never sizes
 MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
 MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
 
@@ -92,7 +107,7 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
 
 
 def _templates(request: GenerationRequest) -> Iterator[tuple[str, str]]:
-    """What the prompts were before chance decided; nothing is read back from it."""
+    """What the prompts were before chance decided; where they are the prompts, these are text, braces and all."""
     if request.template:
         yield "Template", request.template
     if request.negative_template:
@@ -274,8 +289,8 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         prompt=infotext.prompt,
         negative_prompt=infotext.negative_prompt,
         styles=(),  # they are in the prompts
-        template="",
-        negative_template="",
+        template=_template(values, "Template", infotext.prompt, ours),
+        negative_template=_template(values, "Negative Template", infotext.negative_prompt, ours),
         each=(),
         steps=values.whole("Steps", base.steps, 1, MAX_STEPS),
         sampler=sampler,
@@ -336,6 +351,14 @@ def _sampler(values: Values, base: GenerationRequest) -> tuple[str, str]:
     except BadRequest as error:
         values.problems.append(str(error))
         return base.sampler, base.schedule_type
+
+
+def _template(values: Values, key: str, prompt: str, ours: bool) -> str:
+    """A text has what chance decided: braces in it are text. Other templates say what was, and are no part of what is asked for."""
+    told = values.text(key)
+    if ours:
+        return told if told == prompt else ""
+    return literal(prompt)
 
 
 def _prediction_type(values: Values) -> str:

@@ -82,7 +82,11 @@ def _with_own_prompts(service: Service, request: GenerationRequest) -> Generatio
     """The request with the prompts that its picture carries; those of the page for one that carries none."""
     assert request.init is not None
     told = infotext.read(image_metadata.read_infotext(service.input_path(request.init.image).read_bytes()).text)
-    return replace(request, prompt=told.prompt, negative_prompt=told.negative_prompt) if told.params else request
+    if not told.params:
+        return request
+    made, _ = infotext.to_request(told, GenerationRequest())
+    texts = {name: getattr(made, name) for name in ("prompt", "negative_prompt", "template", "negative_template")}
+    return replace(request, **texts)
 
 
 def upscale(service: Service, sent: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
