@@ -28,6 +28,7 @@ from webui.core.job_request import JobRequest, shown_request
 from webui.core.local_loras import with_local_loras
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
+from webui.core.upscalers import upscaler_name
 from webui.service.service import Job, SavedPicture, Service
 
 
@@ -74,13 +75,17 @@ def _refuse_to_guests(request: Request, body: wire.Generation) -> None:
         raise NotAllowed("guests change no preferences; leave override_settings_restore_afterwards out")
 
 
+def _upscalers(service: Service) -> list[str]:
+    return [upscaler_name(file) for file in service.catalog.upscalers()]
+
+
 def generate(service: Service, body: wire.Generation, fetcher: PictureFetcher | None = None) -> Response:
     """Submit the jobs of `body` one after another, wait for each, and answer with all their pictures. Blocks for as long."""
     body = fetcher.filled(body) if fetcher else body
     text, renamed = with_local_loras(body.infotext or "", service.catalog.find_lora, service.models.with_hash)
     body = body.model_copy(update={"infotext": text}) if renamed else body
     requests = convert.to_requests(body, service.add_input, service.catalog, service.preferences())
-    script = scripts.to_script(body, requests)
+    script = scripts.to_script(body, requests, _upscalers(service))
     first = service.complete(requests[0])
     several: list[JobRequest] = [replace(first.single(i), init=request.init) for i, request in enumerate(requests)]
     asked: list[JobRequest] = [script] if script else several if len(requests) > 1 else [first]
@@ -252,7 +257,7 @@ def _add_lists(router: APIRouter, service: Service) -> None:
     @router.get("/script-info")
     def script_info() -> list[wire.ScriptInfo]:
         """The scripts with their arguments, in the order of `script_args`."""
-        return scripts.script_infos()
+        return scripts.script_infos(_upscalers(service))
 
     add_upscaler_lists(router, service)
 
