@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.conftest import png
+from tests.browser.conftest import write_lora
 from tests.core.test_text_encoders import write_checkpoint
+from tests.service.conftest import until
 from tests.service.test_completion import write_encoder
 from webui.api.convert import decode_picture, to_requests
 from webui.api.schemas import Generation, Img2Img, Txt2Img
@@ -137,6 +139,28 @@ def test_an_overridden_text_encoder_that_is_not_there_or_of_another_kind_is_refu
 def test_an_infotext_that_names_a_text_encoder_that_is_not_needed_is_drawn(http: TestClient) -> None:
     text = "x\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Text encoder: gone.safetensors, Module 1: clip_l, Module 2: t5xxl"
     assert http.post("/sdapi/v1/txt2img", json={"infotext": text}).status_code == 200
+
+
+def test_an_infotexts_lora_that_has_another_name_here_is_found_by_its_hash(http: TestClient, settings: Settings, service: Service) -> None:
+    write_lora(settings.lora_dirs[0] / "ink.safetensors")
+    service.refresh_models()
+    digits = service.catalog.lora_hash(service.catalog.find_lora("ink"))
+    until(lambda: service.models.with_hash("lora", digits))
+    text = f'x <lora:gone:0.5>\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Lora hashes: "gone: {digits}"'
+    info = json.loads(http.post("/sdapi/v1/txt2img", json={"infotext": text}).json()["info"])
+    assert info["prompt"] == "x <lora:ink:0.5>"
+    assert info["comments"] == ["LoRA gone is here as ink, the same file by its hash; that was taken"]
+
+
+def test_an_infotexts_braces_are_text_and_a_clients_are_not(http: TestClient) -> None:
+    settings = "Steps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Hires upscale: 1, Hires prompt: {x|y}, Version: v1.10.1"
+    asked = {"infotext": f"a {{b|c}} __nosuch__\n{settings}"}
+    info = json.loads(http.post("/sdapi/v1/txt2img", json=asked).json()["info"])
+    assert info["prompt"] == "a {b|c} __nosuch__"
+    assert info["extra_generation_params"]["Hires prompt"] == "{x|y}"
+    info = json.loads(http.post("/sdapi/v1/txt2img", json=asked | {"prompt": "a {b|c}", "hr_prompt": "{x|y}"}).json()["info"])
+    assert info["prompt"] in ("a b", "a c")
+    assert info["extra_generation_params"]["Hires prompt"] in "xy"
 
 
 @pytest.fixture

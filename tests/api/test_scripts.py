@@ -5,7 +5,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import opened, png
+from webui.api.schemas import Img2Img
+from webui.api.scripts import script_infos, to_script
 from webui.core.infotext import read
+from webui.core.request import GenerationRequest, InitImage
 
 Post = Any
 
@@ -100,3 +103,12 @@ def test_several_init_images_are_too_many_for_a_script(http: TestClient) -> None
 @pytest.mark.parametrize("name", ["", None, "  "])
 def test_no_script_is_plain_generation(post: Post, name: Any) -> None:
     assert len(post(prompt="a", script_name=name, script_args=[1, 2])["images"]) == 1
+
+
+def test_an_upscaler_of_sd_upscale_is_counted_as_in_the_list_of_upscalers() -> None:
+    body = Img2Img(script_name="SD upscale", script_args=["", 64, 3, 2])
+    script = to_script(body, [GenerationRequest(init=InitImage(image="a" * 64))], ["4x-mine"])
+    assert script is not None
+    assert script.arguments["upscaler_index"] == "4x-mine"
+    (info,) = [info for info in script_infos(["4x-mine"]) if info.name == "sd upscale"]
+    assert (info.args[2].choices or [])[3] == "4x-mine"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.clock import at_most
-from webui.core.dynamic_prompt import resolve
+from webui.core.dynamic_prompt import leaves_to_chance, resolve
 from webui.core.errors import BadRequest
 
 FILES = {"animal": ["cat", "dog"], "deep": ["{big|small} __animal__"], "loop": ["__loop__"], "many": ["__many____many__"]}
@@ -101,3 +101,13 @@ def test_what_is_decided_says_no_more_than_the_template_and_the_same_seed_says_t
 def test_a_hundred_kilobytes_are_parsed_within_a_second(piece):
     with at_most(1), suppress(BadRequest):
         resolve(piece * (100_000 // len(piece)), Random(0), lines)
+
+
+@pytest.mark.parametrize("prompt", ["{a|b}", "x {{ __y__ }}", "{2$$a}", "{" * 40])
+def test_what_chance_would_change_leaves_something_to_it(prompt: str) -> None:
+    assert leaves_to_chance(prompt)
+
+
+@pytest.mark.parametrize("prompt", ["", "a {cat}, [red|blue]", "\\{x|y\\}", "snake_case", "a | b"])
+def test_what_chance_would_not_change_leaves_nothing_to_it(prompt: str) -> None:
+    assert not leaves_to_chance(prompt)

@@ -122,6 +122,8 @@ HIRES = st.builds(
     cfg_scale=st.floats(0, 100),
     prompt=TEXTS,
     negative_prompt=TEXTS,
+    template=TEXTS,
+    negative_template=TEXTS,
     extra_noise=FRACTIONS,
     image=st.just("") | HASHES,
 )
@@ -272,6 +274,24 @@ def test_the_init_image_stands_before_the_noise_source_as_with_everybody():
     assert keys[keys.index("Init image hash") + 1] == "RNG"
 
 
+def test_the_noise_source_stands_in_the_text_only_where_it_is_not_the_usual_one():
+    request = GenerationRequest(prompt="x", seed=1, rng="GPU")
+    assert "RNG" not in write(request)
+    assert to_request(read(write(request)), GenerationRequest(rng="CPU"))[0].rng == "GPU"
+    seedless = read(write(request))
+    del seedless.params["Seed"]  # as the API does where the client sends a seed of its own
+    assert to_request(seedless, GenerationRequest(rng="CPU"))[0].rng == "GPU"
+
+
+def test_the_numbers_of_soft_inpainting_have_one_form():
+    texts = []
+    for one in (1, 1.0):
+        soft = SoftInpainting(schedule_bias=one, preservation_strength=0.5)
+        texts.append(write(GenerationRequest(seed=1, init=InitImage(image="a" * 64, inpaint=Inpaint(mask="b" * 64, soft=soft)))))
+    assert texts[0] == texts[1]
+    assert "Soft inpainting schedule bias: 1, Soft inpainting preservation strength: 0.5" in texts[0]
+
+
 def test_token_merging_stands_where_the_field_has_it_and_the_noise_schedule_among_the_options():
     options = GuidanceOptions(token_merging=0.5, token_merging_hr=0.3, noise_schedule="Zero Terminal SNR")
     request = GenerationRequest(seed=1, clip_skip=2, rng="NV", guidance=options)
@@ -312,6 +332,13 @@ def test_a_prompt_of_weights_is_no_settings():
 )
 def test_prompts_with_colons_stay_prompts(text):
     assert read(text).prompt == text
+
+
+def test_a_last_line_of_three_items_with_a_known_sampler_is_settings():
+    told = read("a cat\nSampler: Euler a, Model: foo, Version: v1.6.0")
+    assert (told.prompt, told.params) == ("a cat", {"Sampler": "Euler a", "Model": "foo", "Version": "v1.6.0"})
+    for prompt in ("Sampler: Euler a, Model: foo", "Sampler: a DJ, mood: calm, light: soft", "Model: Kate, mood: calm, Version: v2"):
+        assert read(f"a cat\n{prompt}").params == {}
 
 
 def test_an_empty_value_is_an_empty_text():
@@ -401,9 +428,9 @@ def test_an_option_out_of_range_is_told_and_not_used():
     assert [problem.split()[0] for problem in problems] == ["RNG", "Eta"]
 
 
-def test_a_seed_of_another_program_without_a_noise_source_is_the_devices_own():
+def test_a_seed_without_a_noise_source_is_the_devices_own():
     assert to_request(read("x\nSteps: 5, Seed: 1, Size: 64x64"), GenerationRequest())[0].rng == "GPU"
-    assert to_request(read("x\nSteps: 5, Seed: 1, Size: 64x64, Version: Easel 0.1.0"), GenerationRequest())[0].rng == "CPU"
+    assert to_request(read("x\nSteps: 5, Size: 64x64"), GenerationRequest())[0].rng == "CPU"
 
 
 def test_an_init_image_that_the_text_does_not_name_is_kept():
@@ -501,6 +528,25 @@ def test_templates_stand_beside_the_prompts_and_are_passed_over_in_silence():
     assert read(text).params["Negative Template"] == "__bad__"
     request, problems = to_request(read(text), GenerationRequest())
     assert (request.prompt, request.template, problems) == ("red", "", [])
+
+
+def test_the_templates_of_hires_fix_are_written_and_read_back() -> None:
+    hires = HiresFix(prompt="b 3", template="b {3|4}", negative_prompt="c", negative_template="{c|d}")
+    text = write(GenerationRequest(prompt="x", seed=1, hires=hires))
+    assert read(text).params["Hires template"] == "b {3|4}"
+    request, problems = to_request(read(text), GenerationRequest())
+    assert (request.hires, problems) == (hires, [])
+
+
+@pytest.mark.parametrize("version", ["", ", Version: v1.10.1"])
+def test_what_looks_like_chance_in_another_programs_text_is_text(version: str) -> None:
+    settings = f"Steps: 5, Seed: 1, Size: 64x64, Hires upscale: 2, Hires prompt: __b__, Template: x{version}"
+    request, _ = to_request(read(f"a {{b|c}}\nNegative prompt: plain\n{settings}"), GenerationRequest())
+    assert (request.prompt, request.template, request.negative_template) == ("a {b|c}", "a {b|c}", "")
+    assert request.hires is not None
+    assert (request.hires.prompt, request.hires.template) == ("__b__", "__b__")
+    again, problems = to_request(read(write(request)), GenerationRequest())
+    assert (again.template, again.hires, problems) == (request.template, request.hires, [])
 
 
 HIRES_TEXT = (

@@ -25,6 +25,7 @@ from webui.core.settings import Settings
 from webui.service.completion import complete, complete_extras, complete_order, complete_weights
 from webui.service.inputs import InputStore
 from webui.service.phrases import Phrases
+from webui.service.wording import before_chance
 
 DEFAULTS = {preference.name: preference.default for preference in PREFERENCES}
 Complete = Callable[..., GenerationRequest]
@@ -295,6 +296,28 @@ def test_chance_is_not_asked_for_more_pictures_than_can_be_told(completed: Compl
 def test_a_drawn_seed_is_the_one_that_decided(completed: Complete) -> None:
     done = completed(prompt="{a|b|c|d|e|f|g|h}")
     assert completed(prompt=done.template, seed=done.seed) == done
+
+
+def test_the_template_of_hires_fix_is_kept_and_asked_for_again(completed: Complete) -> None:
+    done = completed(prompt="a {1|2}", hires=HiresFix(prompt="b {3|4}", negative_prompt="c"), seed=5)
+    assert done.hires is not None
+    assert done.hires.prompt in ("b 3", "b 4")
+    assert (done.template, done.hires.template, done.hires.negative_template) == ("a {1|2}", "b {3|4}", "")
+    asked = before_chance(done)
+    assert asked.hires is not None
+    assert (asked.prompt, asked.hires.prompt, asked.template, asked.hires.template) == ("a {1|2}", "b {3|4}", "", "")
+    assert completed(**vars(asked)) == completed(**vars(done)) == done
+
+
+def test_a_prompt_that_is_its_own_template_is_text(completed: Complete, tmp_path: Path) -> None:
+    write(tmp_path, styles_dot_csv="name,prompt,negative_prompt\nink,ink,\n")
+    text = "a {b|c} __nosuch__"
+    done = completed(prompt=text, template=text, negative_prompt="{x|y}", styles=("ink",), hires=HiresFix(prompt="{3|4}", template="{3|4}"))
+    assert (done.prompt, done.template) == (f"{text}, ink", f"{text}, ink")
+    assert done.negative_prompt in ("x", "y")
+    assert done.hires is not None
+    assert (done.hires.prompt, done.hires.template) == ("{3|4}, ink", "{3|4}, ink")
+    assert before_chance(done).template == done.template
 
 
 def test_prompts_that_leave_nothing_to_chance_have_no_template(completed: Complete) -> None:

@@ -76,7 +76,7 @@ def test_a_file_without_a_hash_to_compare_is_applied_by_its_name(service: Servic
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_a_file_that_has_another_name_here_is_found_by_its_hash(service: Service, kind: str) -> None:
     note = told(service, kind, "zzz", digits_of(service, kind))
-    assert note.kind == (APPLIED if kind in ("checkpoint", "vae") else MISSING)  # a prompt's mention goes by the name
+    assert note.kind == (APPLIED if kind in ("checkpoint", "vae", "lora") else MISSING)  # other mentions go by the name
     assert f"{kind}-of-mine" in note.sentence
 
 

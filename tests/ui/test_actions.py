@@ -219,7 +219,11 @@ def test_loras_that_are_missing_or_other_files_are_told(service: Service) -> Non
     service.models.start()
     until(lambda: service.models.search(CardSearch("lora")).cards)
     service.catalog.lora_hash(service.catalog.find_lora("ink"))
-    assert problems(f"gone: {here}") == ["LoRA gone is not here under this name; write <lora:ink:1>, which is the picture's"]
+    assert problems(f"gone: {here}") == []
+    text = f'x <lora:gone:0.5>\nSteps: 2, Seed: 1, Size: 64x64, Lora hashes: "gone: {here}"'
+    updates, found = actions.fill(service, "txt2img", text, shown("txt2img"))
+    assert updates["prompt"] == "x <lora:ink:0.5>"
+    assert found == ["LoRA gone is here as ink, the same file by its hash; that was taken"]
 
 
 def test_another_text_encoder_than_the_pictures_is_told_where_the_checkpoint_needs_one(service: Service) -> None:

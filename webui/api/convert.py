@@ -44,6 +44,7 @@ SAME_VALUE = {  # wire name -> request field
     "tiled_diffusion": "tile",
     "tiled_diffusion_overlap": "tile_overlap",
 }
+TEMPLATES = {"prompt": "template", "negative_prompt": "negative_template"}  # of what the client says itself chance decides
 SEED_RESIZE = {"seed_resize_from_w": "seed_resize_width", "seed_resize_from_h": "seed_resize_height"}  # -1 on the wire: off
 UNKNOWN = "0" * 64  # stands for the init image while its settings are read from an infotext
 OVERRIDES = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "tiling")  # the options that change pictures
@@ -152,6 +153,7 @@ def _overlay(body: Generation, base: GenerationRequest, everything: bool = False
         values["sampler"], values["schedule_type"] = find_sampler(body.sampler_name or body.sampler_index, body.scheduler or "")
     elif "scheduler" in sent:
         values["sampler"], values["schedule_type"] = find_sampler(base.sampler, body.scheduler or "")
+    values |= {template: "" for name, template in TEMPLATES.items() if name in sent}
     if "tiling" in sent:
         values["tiling"] = _tiling(body.tiling, base.tiling)
     return replace(base, **values)

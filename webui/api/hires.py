@@ -25,6 +25,8 @@ FIELDS = {  # wire name -> field of HiresFix
     "hr_negative_prompt": "negative_prompt",
 }
 
+TEMPLATES = {"hr_prompt": "template", "hr_negative_prompt": "negative_template"}  # of what the client says itself chance decides
+
 
 def with_hires(request: GenerationRequest, body: Txt2Img, add_picture: Callable[[str, str], str]) -> GenerationRequest:
     """`request`, which may have hires fix of an infotext, with what the client says of it. add_picture: (field, base64) -> sha256."""
@@ -32,6 +34,7 @@ def with_hires(request: GenerationRequest, body: Txt2Img, add_picture: Callable[
         return replace(request, hires=None)
     sent = set(FIELDS) if request.hires is None else body.model_fields_set & set(FIELDS)
     hires = replace(request.hires or HiresFix(), **{FIELDS[name]: _value(name, getattr(body, name)) for name in sent})
+    hires = replace(hires, **{template: "" for name, template in TEMPLATES.items() if name in sent})
     extra = init_options(body.override_settings).get("extra_noise", hires.extra_noise)
     hires = replace(hires, extra_noise=extra)
     sampler, joined = find_second_sampler(hires.sampler)

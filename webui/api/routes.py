@@ -25,8 +25,10 @@ from webui.api.waiting import Patience
 from webui.core.choices import LATENT_UPSCALERS, SAMPLERS, SCHEDULE_TYPES
 from webui.core.errors import BadRequest, Busy, MissingModel, NotAllowed
 from webui.core.job_request import JobRequest, shown_request
+from webui.core.local_loras import with_local_loras
 from webui.core.request import GenerationRequest
 from webui.core.settings import Settings
+from webui.core.upscalers import upscaler_name
 from webui.service.service import Job, SavedPicture, Service
 
 
@@ -73,11 +75,17 @@ def _refuse_to_guests(request: Request, body: wire.Generation) -> None:
         raise NotAllowed("guests change no preferences; leave override_settings_restore_afterwards out")
 
 
+def _upscalers(service: Service) -> list[str]:
+    return [upscaler_name(file) for file in service.catalog.upscalers()]
+
+
 def generate(service: Service, body: wire.Generation, fetcher: PictureFetcher | None = None) -> Response:
     """Submit the jobs of `body` one after another, wait for each, and answer with all their pictures. Blocks for as long."""
     body = fetcher.filled(body) if fetcher else body
+    text, renamed = with_local_loras(body.infotext or "", service.catalog.find_lora, service.models.with_hash)
+    body = body.model_copy(update={"infotext": text}) if renamed else body
     requests = convert.to_requests(body, service.add_input, service.catalog, service.preferences())
-    script = scripts.to_script(body, requests)
+    script = scripts.to_script(body, requests, _upscalers(service))
     first = service.complete(requests[0])
     several: list[JobRequest] = [replace(first.single(i), init=request.init) for i, request in enumerate(requests)]
     asked: list[JobRequest] = [script] if script else several if len(requests) > 1 else [first]
@@ -95,6 +103,7 @@ def generate(service: Service, body: wire.Generation, fetcher: PictureFetcher | 
             break
         if not jobs[-1].ended:
             raise Busy("Easel is being stopped; the job goes on after the next start")
+    jobs[0] = replace(jobs[0], notices=(*renamed, *jobs[0].notices))
     made = shown_request(jobs[0].request) if script else None
     grid = None if script else _grid(service, body, jobs)
     return JSONResponse(answers.to_answer(body, made or first, jobs, service.preferences(), grid))
@@ -248,7 +257,7 @@ def _add_lists(router: APIRouter, service: Service) -> None:
     @router.get("/script-info")
     def script_info() -> list[wire.ScriptInfo]:
         """The scripts with their arguments, in the order of `script_args`."""
-        return scripts.script_infos()
+        return scripts.script_infos(_upscalers(service))
 
     add_upscaler_lists(router, service)
 

@@ -22,6 +22,7 @@ from webui.core import infotext
 from webui.core.errors import BadRequest, MissingModel, NotAllowed
 from webui.core.image_metadata import RECIPE, read_infotext
 from webui.core.job_request import shown_request
+from webui.core.local_loras import with_local_loras
 from webui.core.prompt_pieces import PIECES, pieces
 from webui.core.request import GenerationRequest, known_fields
 from webui.core.xray import XrayRequest, study_of
@@ -142,7 +143,7 @@ def _of_file(service: Service, data: bytes) -> GenerationRequest:
     found = read_infotext(data)
     if RECIPE in found.items:
         return to_run(recipe_of(data), service.catalog, service.input_path)
-    told = infotext.read(found.text)
+    told = infotext.read(with_local_loras(found.text, service.catalog.find_lora, service.models.with_hash)[0])
     if not told.params:
         raise BadRequest("nothing in this picture says how it was made; open one that carries its parameters")
     request, problems = infotext.to_request(told, GenerationRequest())

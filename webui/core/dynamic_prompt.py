@@ -30,6 +30,19 @@ def resolve(prompt: str, chance: random.Random, lines: Lines) -> str:
     return _Resolver(chance, lines).text(prompt) if "{" in prompt or "__" in prompt else prompt
 
 
+def leaves_to_chance(prompt: str) -> bool:
+    """Whether `resolve` would not leave the prompt as it is."""
+    try:
+        return any(isinstance(item, _Choice | _Wildcard) for item in parse(prompt))
+    except BadRequest:
+        return True
+
+
+def literal(prompt: str) -> str:
+    """The template of a prompt that was not ours to decide: itself, where chance would have a say; "" where it needs none."""
+    return prompt if leaves_to_chance(prompt) else ""
+
+
 @dataclass(frozen=True)
 class _Wildcard:
     name: str

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from webui.core.checkpoint_text import checkpoint_items, read_checkpoint
 from webui.core.choices import SAMPLERS, check_upscaler, find_sampler, find_schedule_type
+from webui.core.dynamic_prompt import literal
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.key_values import Values, short, written
@@ -35,6 +36,8 @@ class HiresFix:
     prediction_type: str = ""  # of that checkpoint, as in GenerationRequest
     prompt: str = ""
     negative_prompt: str = ""
+    template: str = ""  # of the prompt and of the negative prompt, as in GenerationRequest
+    negative_template: str = ""
     extra_noise: float = 0.0  # 0 .. 1: noise beyond what the second pass's sampler expects
     image: str = ""  # sha256 of a finished picture in the input store, which takes the place of the first pass's
 
@@ -112,6 +115,10 @@ def hires_items(hires: HiresFix) -> Iterator[tuple[str, str]]:
         yield "Hires prompt", hires.prompt
     if hires.negative_prompt:
         yield "Hires negative prompt", hires.negative_prompt
+    if hires.template:
+        yield "Hires template", hires.template
+    if hires.negative_template:
+        yield "Hires negative template", hires.negative_template
     if hires.cfg_scale:
         yield "Hires CFG Scale", written(hires.cfg_scale)
     if hires.schedule_type:
@@ -148,6 +155,8 @@ def read_hires(values: Values, ours: bool) -> HiresFix | None:
     checkpoint, digits = read_checkpoint(values, "Hires checkpoint", ours)
     sampler, joined = _known(values, "Hires sampler", find_second_sampler, ("", ""))
     schedule_type = _known(values, "Hires schedule type", find_schedule_type, "")
+    prompt, negative_prompt = values.text("Hires prompt"), values.text("Hires negative prompt")
+    template, negative_template = values.text("Hires template"), values.text("Hires negative template")
     return HiresFix(
         denoising_strength=values.number("Denoising strength", HiresFix.denoising_strength, 0, 1),
         scale=values.number("Hires upscale", HiresFix.scale, 1, 4),
@@ -161,8 +170,10 @@ def read_hires(values: Values, ours: bool) -> HiresFix | None:
         checkpoint=checkpoint.removeprefix(SAME_CHECKPOINT),
         checkpoint_hash=digits,
         prediction_type=values.choice("Hires prediction type", PREDICTION_TYPES, ""),
-        prompt=values.text("Hires prompt"),
-        negative_prompt=values.text("Hires negative prompt"),
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        template=template if ours else literal(prompt),
+        negative_template=negative_template if ours else literal(negative_prompt),
         extra_noise=values.number("Extra noise", 0, 0, 1),
         image=values.text("Hires image hash"),
     )

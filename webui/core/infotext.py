@@ -17,11 +17,13 @@ from webui import __version__
 from webui.core.aesthetic import aesthetic_items, read_aesthetic
 from webui.core.checkpoint_text import from_stem, stem
 from webui.core.choices import TILINGS, find_sampler
+from webui.core.dynamic_prompt import literal
 from webui.core.errors import BadRequest
 from webui.core.family import PREDICTION_TYPES
 from webui.core.guidance_options import SLOTTED, guidance_items, read_guidance
 from webui.core.hires import hires_items, read_hires
 from webui.core.infotext_init import init_items, read_init
+from webui.core.infotext_old import RENEWED, renewed
 from webui.core.key_values import Values, is_digits, items, joined, short
 from webui.core.key_values import written as _number
 from webui.core.refiner import read_refiner, refiner_items
@@ -39,9 +41,24 @@ from webui.core.sampler_options import NOISE_SOURCES, option_items, read_options
 NEGATIVE = "Negative prompt:"
 PROMPT_LINES = "Prompt lines"
 OURS = "Easel"  # how the value of "Version" begins in our texts
-HIRES_TEXTS = ("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt")
+HIRES_TEXTS = (
+    *("Hires checkpoint", "Hires checkpoint file", "Hires prompt", "Hires negative prompt"),
+    *("Hires template", "Hires negative template"),
+)
 TEXT_ENCODER = "Text encoder"
-TEXT_KEYS = ("Model", "Model file", "VAE", TEXT_ENCODER, "User", *HIRES_TEXTS, "Refiner", "Refiner file")  # whose values are never sizes
+UNTOLD_RNG = "GPU"  # which texts with a seed mean where they tell no RNG
+TEXT_KEYS = (
+    "Template",
+    "Negative Template",
+    "Model",
+    "Model file",
+    "VAE",
+    TEXT_ENCODER,
+    "User",
+    *HIRES_TEXTS,
+    "Refiner",
+    "Refiner file",
+)  # whose values are never sizes
 MIN_ITEMS = 3  # fewer "key: value" items make no line of settings, unless two of them are plain
 MAX_SETTINGS = 1_000_000  # characters; longer texts are no settings
 
@@ -90,7 +107,7 @@ def write(request: GenerationRequest, facts: Facts | None = None) -> str:
 
 
 def _templates(request: GenerationRequest) -> Iterator[tuple[str, str]]:
-    """What the prompts were before chance decided; nothing is read back from it."""
+    """What the prompts were before chance decided; where they are the prompts, these are text, braces and all."""
     if request.template:
         yield "Template", request.template
     if request.negative_template:
@@ -148,7 +165,8 @@ def _settings(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     yield from ((key, value) for key, value in guidance_items(request.guidance) if key in SLOTTED)
     if request.init is not None:
         yield "Init image hash", request.init.image  # the sha256 under which the input store has it
-    yield "RNG", request.rng
+    if request.rng != UNTOLD_RNG:
+        yield "RNG", request.rng
     if request.tile:
         yield "Tiled diffusion", str(request.tile)
         yield "Tiled diffusion overlap", str(request.tile_overlap)
@@ -170,7 +188,9 @@ def read(text: str) -> Infotext:
     start = _settings_start(lines, _is_settings(params))
     if start < len(lines) - 1:
         params = _read_line("\n".join(lines[start:]))
-    return _divided(lines[:start], params if start < len(lines) else {})
+    told = _divided(lines[:start], params if start < len(lines) else {})
+    prompt, params = renewed(told.prompt, told.params)
+    return replace(told, prompt=prompt, params=params)
 
 
 def _settings_start(lines: list[str], last_is_settings: bool) -> int:
@@ -199,7 +219,14 @@ def _begins_settings(line: str) -> bool:
 def _is_settings(params: Mapping[str, str]) -> bool:
     """Whether these are settings, not a prompt with colons: at least one well-known key with a fitting value among three items."""
     plain = sum(_is_plain(key, value) for key, value in params.items() if not key.endswith("-2"))
-    return plain >= 2 or (plain == 1 and len(params) >= MIN_ITEMS)
+    return plain >= 2 or (len(params) >= MIN_ITEMS and (plain == 1 or _names_sampler(params.get("Sampler", ""))))
+
+
+def _names_sampler(name: str) -> bool:
+    try:
+        return bool(name) and find_sampler(name) is not None
+    except BadRequest:
+        return False
 
 
 def _is_plain(key: str, value: str) -> bool:
@@ -262,8 +289,8 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
         prompt=infotext.prompt,
         negative_prompt=infotext.negative_prompt,
         styles=(),  # they are in the prompts
-        template="",
-        negative_template="",
+        template=_template(values, "Template", infotext.prompt, ours),
+        negative_template=_template(values, "Negative Template", infotext.negative_prompt, ours),
         each=(),
         steps=values.whole("Steps", base.steps, 1, MAX_STEPS),
         sampler=sampler,
@@ -300,12 +327,13 @@ def to_request(infotext: Infotext, base: GenerationRequest, notes: bool = True) 
 SILENT = (
     *("Version", "User", "App", "Size", "Batch size", "Batch pos", "Batch count", "Model hash", "VAE hash", "Model", "RNG"),
     *("Interrupted", "Lora hashes", "TI hashes", "Hashes", "Template", "Negative Template", "Script"),
+    *RENEWED,
     *(f"{fixed}{axis} {what}" for axis in "XYZ" for fixed, what in (("", "Type"), ("", "Values"), ("Fixed ", "Values"))),
 )
 # How keys begin by which A1111's web UI and its extensions make another picture, and which Easel cannot carry out.
 CHANGING = (
     *("Image CFG scale", "Face restoration", "First pass size"),
-    *("Downcast alphas_cumprod", "VAE Encoder", "VAE Decoder", "Hypernet", "AddNet "),
+    *("Downcast alphas_cumprod", "VAE Encoder", "VAE Decoder", "AddNet "),
     "ControlNet",
 )
 OFF = ("", "0", "0.0", "False", "None", "Original", "Full", "Default")  # values with which they change nothing
@@ -325,6 +353,14 @@ def _sampler(values: Values, base: GenerationRequest) -> tuple[str, str]:
         return base.sampler, base.schedule_type
 
 
+def _template(values: Values, key: str, prompt: str, ours: bool) -> str:
+    """A text has what chance decided: braces in it are text. Other templates say what was, and are no part of what is asked for."""
+    told = values.text(key)
+    if ours:
+        return told if told == prompt else ""
+    return literal(prompt)
+
+
 def _prediction_type(values: Values) -> str:
     said = values.text("Prediction type")
     if said in ("", *PREDICTION_TYPES):
@@ -334,8 +370,8 @@ def _prediction_type(values: Values) -> str:
 
 
 def _rng(values: Values, base: GenerationRequest, ours: bool) -> str:
-    """The noise source. Where other programs tell a seed without it, it is the device's own, as A1111's default was and is."""
-    absent = "GPU" if "Seed" in values.told and not ours else base.rng
+    """The noise source. Where ours do not tell it, or others tell a seed without it, it is the device's own: A1111's default."""
+    absent = UNTOLD_RNG if ours or "Seed" in values.told else base.rng
     return values.choice("RNG", NOISE_SOURCES, absent)
 
 

@@ -17,7 +17,6 @@ NETWORKS = {"lora": "lora", "hypernet": "hypernetwork"}  # word of a tag -> kind
 ROLES = {"hypernetwork": "hypernet"}  # kind -> its word in a recipe, where that is another one
 MOST_NAMED = 40  # models of one infotext
 OWN = ("", "None", "Automatic")  # no file
-HYPERNET = re.compile(r"(.+?)(?:\([0-9a-f]{8,10}\))?")  # old texts: "anime(c0ffee00)"
 HASHED = re.compile(r"(.+) \[([0-9a-f]{8,64})\]")  # "stem [hash]"
 
 
@@ -68,9 +67,6 @@ def _mentioned(told: infotext.Infotext, request: GenerationRequest) -> Iterator[
             yield NETWORKS[use[0]], use[1], digits
     for name, digits in hashes.items():
         yield "lora", name, digits
-    old = HYPERNET.fullmatch(told.params.get("Hypernet", "").strip())
-    if old and old[1] not in OWN:
-        yield "hypernetwork", old[1], ""
 
 
 def _uses(prompt: str) -> list[tuple[str, str]]:

@@ -106,7 +106,7 @@ class GenerationRequest:
     prompt: str = ""
     negative_prompt: str = ""
     styles: tuple[str, ...] = ()  # before completion, which puts them into the prompts
-    template: str = ""  # what the prompt was before chance decided what it leaves open; "": the same
+    template: str = ""  # what the prompt was before chance decided; the prompt itself: it is text, braces and all; "": not decided yet
     negative_template: str = ""
     each: tuple[tuple[str, str, str, str], ...] = ()  # where chance gave each picture prompts of its own: those of `with_words`
     checkpoint: str = ""  # name in the catalog; "" before completion: the preferred one

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from webui.core.errors import BadRequest
-from webui.core.key_values import Values
+from webui.core.key_values import Values, written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def soft_items(soft: SoftInpainting) -> Iterator[tuple[str, str]]:
     """What stands in the infotext."""
     yield ENABLED, "True"
     for name, (key, _, _) in NUMBERS.items():
-        yield key, repr(getattr(soft, name))
+        yield key, written(getattr(soft, name))
 
 
 def read_soft(values: Values) -> SoftInpainting | None:

@@ -22,6 +22,7 @@ from webui.service.models import Models
 TITLES = {**KIND_TITLES, "text_encoder": "text encoder", "upscaler": "upscaler"}
 TAGS = {"lora": "lora", "hypernetwork": "hypernet"}  # kind -> word of its tag in a prompt
 BY_HASH = ("checkpoint", "vae")  # are taken by their hash, whatever they are called here
+UNLESS_NAMED = ("lora",)  # by their hash where there is none of that name
 ALIKE = 0.4  # how alike names must be at least, 0 .. 1, to be offered
 MODELS = (  # settings that name files, which have lines of their own
     *("Model", "Model hash", "Model file", "VAE", "VAE hash", infotext.TEXT_ENCODER, "Lora hashes", "TI hashes", "Hypernet", "Hashes"),
@@ -51,7 +52,7 @@ def note_on(wanted: NamedModel, catalog: Catalog, models: Models) -> Note:
     same = digits[: len(wanted.digits)] == wanted.digits[: len(digits)] if digits and wanted.digits else None
     if here and same:
         return Note(APPLIED, title, f"is here as {here.name}, the same file by its hash")
-    if twin and wanted.kind in BY_HASH:
+    if twin and (wanted.kind in BY_HASH or (not here and wanted.kind in UNLESS_NAMED)):
         return Note(APPLIED, title, f"is here as {twin}, the same file by its hash")
     if here and same is None:
         return Note(APPLIED, title, f"is here by its name, as {here.name}; there is no hash to compare")

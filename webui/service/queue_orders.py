@@ -13,6 +13,7 @@ from webui.core.xray import XrayRequest
 from webui.service.job import Job
 from webui.service.queue import ENDED, MAX_OVERTAKEN, Change, JobQueue, JobRow
 from webui.service.turns import EVERYBODY, PRIORITIES
+from webui.service.wording import before_chance
 
 MOVES = ("top", "up", "down", "bottom")
 MAX_PAGE = 500  # jobs in one answer
@@ -211,13 +212,4 @@ def _with_new_seed(request: JobRequest) -> JobRequest:
         return replace(request, base=base)
     if not isinstance(request, GenerationRequest):
         raise BadRequest("this job has no seed: duplicate it without a new one")
-    return replace(
-        request,
-        seed=-1,
-        variation_seed=-1,
-        prompt=request.template or request.prompt,
-        negative_prompt=request.negative_template or request.negative_prompt,
-        template="",
-        negative_template="",
-        each=(),
-    )
+    return replace(before_chance(request), seed=-1, variation_seed=-1)

@@ -11,6 +11,7 @@ from webui.core.catalog import USUAL_SIZE, ModelFile
 from webui.core.errors import BadRequest, EaselError, MissingModel
 from webui.core.foreign.translation import APPLIED
 from webui.core.hires import SAME_CHECKPOINT
+from webui.core.local_loras import with_local_loras
 from webui.core.named_models import named_models
 from webui.core.request import MAX_SIDE, GenerationRequest
 from webui.core.scripts.request import ScriptRequest
@@ -81,7 +82,11 @@ def _with_own_prompts(service: Service, request: GenerationRequest) -> Generatio
     """The request with the prompts that its picture carries; those of the page for one that carries none."""
     assert request.init is not None
     told = infotext.read(image_metadata.read_infotext(service.input_path(request.init.image).read_bytes()).text)
-    return replace(request, prompt=told.prompt, negative_prompt=told.negative_prompt) if told.params else request
+    if not told.params:
+        return request
+    made, _ = infotext.to_request(told, GenerationRequest())
+    texts = {name: getattr(made, name) for name in ("prompt", "negative_prompt", "template", "negative_template")}
+    return replace(request, **texts)
 
 
 def upscale(service: Service, sent: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
@@ -119,8 +124,10 @@ def fill(
     """
     if not text.strip():
         return {}, ["there are no generation parameters in it, so nothing was changed"]
+    text, renamed = with_local_loras(text, service.catalog.find_lora, service.models.with_hash)
     told = infotext.read(text)
     request, problems = infotext.to_request(told, _shown(values))
+    problems += renamed
     names = tuple(name for name in (*TABS[tab], *QUICK) if name in values)
     updates = spread(request, names)
     if without:

@@ -1,7 +1,6 @@
 """The Queue tab: what runs, waits and has ended; and a waiting job taken into its own tab, to be changed there and put back."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -10,6 +9,7 @@ from webui.core.errors import BadRequest, EaselError
 from webui.core.request import GenerationRequest
 from webui.service.job import Job
 from webui.service.service import Service
+from webui.service.wording import before_chance
 from webui.ui.fields import QUICK, TABS, spread
 
 
@@ -28,8 +28,7 @@ def values_of(service: Service, tab: str, client: str, job_id: str, names: tuple
     except EaselError as error:
         return {}, [str(error)]
     assert isinstance(request, GenerationRequest)
-    prompts = {"prompt": request.template or request.prompt, "negative_prompt": request.negative_template or request.negative_prompt}
-    return spread(replace(request, **prompts), tuple(name for name in (*TABS[tab], *QUICK) if name in names)), []
+    return spread(before_chance(request), tuple(name for name in (*TABS[tab], *QUICK) if name in names)), []
 
 
 def put_back(service: Service, client: str, job_id: str, request: GenerationRequest) -> None:

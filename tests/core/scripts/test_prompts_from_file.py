@@ -22,6 +22,10 @@ def test_each_line_is_a_prompt_before_the_tabs_own() -> None:
     assert [request.prompt for request in made("a cat", prompt_position="end")] == ["sharp a cat"]
 
 
+def test_the_mark_that_windows_puts_before_a_file_is_no_part_of_the_first_prompt() -> None:
+    assert [request.prompt for request in made("\ufeffa cat\na dog")] == ["a cat sharp", "a dog sharp"]
+
+
 def test_a_line_may_set_anything() -> None:
     line = (
         '--prompt "a cat, (red:1.2)" --negative_prompt blur and text --steps 30 --cfg_scale 4.5 --seed 9 --width 128 --height 64 '

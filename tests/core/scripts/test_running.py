@@ -72,6 +72,16 @@ def test_the_pictures_come_one_after_the_other_and_the_sheet_last() -> None:
     assert sheet.infotext.rpartition(", Version: ")[2] == singles[0].infotext.rpartition(", Version: ")[2]
 
 
+def test_a_part_of_a_sheet_tells_its_own_first_picture() -> None:
+    axes = {"x_type": "Steps", "x_values": "4,8", "z_type": "Seed", "z_values": "5,6"}
+    whole, *parts = pictures(Room().run("X/Y/Z plot", **axes, include_sub_grids=True))[-3:]
+    assert [part.request.seed for part in (whole, *parts)] == [5, 5, 6]
+    told = [read(part.infotext).params for part in (whole, *parts)]
+    assert [each["Seed"] for each in told] == ["5", "5", "6"]
+    assert [each["X Values"] for each in told] == ["4,8"] * 3
+    assert ["Z Values" in each or "Fixed Z Values" in each for each in told] == [True, False, False]
+
+
 def test_pictures_keep_their_place_whatever_the_order_of_making() -> None:
     made = pictures(Room().run("X/Y/Z plot", x_type="Checkpoint name", x_values="a,b,a", include_lone_images=True))
     assert [(picture.request.checkpoint, picture.place) for picture in made[:3]] == [("a", 0), ("a", 2), ("b", 1)]

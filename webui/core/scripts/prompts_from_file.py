@@ -28,7 +28,9 @@ def arguments(tab: str) -> tuple[Argument, ...]:
 
 def plan(request: GenerationRequest, told: Mapping[str, Any], draw: Draw) -> Plan:
     """A request for each line that is not empty. Raises BadRequest, naming the line."""
-    lines = [(number, line.strip()) for number, line in enumerate(told["prompt_txt"].splitlines(), 1) if line.strip()]
+    lines = [
+        (number, line.strip()) for number, line in enumerate(told["prompt_txt"].removeprefix("\ufeff").splitlines(), 1) if line.strip()
+    ]
     if not 1 <= len(lines) <= MAX_STEPS:
         raise BadRequest(f"there are {len(lines)} lines with prompts; write 1 to {MAX_STEPS}")
     if told["checkbox_iterate"] or told["checkbox_iterate_batch"]:

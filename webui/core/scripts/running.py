@@ -53,7 +53,7 @@ class _Run:
         self._make = make
         self._add_input = add_input
         self._cells: dict[int, Image.Image] = {}  # of each step what stands for it on the sheet
-        self._told: set[str] = set()
+        self._notices: set[str] = set()
         self._batches = 0  # that are behind us
         self._done = 0  # sampling steps that are behind us
         self._all_batches = sum(step.request.batch_count for step in steps)
@@ -71,8 +71,8 @@ class _Run:
                 interrupted = yield from self._events(index, request, control, made)
         except EaselError as error:
             self.error = self.error or error
-            if str(error) not in self._told:
-                self._told.add(str(error))
+            if str(error) not in self._notices:
+                self._notices.add(str(error))
                 yield Notice(f"{step.name} was left out: {error}")
         self._last = made[0] if made else None
         if made and self._places:
@@ -123,11 +123,17 @@ class _Run:
         return Progress(self._batches + told.batch, self._all_batches, told.step, told.steps, told.text, whole)
 
     def sheets(self, sheet: Sheet) -> tuple[Picture, ...]:
-        """The sheet, and its parts; their infotext is the first picture's, with what the sheet says of its axes."""
-        first = self.first[min(self.first)]
-        text = with_facts(first.infotext, dict(sheet.facts))
+        """The sheet, and its parts; the infotext of each is its own first picture's, with what the sheet says of its axes."""
         images = draw_sheet(sheet, self._cells)
-        return tuple(Picture(image, first.request, text, sheet=True, place=i) for i, image in enumerate(images))
+        return tuple(self._told(sheet, image, i) for i, image in enumerate(images))
+
+    def _told(self, sheet: Sheet, image: Image.Image, i: int) -> Picture:
+        """Image `i` of a sheet: the whole is 0, behind it are its planes, of which each has one value of Z."""
+        count = len(sheet.columns) * len(sheet.rows)
+        own = [index for index in sheet.cells[(i - 1) * count : i * count] if index in self.first] if i else []
+        first = self.first[own[0] if own else min(self.first)]
+        facts = {key: value for key, value in sheet.facts if not (i and key.removeprefix("Fixed ").startswith("Z "))}
+        return Picture(image, first.request, with_facts(first.infotext, facts), sheet=True, place=i)
 
 
 def _cost(step: Step) -> int:
