@@ -567,6 +567,7 @@ def test_a_job_that_the_stopping_server_leaves_behind_is_a_503(settings: Setting
         """A service that is stopped while a request waits."""
 
         add_input, catalog, complete, preferences = service.add_input, service.catalog, service.complete, service.preferences
+        models = service.models
 
         def submit(self, request: GenerationRequest, **options: Any) -> str:
             return "job"

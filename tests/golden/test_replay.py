@@ -1,6 +1,7 @@
 """A picture of the miniature, dropped into a fresh Easel, is made again to the last bit; and a changed one is found out."""
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,16 @@ import pytest
 from PIL import Image
 
 from tests.golden.test_miniature_pictures import MINIATURE, REQUEST
+from tests.service.conftest import until
 from webui.core.errors import BadRequest, MissingModel
 from webui.core.image_metadata import encode, open_image
+from webui.core.lora_hash import lora_hash
 from webui.core.request import InitImage
 from webui.core.settings import parse_flags
 from webui.service.replay import Verdict, recipe_of
 from webui.service.service import Service, open_service
 
+LORA = Path(__file__).parents[2] / "loras" / "starlit.safetensors"
 PATIENCE = 120  # seconds; no measure of speed
 Open = Callable[[str], Service]
 
@@ -70,6 +74,24 @@ def test_a_copy_with_loss_replays_identically_by_its_recorded_pixels(opened: Ope
         copy = encode(open_image(data), "", format, quality, recipe_of(data).to_json())
         verdict = replayed(opened("second"), copy)
         assert verdict.kind == "identical", verdict.sentences
+
+
+def with_lora(service: Service, name: str) -> Service:
+    """A copy of the shipped LoRA, once the service has found it and worked its hash out."""
+    folder = service.settings.lora_dirs[0]
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(LORA, folder / f"{name}.safetensors")
+    service.refresh_models()
+    until(lambda: service.models.with_hash("lora", lora_hash(LORA)))
+    return service
+
+
+def test_a_lora_that_was_renamed_is_found_by_its_hash(opened: Open) -> None:
+    first, second = with_lora(opened("old names"), "ink"), with_lora(opened("new names"), "other")
+    request = replace(REQUEST, prompt="a red circle <lora:ink:0.5>", steps=2, checkpoint=MINIATURE.name)
+    made = first.wait(first.submit(request), PATIENCE).pictures[0].path
+    verdict = replayed(second, made.read_bytes())
+    assert verdict.kind == "identical", verdict.sentences
 
 
 def painted(image: Image.Image) -> Image.Image:

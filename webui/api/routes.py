@@ -85,7 +85,7 @@ def generate(service: Service, body: wire.Generation, fetcher: PictureFetcher | 
     text, renamed = with_local_loras(body.infotext or "", service.catalog.find_lora, service.models.with_hash)
     body = body.model_copy(update={"infotext": text}) if renamed else body
     requests = convert.to_requests(body, service.add_input, service.catalog, service.preferences())
-    script = scripts.to_script(body, requests, _upscalers(service))
+    script = scripts.to_script(body, requests, _upscalers(service) if body.script_name else ())
     first = service.complete(requests[0])
     several: list[JobRequest] = [replace(first.single(i), init=request.init) for i, request in enumerate(requests)]
     asked: list[JobRequest] = [script] if script else several if len(requests) > 1 else [first]

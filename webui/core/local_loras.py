@@ -19,17 +19,24 @@ WithHash = Callable[[str, str], list[str]]  # kind, digits of the hash -> names 
 def with_local_loras(text: str, find_lora: FindLora, with_hash: WithHash) -> tuple[str, list[str]]:
     """An infotext with its tags, and the names of its hashes, as they are here; a sentence for each LoRA that was renamed."""
     hashes = read_lora_hashes(read(text).params.get("Lora hashes", ""))
+    local = local_names(text, find_lora, with_hash)
+    text = renamed_tags(text, local)
+    for name, new in local.items():
+        digits = hashes[_as_told(name)]
+        text = text.replace(f"{_as_told(name)}: {digits}", f"{_as_told(new)}: {digits}")
+    return text, [f"LoRA {name[:100]} is here as {new[:100]}, the same file by its hash; that was taken" for name, new in local.items()]
+
+
+def local_names(text: str, find_lora: FindLora, with_hash: WithHash) -> dict[str, str]:
+    """LoRAs that an infotext's tags name -> their names here, for those that are here under another one."""
+    hashes = read_lora_hashes(read(text).params.get("Lora hashes", ""))
     local: dict[str, str] = {}
     for name in dict.fromkeys(found[2] for found in TAG.finditer(text)) if hashes else ():
         digits = hashes.get(_as_told(name), "")
         same = with_hash("lora", digits[:DIGITS]) if digits and not _is_here(name, find_lora) else []
         if len(same) == 1 and not set(same[0]) & set('":\\<>'):  # a tag, maybe within quotes, cannot hold these
             local[name] = without_ending(same[0])
-    text = renamed_tags(text, local)
-    for name, new in local.items():
-        digits = hashes[_as_told(name)]
-        text = text.replace(f"{_as_told(name)}: {digits}", f"{_as_told(new)}: {digits}")
-    return text, [f"LoRA {name[:100]} is here as {new[:100]}, the same file by its hash; that was taken" for name, new in local.items()]
+    return local
 
 
 def renamed_tags(text: str, names: Mapping[str, str]) -> str:

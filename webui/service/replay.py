@@ -1,6 +1,6 @@
 """Replay: a picture's recipe run again, and the verdict whether the same picture came of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from PIL import Image, ImageChops
 from webui.core.catalog import Catalog, ModelFile
 from webui.core.errors import BadRequest, EngineError, MissingModel
 from webui.core.image_metadata import RECIPE, open_image, read_infotext
+from webui.core.local_loras import WithHash, local_names, renamed_tags
 from webui.core.networks import extract_networks
 from webui.core.recipe import Recipe, differences, pixel_hash, read_recipe, used_upscalers
 from webui.core.request import GenerationRequest
@@ -32,17 +33,26 @@ class Verdict:
 class Replays:
     """Recipes of input pictures, queued again and judged."""
 
-    def __init__(self, catalog: Catalog, input_path: Callable[[str], Path], submit: Callable[..., str], job: Callable[[str], Job]):
-        """input_path: sha256 -> an input picture's file; submit, job: as of Service."""
+    def __init__(
+        self,
+        catalog: Catalog,
+        input_path: Callable[[str], Path],
+        submit: Callable[..., str],
+        job: Callable[[str], Job],
+        with_hash: WithHash,
+    ):
+        """input_path: sha256 -> an input picture's file; submit, job: as of Service; with_hash: as of Models."""
         self._catalog = catalog
         self._input_path = input_path
         self._submit = submit
         self._job = job
+        self._with_hash = with_hash
 
     def begin(self, input_hash: str, *, owner: str = "") -> str:
         """Queue the recipe of an input picture again; returns the job's id. Raises BadRequest, MissingModel, naming what is missing."""
-        recipe = recipe_of(self._input_path(input_hash).read_bytes())
-        return self._submit(to_run(recipe, self._catalog, self._input_path), owner=owner)
+        data = self._input_path(input_hash).read_bytes()
+        names = local_names(read_infotext(data).text, self._catalog.find_lora, self._with_hash)
+        return self._submit(to_run(_with_loras(recipe_of(data), names), self._catalog, self._input_path), owner=owner)
 
     def verdict(self, input_hash: str, job_id: str) -> Verdict | None:
         """How the picture of a replay's job compares with the input picture; None while it is being made.
@@ -64,6 +74,13 @@ def recipe_of(data: bytes) -> Recipe:
     if recipe is None:
         raise BadRequest("this picture carries no recipe of Easel's, only what its text says: send that to a tab and generate it there")
     return recipe
+
+
+def _with_loras(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
+    """With LoRAs by the names that they have here; names: old -> new."""
+    request = recipe.request
+    hires = request.hires and replace(request.hires, prompt=renamed_tags(request.hires.prompt, names))
+    return replace(recipe, request=replace(request, prompt=renamed_tags(request.prompt, names), hires=hires))
 
 
 def to_run(recipe: Recipe, catalog: Catalog, input_path: Callable[[str], Path]) -> GenerationRequest:

@@ -107,7 +107,7 @@ class Service:
             cache_dir=settings.data_dir / "cache" / "pictures",
             preferences=self._preferences.all,
         )
-        self.replays = Replays(catalog, self._inputs.path, self.submit, self.job)
+        self.replays = Replays(catalog, self._inputs.path, self.submit, self.job, self.models.with_hash)
         self._hasher = Hasher(catalog, self.models.take_unhashed)
         self._listeners: dict[int, Listener] = {}
         self._listeners_made = 0
