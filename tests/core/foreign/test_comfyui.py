@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.clock import at_most
 from webui.core import infotext
 from webui.core.foreign import comfyui
 from webui.core.foreign.translation import APPROXIMATED, NOT_UNDERSTOOD, Translation
@@ -386,3 +387,34 @@ def test_no_value_in_a_workflow_makes_it_fail(part: str, index: int, name: str, 
     else:
         graph["links"][index] = value
     comfyui.translate({"workflow": json.dumps(graph)})
+
+
+@pytest.mark.parametrize(
+    ("joint", "inputs", "leaf"),
+    [
+        ("ConditioningCombine", ("conditioning_1", "conditioning_2"), node("CLIPTextEncode", text="fox" * 100_000)),
+        ("ConditioningConcat", ("conditioning_to", "conditioning_from"), node("CLIPTextEncode", text="fox" * 100_000)),
+        ("StringConcatenate", ("string_a", "string_b"), node("PrimitiveString", value="fox" * 100_000)),
+    ],
+)
+def test_what_is_joined_with_itself_again_and_again_neither_hangs_nor_fills_memory(
+    joint: str, inputs: tuple[str, str], leaf: dict[str, Any]
+) -> None:
+    """Fifty nodes, each fed twice by the next, lead to 2 ** 50 texts."""
+    graph = usual()
+    for i in range(50):
+        graph[f"j{i}"] = node(joint, **{key: [f"j{i + 1}", 0] for key in inputs})
+    graph["j50"] = leaf
+    if joint == "StringConcatenate":
+        graph["6"]["inputs"]["text"] = ["j0", 0]
+    else:
+        graph["3"]["inputs"]["positive"] = ["j0", 0]
+    with at_most(5):
+        assert len(told(graph).text) < 20_000_000
+
+
+def test_many_writers_at_the_end_of_one_long_chain_are_read_at_once() -> None:
+    graph = {f"c{i}": node("ImageScale", image=[f"c{i + 1}", 0]) for i in range(2400)}
+    graph |= {f"w{i}": node("SaveImage", images=["c0", 0]) for i in range(2400)}
+    with at_most(2):
+        assert not told(graph).text

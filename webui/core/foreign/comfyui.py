@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from webui.core.foreign.comfyui_graph import MAX_STEPS, Graph, Node, is_sampler, kind
+from webui.core.foreign.comfyui_graph import MAX_STEPS, MAX_TEXT, Graph, Node, is_sampler, kind
 from webui.core.foreign.comfyui_workflow import executed
 from webui.core.foreign.samplers import (
     COMFYUI_OPTIONS,
@@ -21,6 +21,7 @@ from webui.core.foreign.translation import Recipe, Translation, loads, lora_tag,
 from webui.core.foreign.weights import escaped
 from webui.core.named_models import NamedModel
 
+MAX_CONDITIONINGS = 100  # of both prompts together
 PROMPTS = ("text", "text_g", "text_l", "clip_l", "clip_g", "t5xxl", "populated_text", "prompt")  # inputs of text encoders
 JOINT = {  # class -> (word between, inputs)
     "ConditioningCombine": (" AND ", "conditioning_1", "conditioning_2"),
@@ -56,6 +57,7 @@ class _Walk:
         self.graph = graph
         self.recipe = recipe
         self.tags: list[str] = []
+        self.asked = 0  # conditionings whose texts were asked for
 
     def tell(self, sampler: Node, after: list[Node]) -> None:
         """after: the nodes that worked on what the sampler made."""
@@ -218,9 +220,10 @@ class _Walk:
     def _conditionings(node: Node, role: str) -> tuple[str, ...]:
         return tuple(name for name in ("conditioning", "conditioning_1", "conditioning_to", role) if name in node["inputs"])
 
-    def _prompt(self, node: Node | None, role: str, depth: int = 0) -> str:
+    def _prompt(self, node: Node | None, role: str) -> str:
         """The text behind a conditioning; role: "positive" or "negative", by which nodes that have both are asked."""
-        if node is None or depth > 50:
+        self.asked += 1  # not the depth: of nodes that combine one conditioning with itself, fifty lead to 2 ** 50 texts
+        if node is None or self.asked > MAX_CONDITIONINGS:
             return ""
         name, graph = kind(node), self.graph
         told = self._texts(node, role)
@@ -230,11 +233,11 @@ class _Walk:
             return ""
         if name in JOINT:
             word, *inputs = JOINT[name]
-            return word.join(filter(None, (self._prompt(graph.input(node, each), role, depth + 1) for each in inputs)))
+            return word.join(filter(None, (self._prompt(graph.input(node, each), role) for each in inputs)))
         self._passed_over(name)
         for each in self._conditionings(node, role):
             if graph.input(node, each) is not None:
-                return self._prompt(graph.input(node, each), role, depth + 1)
+                return self._prompt(graph.input(node, each), role)
         return ""
 
     def _texts(self, node: Node, role: str) -> str | None:
@@ -243,7 +246,7 @@ class _Walk:
         texts = [text for key in keys if isinstance(text := self.graph.value(node, key), str)]
         if not texts:
             return None
-        told = list(dict.fromkeys(filter(None, map(written, texts))))
+        told = list(dict.fromkeys(text[:MAX_TEXT] for text in map(written, texts) if text))
         if len(told) > 1:
             self.recipe.approximated("text", "the texts for its text encoders differ and were joined: here each reads all of them")
         return self._as_ours(", ".join(told))

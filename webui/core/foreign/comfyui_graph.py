@@ -7,6 +7,7 @@ MAX_NODES = 5_000
 MAX_STEPS = 1_000  # nodes that one walk may pass
 MAX_DEPTH = 20  # nodes that hand one value on
 MAX_JOINTS = 8  # joined texts within joined texts
+MAX_TEXT = 100_000  # characters of joined texts, which may double with every joint
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 SAMPLERS_HAVE = {"latent_image", "sampler_name", "steps"}  # inputs of other authors' samplers
 WRITERS = ("SaveImage", "PreviewImage", "SaveAnimatedWEBP", "SaveAnimatedPNG")
@@ -40,9 +41,10 @@ class Graph:
     def sampler(self) -> tuple[Node | None, Node | None]:
         """(the sampler behind the picture that was written, the node that wrote it); of several writers the first that has one; else the
         first sampler at all."""
+        seen: set[int] = set()  # by all walks: many writers at the end of one long chain cost one walk
         for node in self.nodes.values():
             if kind(node) in WRITERS:
-                found = self._behind(node, PICTURES)
+                found = self._behind(node, PICTURES, seen)
                 if found is not None:
                     return found, node
         return next((node for node in self.nodes.values() if is_sampler(node)), None), None
@@ -50,17 +52,17 @@ class Graph:
     def first_pass(self, sampler: Node) -> Node:
         """The sampler whose latents were not another sampler's."""
         for _ in range(20):
-            before = self._behind(sampler, ("latent_image",))
+            before = self._behind(sampler, ("latent_image",), set())
             if before is None:
                 return sampler
             sampler = before
         return sampler
 
-    def _behind(self, node: Node, names: tuple[str, ...]) -> Node | None:
-        """The nearest sampler upstream of `node`, through pictures and latents alone; names: the inputs to begin with."""
-        seen: set[int] = set()
+    def _behind(self, node: Node, names: tuple[str, ...], seen: set[int]) -> Node | None:
+        """The nearest sampler upstream of `node`, through pictures and latents alone; names: the inputs to begin with; seen: the ids of
+        nodes that are passed over, to which those that this walk passes are added."""
         queue = self._inputs(node, names)
-        while queue and len(seen) < MAX_STEPS:
+        while queue:
             node = queue.pop(0)
             if id(node) in seen:
                 continue
@@ -117,7 +119,7 @@ class Graph:
         for joint in JOINTS:
             if held.keys() >= set(joint):
                 texts = [self.value(node, each, depth + 1) for each in joint] if depth < MAX_JOINTS else []
-                return str(held.get("delimiter", "")).join(text for text in texts if isinstance(text, str))
+                return str(held.get("delimiter", ""))[:MAX_TEXT].join(text for text in texts if isinstance(text, str))[:MAX_TEXT]
         key = next((each for each in (name, *HANDED_ON) if each in held), "")
         if key:
             return self.value(node, key, depth)
