@@ -33,8 +33,9 @@ def local_names(text: str, find_lora: FindLora, with_hash: WithHash) -> dict[str
     local: dict[str, str] = {}
     for name in dict.fromkeys(found[2] for found in TAG.finditer(text)) if hashes else ():
         digits = hashes.get(_as_told(name), "")
-        same = with_hash("lora", digits[:DIGITS]) if digits and not _is_here(name, find_lora) else []
-        if len(same) == 1 and not set(same[0]) & set('":\\<>'):  # a tag, maybe within quotes, cannot hold these
+        same = with_hash("lora", digits[:DIGITS]) if digits else []
+        speakable = len(same) == 1 and not set(same[0]) & set('":\\<>')  # a tag, maybe within quotes, cannot hold these
+        if speakable and not _is_here(name, find_lora):  # last: what is not here is looked for among all that is
             local[name] = without_ending(same[0])
     return local
 

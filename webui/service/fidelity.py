@@ -12,7 +12,7 @@ from webui.core.image_metadata import RECIPE, FoundText
 from webui.core.lora_hash import DIGITS
 from webui.core.model_listing import KIND_TITLES, without_ending
 from webui.core.model_orders import WeightsOrder
-from webui.core.named_models import NamedModel, named_models
+from webui.core.named_models import MOST_NAMED, NamedModel, named_models
 from webui.core.recipe import read_recipe
 from webui.core.request import GenerationRequest
 from webui.core.text_encoders import names_in
@@ -41,7 +41,7 @@ def report(found: FoundText, catalog: Catalog, models: Models) -> tuple[Note, ..
     named = named_models(told, recipe.files if recipe else None)
     known = {(each.kind, each.name) for each in named}
     named += [each for each in found.models if (each.kind, each.name) not in known]
-    return (*_settings(told), *(note_on(each, catalog, models) for each in named), *found.notes)
+    return (*_settings(told), *(note_on(each, catalog, models) for each in named[:MOST_NAMED]), *found.notes)
 
 
 def note_on(wanted: NamedModel, catalog: Catalog, models: Models) -> Note:

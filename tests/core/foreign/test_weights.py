@@ -67,7 +67,19 @@ def test_no_text_makes_them_fail(text: str) -> None:
     assert isinstance(novelai(text) + compel(text), str)
 
 
-@pytest.mark.parametrize("text", ["(" * 100_000, "{" * 100_000, "a+" * 50_000, "1.5::" * 20_000, "\\" * 100_000, "+" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 100_000,
+        "{" * 100_000,
+        "a+" * 50_000,
+        "1.5::" * 20_000,
+        "\\" * 100_000,
+        "+" * 100_000,
+        "a" + "+" * 99_998 + "b",
+        "\\a" * 2_000_000,
+    ],
+)
 def test_long_texts_take_linear_time(text: str) -> None:
     with at_most(20):  # quadratic ones take minutes
         novelai(text)

@@ -6,6 +6,7 @@ through where they have an input of the same name as the output that is looked f
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from webui.core.foreign.comfyui_graph import MAX_STEPS, MAX_TEXT, Graph, Node, is_sampler, kind
@@ -19,7 +20,7 @@ from webui.core.foreign.samplers import (
 )
 from webui.core.foreign.translation import Recipe, Translation, loads, lora_tag, size, stem, written
 from webui.core.foreign.weights import escaped
-from webui.core.named_models import NamedModel
+from webui.core.named_models import MOST_NAMED, NamedModel
 
 MAX_CONDITIONINGS = 100  # of both prompts together
 PROMPTS = ("text", "text_g", "text_l", "clip_l", "clip_g", "t5xxl", "populated_text", "prompt")  # inputs of text encoders
@@ -253,7 +254,7 @@ class _Walk:
 
     def _as_ours(self, text: str) -> str:
         """ComfyUI's prompt text here: its square brackets mean nothing, and embeddings are called by `embedding:name`."""
-        self.recipe.models += [NamedModel("embedding", stem(name)) for name in EMBEDDING.findall(text)]
+        self.recipe.models += [NamedModel("embedding", stem(found[1])) for found in islice(EMBEDDING.finditer(text), MOST_NAMED)]
         return escaped(EMBEDDING.sub(lambda found: stem(found[1]), text), "[]")
 
     def _passed_over(self, name: str) -> None:

@@ -6,18 +6,19 @@ Piece = tuple[str, float]  # text as the other program means it, weight
 CURLY = 1.05  # NovelAI's factor of one {} or []
 PLUS, MINUS = 1.1, 0.9  # compel's factors of one + and one -
 MAX_DEPTH = 64
+MAX_PROMPT = 100_000  # characters; what is longer is nobody's prompt, and taken without weights
 
 
 def attention(pieces: Iterable[Piece]) -> str:
     """Prompt text with weights: `(text:1.1)`; brackets and backslashes of the text are escaped, so that they stay what they are."""
-    merged: list[Piece] = []
+    merged: list[tuple[list[str], float]] = []
     for text, weight in pieces:
         weight = round(weight, 3)
         if merged and merged[-1][1] == weight:
-            merged[-1] = (merged[-1][0] + text, weight)
+            merged[-1][0].append(text)
         elif text:
-            merged.append((text, weight))
-    return "".join(_weighted(escaped(text), weight) for text, weight in merged)
+            merged.append(([text], weight))
+    return "".join(_weighted(escaped("".join(texts)), weight) for texts, weight in merged)
 
 
 def escaped(text: str, characters: str = "\\()[]") -> str:
@@ -36,6 +37,8 @@ def _weighted(text: str, weight: float) -> str:
 
 def novelai(prompt: str) -> str:
     """`{x}` weighs 1.05 times, `[x]` 1/1.05, `1.3::x::` 1.3 (from V4 on); brackets that never close are taken up to the end."""
+    if len(prompt) > MAX_PROMPT:
+        return attention([(prompt, 1.0)])
     pieces: list[Piece] = []
     powers, number, start, at = [0], 1.0, 0, 0
 
@@ -78,7 +81,7 @@ def _number_before(prompt: str, start: int, end: int) -> tuple[int, float]:
 
 def compel(prompt: str) -> str:
     """InvokeAI's `(words)1.2`, `word++`, `(words)-`; brackets without a weight only group. Text in quotes stays as it is."""
-    return attention(_compel_pieces(prompt, 0, 1.0, 0)[0])
+    return attention(_compel_pieces(prompt, 0, 1.0, 0)[0] if len(prompt) <= MAX_PROMPT else [(prompt, 1.0)])
 
 
 def _compel_pieces(text: str, at: int, weight: float, depth: int) -> tuple[list[Piece], int]:
@@ -106,7 +109,11 @@ def _compel_pieces(text: str, at: int, weight: float, depth: int) -> tuple[list[
             factor, at = _compel_weight(text, close + 1)
             pieces += [(piece, each * factor * weight) for piece, each in inner]
             start = word = at
-        elif char in "+-" and at > word and (at == len(text) - 1 or _ends_weight(text, at)):
+        elif char in "+-" and at > word:
+            end = _end_of_run(text, at)
+            if end < len(text) and text[end] not in " ,.;:)\n\t":
+                at = end  # well-known and up-to-date do not weigh anything
+                continue
             flush(word)
             factor, after = _compel_weight(text, at)
             pieces.append((text[max(word, start) : at], weight * factor))
@@ -119,22 +126,20 @@ def _compel_pieces(text: str, at: int, weight: float, depth: int) -> tuple[list[
     return pieces, at
 
 
-def _ends_weight(text: str, at: int) -> bool:
-    """Whether the run of one sign that begins at `at` ends a word: well-known and up-to-date do not weigh anything."""
+def _end_of_run(text: str, at: int) -> int:
+    """Where the run of one sign ends that begins at `at`."""
     sign = text[at]
     while at < len(text) and text[at] == sign:
         at += 1
-    return at == len(text) or text[at] in " ,.;:)\n\t"
+    return at
 
 
 def _compel_weight(text: str, at: int) -> tuple[float, int]:
     """(factor, where it ends) of what stands behind a word or a bracket: signs, a number, or nothing."""
     end = at
     if text[at : at + 1] in ("+", "-"):
-        sign = text[at]
-        while end < len(text) and text[end] == sign:
-            end += 1
-        return float((PLUS if sign == "+" else MINUS) ** min(end - at, 20)), end
+        end = _end_of_run(text, at)
+        return float((PLUS if text[at] == "+" else MINUS) ** min(end - at, 20)), end
     while end < len(text) and text[end] in "0123456789.":
         end += 1
     number = text[at:end].rstrip(".")
