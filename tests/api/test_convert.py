@@ -141,10 +141,19 @@ def test_an_infotext_that_names_a_text_encoder_that_is_not_needed_is_drawn(http:
     assert http.post("/sdapi/v1/txt2img", json={"infotext": text}).status_code == 200
 
 
-def test_an_infotexts_lora_that_has_another_name_here_is_found_by_its_hash(http: TestClient, settings: Settings, service: Service) -> None:
-    write_lora(settings.lora_dirs[0] / "ink.safetensors")
+@pytest.fixture
+def ink(settings: Settings, service: Service) -> Iterator[str]:
+    """The name of a LoRA that other tests know nothing of."""
+    path = settings.lora_dirs[0] / "ink.safetensors"
+    write_lora(path)
     service.refresh_models()
-    digits = service.catalog.lora_hash(service.catalog.find_lora("ink"))
+    yield "ink"
+    path.unlink()
+    service.refresh_models()
+
+
+def test_an_infotexts_lora_that_has_another_name_here_is_found_by_its_hash(http: TestClient, service: Service, ink: str) -> None:
+    digits = service.catalog.lora_hash(service.catalog.find_lora(ink))
     until(lambda: service.models.with_hash("lora", digits))
     text = f'x <lora:gone:0.5>\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, Lora hashes: "gone: {digits}"'
     info = json.loads(http.post("/sdapi/v1/txt2img", json={"infotext": text}).json()["info"])
