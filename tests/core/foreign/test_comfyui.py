@@ -418,3 +418,9 @@ def test_many_writers_at_the_end_of_one_long_chain_are_read_at_once() -> None:
     graph |= {f"w{i}": node("SaveImage", images=["c0", 0]) for i in range(2400)}
     with at_most(2):
         assert not told(graph).text
+
+
+def test_a_number_beyond_all_floats_is_left_out() -> None:
+    graph = usual()
+    graph["3"]["inputs"]["steps"] = 10**400
+    assert "Steps" not in infotext.read(told(graph).text).params

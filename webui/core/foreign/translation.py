@@ -1,7 +1,7 @@
 """What readers of other programs' recipes share: the infotext that they write, the report beside it, lenient access to JSON."""
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +75,7 @@ def written(value: Any) -> str:
     """A number or text of JSON as an infotext has it; "" for everything else."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:  # nan, and 10 ** 400
         return ""
     return str(int(value)) if value == int(value) else repr(round(value, 6))
 
